@@ -1,0 +1,35 @@
+# Everything a checkout needs: `make` lists the targets.
+
+PYTHON ?= python3
+PORT ?= 8501
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup browser demo test test-long lint
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.installed  ## install everything into .venv, once
+
+demo: setup  ## start the demo in the browser (PORT=8501)
+	@exec .venv/bin/rapidin-explorer demo --port $(PORT)
+
+test: browser  ## run the tests (ARGS="-k name" for some of them)
+	@exec .venv/bin/python -m pytest $(ARGS)
+
+test-long: browser  ## run the tests marked long
+	@exec .venv/bin/python -m pytest -m long $(ARGS)
+
+lint: setup  ## check style, format and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+browser: setup
+	@scripts/browser
+
+# Written last, so that an interrupted installation is taken up again.
+.venv/.installed: pyproject.toml constraints.txt
+	@scripts/setup $(PYTHON)
+	@touch $@

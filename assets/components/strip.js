@@ -1,0 +1,314 @@
+// The answer as clickable tokens. The selection is painted here at once and sent to Python, which
+// owns it and echoes it back. Needs tokens.js before it.
+
+/* global readToken, tokenSpan, tokenName, mainBox, make, readTheme, Poller */
+
+/** @typedef {[start: number, stop: number] | null} Range Half-open; null is the whole answer. */
+/**
+ * @typedef {object} StripData
+ * @property {number} tick Changes while streaming, so that each rerun is a new drawing.
+ * @property {string} answer_id
+ * @property {string} label
+ * @property {boolean} streaming
+ * @property {WireToken[]} tokens
+ * @property {Range} selection What Python holds.
+ * @property {number} echo Number of the newest selection from here that Python has seen.
+ */
+
+/** How long a newer selection made here outlives older echoes, should Python never answer it. */
+const PROTECT_MS = 10000;
+/** Keys come in bursts; only where they come to rest is sent. */
+const KEYS_MS = 180;
+
+class Strip {
+  /** @param {ShadowRoot | HTMLElement} parent */
+  constructor(parent) {
+    this.root = make("div", "strip");
+    this.root.tabIndex = 0;
+    this.root.setAttribute("role", "listbox");
+    this.root.setAttribute("aria-multiselectable", "true");
+    this.caret = make("span", "caret");
+    this.caret.setAttribute("aria-hidden", "true");
+    parent.append(this.root);
+
+    /** @type {HTMLElement[]} */ this.spans = [];
+    /** @type {string[]} */ this.drawnTokens = [];
+    /** @type {Range} */ this.selection = null;
+    /** @type {{from: number, to: number, moved: boolean, shift: boolean} | null} */ this.drag = null;
+    this.active = -1;
+    this.anchor = -1;
+    this.answerId = "";
+    this.streaming = false;
+    this.sequence = 0;
+    this.protectedUntil = 0;
+    this.turn = 0;
+    this.poller = new Poller();
+    /** @type {ReturnType<typeof setTimeout> | undefined} */ this.outbox = undefined;
+    /** @type {(value: object) => void} */ this.setSelection = () => {};
+    this.listen();
+  }
+
+  // ------------------------------------------------------------ drawing
+
+  /** @param {StripData} data */
+  draw(data) {
+    if (data.answer_id !== this.answerId) this.forget(data.answer_id);
+    this.streaming = data.streaming;
+    if (this.streaming) this.drag = null;
+    this.drawTokens(data.tokens);
+    this.adopt(data);
+    readTheme(this.root);
+    this.root.classList.toggle("streaming", data.streaming);
+    this.root.setAttribute("aria-label", data.label);
+    this.root.setAttribute("aria-busy", String(data.streaming));
+    this.root.setAttribute("aria-disabled", String(data.streaming));
+    this.root.dataset.textId = data.answer_id;
+    this.root.dataset.streaming = String(data.streaming);
+    this.root.dataset.renderCount = String(++this.turn);
+    this.paint();
+  }
+
+  /** A new answer: nothing chosen on the old one holds. @param {string} answerId */
+  forget(answerId) {
+    clearTimeout(this.outbox);
+    this.outbox = undefined;
+    this.answerId = answerId;
+    this.selection = null;
+    this.drag = null;
+    this.active = -1;
+    this.anchor = -1;
+    this.protectedUntil = 0;
+  }
+
+  /** Tokens that stayed keep their elements. @param {WireToken[]} tokens */
+  drawTokens(tokens) {
+    tokens.forEach((wire, index) => {
+      const mark = JSON.stringify(wire);
+      if (this.drawnTokens[index] === mark) return;
+      const token = readToken(wire);
+      const span = tokenSpan(token, index);
+      span.id = `token-${index}`;
+      span.setAttribute("role", "option");
+      if (token.raw || token.special) span.title = tokenName(token);
+      if (token.raw || token.special || token.text.trim() === "") span.setAttribute("aria-label", tokenName(token));
+      if (this.spans[index]) this.spans[index].replaceWith(span);
+      else this.root.append(span);
+      this.spans[index] = span;
+      this.drawnTokens[index] = mark;
+    });
+    for (const span of this.spans.splice(tokens.length)) span.remove();
+    this.drawnTokens.length = tokens.length;
+    if (this.streaming) this.root.append(this.caret);
+    else this.caret.remove();
+  }
+
+  /** Python's selection counts, unless it hasn't yet seen the newest one made here. @param {StripData} data */
+  adopt(data) {
+    const stale = data.echo < this.sequence && performance.now() < this.protectedUntil;
+    this.sequence = Math.max(this.sequence, data.echo);
+    if (stale) return;
+    const [start, stop] = data.selection ?? [0, 0];
+    this.selection = start < stop && stop <= this.spans.length ? [start, stop] : null;
+    if (this.selection && (this.anchor < start || this.anchor >= stop)) this.anchor = this.active = start;
+  }
+
+  /** Shows the selection, or the drag in progress. */
+  paint() {
+    const dragged = this.drag?.moved ? range(this.drag.from, this.drag.to) : this.selection;
+    const [start, stop] = dragged ?? [0, 0];
+    this.spans.forEach((span, index) => {
+      const inside = index >= start && index < stop;
+      span.classList.toggle("selected", inside);
+      span.classList.toggle("first", inside && index === start);
+      span.classList.toggle("last", inside && index === stop - 1);
+      span.classList.toggle("active", index === this.active);
+      span.setAttribute("aria-selected", String(inside));
+    });
+    if (this.spans[this.active]) this.root.setAttribute("aria-activedescendant", this.spans[this.active].id);
+    else this.root.removeAttribute("aria-activedescendant");
+    this.root.dataset.selection = dragged ? `${start}:${stop}` : "";
+  }
+
+  // ------------------------------------------------------------ selecting
+
+  /** Paints a selection now and sends it after `delay` ms. @param {Range} selection */
+  select(selection, delay = 0) {
+    this.selection = selection;
+    this.sequence += 1;
+    this.protectedUntil = performance.now() + PROTECT_MS;
+    this.paint();
+    clearTimeout(this.outbox);
+    this.outbox = setTimeout(() => this.flush(), delay);
+  }
+
+  /** Sends what waits to be sent. */
+  flush() {
+    if (this.outbox === undefined) return;
+    clearTimeout(this.outbox);
+    this.outbox = undefined;
+    const [start, stop] = this.selection ?? [null, null];
+    this.poller.defer();
+    this.setSelection({ answer_id: this.answerId, start, stop, seq: this.sequence });
+  }
+
+  /** A click, or Enter, on a token. @param {number} index @param {boolean} extend */
+  choose(index, extend) {
+    const only = this.selection && this.selection[0] === index && this.selection[1] === index + 1;
+    this.active = index;
+    if (extend && this.anchor >= 0) return this.select(range(this.anchor, index));
+    this.anchor = index;
+    return this.select(only ? null : [index, index + 1]);
+  }
+
+  clear() {
+    this.anchor = -1;
+    if (this.selection) this.select(null);
+  }
+
+  /** @param {number} index @param {boolean} extend */
+  move(index, extend) {
+    const target = Math.max(0, Math.min(this.spans.length - 1, index));
+    if (extend) {
+      if (this.anchor < 0) this.anchor = Math.max(0, this.active);
+      this.active = target;
+      this.select(range(this.anchor, target), KEYS_MS);
+    } else {
+      this.active = target;
+      this.paint();
+    }
+    this.spans[target].scrollIntoView({ block: "nearest" });
+  }
+
+  /** The token above or below the active one. @param {number} direction −1 or 1 @returns {number} */
+  vertical(direction) {
+    const here = mainBox(this.spans[Math.max(0, this.active)]);
+    const x = here.left + here.width / 2;
+    let best = Math.max(0, this.active);
+    let nearest = Infinity;
+    this.spans.forEach((span, index) => {
+      const box = mainBox(span);
+      const down = direction * (box.top - here.top);
+      const distance = down * 1000 + Math.max(box.left - x, x - box.right, 0);
+      if (down < here.height / 2 || distance >= nearest) return;
+      nearest = distance;
+      best = index;
+    });
+    return best;
+  }
+
+  // ------------------------------------------------------------ listening
+
+  listen() {
+    this.root.addEventListener("pointerdown", (event) => this.press(event));
+    this.root.addEventListener("pointermove", (event) => this.dragTo(event));
+    this.root.addEventListener("pointerup", () => this.release());
+    this.root.addEventListener("pointercancel", () => {
+      this.drag = null;
+      this.paint();
+    });
+    this.root.addEventListener("keydown", (event) => this.key(event));
+    this.root.addEventListener("blur", () => this.flush());
+    this.root.addEventListener("focus", () => {
+      if (this.active >= 0 || this.spans.length === 0) return;
+      this.active = this.selection ? this.selection[0] : 0;
+      this.paint();
+    });
+  }
+
+  /** The token under an event. @param {EventTarget | null} target @returns {number} −1 if none. */
+  indexOf(target) {
+    const span = target instanceof Element ? target.closest(".token") : null;
+    return span && this.root.contains(span) ? this.spans.indexOf(/** @type {HTMLElement} */ (span)) : -1;
+  }
+
+  /** @param {PointerEvent} event */
+  press(event) {
+    if (this.streaming || event.button !== 0 || !event.isPrimary) return;
+    const index = this.indexOf(event.target);
+    if (index < 0) {
+      this.clear();
+      return;
+    }
+    this.root.setPointerCapture(event.pointerId);
+    const from = event.shiftKey && this.anchor >= 0 ? this.anchor : index;
+    this.drag = { from, to: index, moved: false, shift: event.shiftKey };
+  }
+
+  /** @param {PointerEvent} event */
+  dragTo(event) {
+    if (!this.drag) return;
+    const tree = /** @type {ShadowRoot | Document} */ (this.root.getRootNode());
+    const index = this.indexOf(tree.elementFromPoint(event.clientX, event.clientY));
+    if (index < 0 || index === this.drag.to) return;
+    this.drag.to = index;
+    this.drag.moved = true;
+    this.paint();
+  }
+
+  release() {
+    const drag = this.drag;
+    this.drag = null;
+    if (!drag) return;
+    if (!drag.moved) {
+      this.choose(drag.to, drag.shift);
+      return;
+    }
+    this.anchor = drag.from;
+    this.active = drag.to;
+    this.select(range(drag.from, drag.to));
+  }
+
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    if (this.streaming || this.spans.length === 0 || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.key === "Escape" && !this.selection && !this.drag) return;
+    /** @type {Record<string, () => void>} */
+    const actions = {
+      ArrowLeft: () => this.move(this.active - 1, event.shiftKey),
+      ArrowRight: () => this.move(this.active + 1, event.shiftKey),
+      ArrowUp: () => this.move(this.vertical(-1), event.shiftKey),
+      ArrowDown: () => this.move(this.vertical(1), event.shiftKey),
+      Home: () => this.move(0, event.shiftKey),
+      End: () => this.move(this.spans.length - 1, event.shiftKey),
+      Enter: () => this.choose(Math.max(0, this.active), event.shiftKey),
+      " ": () => this.choose(Math.max(0, this.active), event.shiftKey),
+      Escape: () => {
+        this.drag = null;
+        this.clear();
+        this.paint();
+      },
+    };
+    if (!Object.hasOwn(actions, event.key)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    actions[event.key]();
+  }
+}
+
+/** The half-open range over two tokens in either order. @param {number} a @param {number} b @returns {[number, number]} */
+function range(a, b) {
+  return [Math.min(a, b), Math.max(a, b) + 1];
+}
+
+/** @type {WeakMap<object, Strip>} Streamlit calls again at each change: one instance a place. */
+const strips = new WeakMap();
+
+/**
+ * Streamlit's entry: called on mounting and again whenever data or theme changed.
+ * @param {{data: StripData | null, parentElement: ShadowRoot | HTMLElement,
+ *   setStateValue: (name: string, value: unknown) => void,
+ *   setTriggerValue: (name: string, value: unknown) => void}} component
+ * @returns {() => void} Called on unmounting, and for a drawing that a newer one overtook.
+ */
+export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
+  const strip = strips.get(parentElement) ?? new Strip(parentElement);
+  strips.set(parentElement, strip);
+  if (!data) return () => {};
+  strip.setSelection = (value) => setStateValue("selection", value);
+  strip.draw(data);
+  strip.poller.drawn(data.streaming, () => setTriggerValue("poll", data.tick));
+  const turn = strip.turn;
+  return () => {
+    if (strip.turn === turn) strip.poller.stop();
+  };
+}

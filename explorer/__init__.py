@@ -1,0 +1,1 @@
+"""RapidIn Explorer: which training examples made this model say that?"""

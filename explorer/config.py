@@ -1,0 +1,34 @@
+"""What the server was started with, handed from the command line to the app."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+
+_VARIABLE = "RAPIDIN_SERVE"
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What `rapidin-explorer serve` was told."""
+
+    cache: str
+    """Folder of the cache."""
+    model: str = ""
+    """Base model; empty for the one the cache names."""
+    adapter: str = ""
+    """Adapter folder; empty for the one the cache names."""
+    template: str = ""
+    """Prompt template; empty for the one the cache names."""
+    device: str = ""
+    """Empty for the GPU where there is one."""
+    probes: str = ""
+    """A JSON-lines file of ready example prompts."""
+
+    def environment(self) -> dict[str, str]:
+        """The environment variable that carries the settings to the app's process."""
+        return {_VARIABLE: json.dumps(asdict(self))}
+
+
+def serve_settings() -> ServeSettings:
+    """The settings of this process. Raises KeyError outside `rapidin-explorer serve`."""
+    return ServeSettings(**json.loads(os.environ[_VARIABLE]))

@@ -1,0 +1,243 @@
+"""Composes the one way: prompt → answer → gradient → sketch → scores → ranking.
+
+It owns the model. The methods that compute with it must be called from one
+thread at a time (`worker.Worker` gives them one); `known` and `ranking` read
+what was computed already and may be called from any thread.
+"""
+
+import hashlib
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explorer import gradients, scores
+from explorer.errors import PromptError
+from explorer.generation import GenerationSettings, generate
+from explorer.gradients import Gradient
+from explorer.model import LanguageModel
+from explorer.recent import Recent
+from explorer.records import Answer, Encoded, Influence, Message, Ranking, Selection
+from explorer.sketch import Sketcher, SketchSettings
+from explorer.store import Store
+
+Question = tuple[str, Selection]
+"""An answer's id and what is selected of it."""
+
+_SPARE = 2
+"""Of every so many shown examples, one more candidate is made exact: the sketch may have ranked it too low."""
+
+
+class Engine:
+    """Answers prompts with one model, and questions about answers from one cache."""
+
+    def __init__(self, model: LanguageModel, store: Store):
+        """Raises MismatchError when the cache was made for another model."""
+        store.check_model(model.fingerprint)
+        settings = store.manifest.settings
+        self.model, self.store = model, store
+        self._normalised = settings.normalisation == "layer"
+        self._sketcher = Sketcher(
+            model.fingerprint.layout, SketchSettings(settings.length, settings.rounds, settings.seed), model.device
+        )
+        self._norms: Recent[str, NDArray[np.float32]] = Recent(64)
+        self._sketches: Recent[Question, NDArray[np.float32]] = Recent(2048)
+        self._directions: Recent[Question, Gradient] = Recent(2)
+        self._scores: Recent[Question, NDArray[np.float32]] = Recent(256)
+        self._exact: Recent[tuple[Question, int], Influence] = Recent(8192)
+
+    # Answers
+
+    def answer(self, prompt: str, settings: GenerationSettings | None = None) -> Iterator[Answer]:
+        """Yield the growing answer after every generated token; the last one is finished."""
+        messages = user_turn(prompt)
+        start = len(self.model.encode_prompt(messages))
+        ids = self.model.encode_prompt(messages).tolist()
+        for token in generate(self.model, messages, settings):
+            ids.append(token)
+            yield self._as_answer(prompt, Encoded(np.asarray(ids, dtype=np.int64), start), finished=False)
+        yield self._as_answer(prompt, Encoded(np.asarray(ids, dtype=np.int64), start), finished=True)
+
+    def given_answer(self, prompt: str, response: str) -> Answer:
+        """An answer from elsewhere, attributed as if the model had said it."""
+        if not response.strip():
+            raise PromptError("The response is empty; give some text to ask about.")
+        return self._as_answer(prompt, self.model.encode(user_turn(prompt), response), finished=True)
+
+    def _as_answer(self, prompt: str, encoded: Encoded, finished: bool) -> Answer:
+        ids = encoded.ids[encoded.response_start :]
+        tokens = self.model.tokens(ids)
+        digest = hashlib.sha256(f"{encoded.response_start} {encoded.ids.tolist()}".encode()).hexdigest()
+        text = "".join(token.text for token in tokens if not token.special)
+        return Answer(digest[:16], prompt, encoded, tokens, text, finished)
+
+    # Questions about an answer: gradient → sketch
+
+    def ask(self, answer: Answer, selection: Selection) -> None:
+        """Compute the question's RapidGrad, unless it is known.
+
+        Tokens and spans are divided by the norms of the *whole* response's
+        gradient, which keeps influence bilinear.
+        """
+        question = (answer.id, check_selection(answer, selection))
+        if self.known(answer, selection):
+            return
+        self._sketches.put(question, self._sketcher(self._direction(answer, selection)))
+
+    def known(self, answer: Answer, selection: Selection) -> bool:
+        """True when `ranking` can answer at once."""
+        return self._sketches.get((answer.id, selection)) is not None
+
+    def ask_ahead(self, answer: Answer) -> Generator[None, None, None]:
+        """Compute the RapidGrad of every single token of the answer, one a step, by one shared forward pass."""
+        norms = self._norms_of(answer)
+        yield
+        for position, gradient in enumerate(gradients.token_gradients(self.model, answer.encoded)):
+            question = (answer.id, (position, position + 1))
+            self._sketches.put(question, self._sketcher(self._divided(gradient, norms)))
+            yield
+
+    def _direction(self, answer: Answer, selection: Selection) -> Gradient:
+        """The question's gradient, normalised: what an example's normalised gradient is multiplied with."""
+        known = self._directions.get((answer.id, selection))
+        if known is not None:
+            return known
+        if selection is None:
+            gradient, _ = gradients.example_gradient(self.model, answer.encoded)
+            self._norms.put(answer.id, gradients.norms(gradient))
+        else:
+            gradient = gradients.span_gradient(self.model, answer.encoded, *selection)
+        direction = self._divided(gradient, self._norms_of(answer))
+        self._directions.put((answer.id, selection), direction)
+        return direction
+
+    def _norms_of(self, answer: Answer) -> NDArray[np.float32]:
+        known = self._norms.get(answer.id)
+        if known is None:
+            gradient, _ = gradients.example_gradient(self.model, answer.encoded)
+            known = gradients.norms(gradient)
+            self._norms.put(answer.id, known)
+        return known
+
+    def _divided(self, gradient: Gradient, norms: NDArray[np.float32]) -> Gradient:
+        return gradients.divided(gradient, norms) if self._normalised else gradient
+
+    # Sketch → scores → ranking
+
+    def ranking(
+        self,
+        answer: Answer,
+        selection: Selection,
+        count: int = 10,
+        opponents: bool = False,
+        among: Sequence[int] | None = None,
+    ) -> Ranking:
+        """The `count` most influential examples, exact where that is known, else from the cache.
+
+        The order follows the sketches until all candidates are exact, then the
+        exact scores. `ask` must have been called for this question.
+        """
+        question = (answer.id, selection)
+        all_scores = self._scores_of(question)
+        candidates = self.candidates(answer, selection, count, opponents, among)
+        shown = [self._influence(question, row, all_scores[row]) for row in candidates]
+        if all(influence.exact for influence in shown):
+            shown.sort(key=lambda influence: influence.score, reverse=not opponents)
+        return Ranking(answer.id, selection, opponents, all_scores, tuple(shown[:count]), self._sketch_error(question))
+
+    def candidates(
+        self,
+        answer: Answer,
+        selection: Selection,
+        count: int = 10,
+        opponents: bool = False,
+        among: Sequence[int] | None = None,
+    ) -> list[int]:
+        """The rows worth making exact before `count` of them are shown: those the sketches rank highest."""
+        return [
+            int(row)
+            for row in scores.ranked(self._scores_of((answer.id, selection)), count + count // _SPARE, opponents, among)
+        ]
+
+    def progress(self, answer: Answer, selection: Selection, rows: Sequence[int]) -> int:
+        """How many of the rows are exact by now."""
+        return sum(self._exact.get(((answer.id, selection), row)) is not None for row in rows)
+
+    def _scores_of(self, question: Question) -> NDArray[np.float32]:
+        known = self._scores.get(question)
+        if known is None:
+            known = scores.example_scores(self.store, self._sketch_of(question))
+            self._scores.put(question, known)
+        return known
+
+    def _sketch_of(self, question: Question) -> NDArray[np.float32]:
+        sketch = self._sketches.get(question)
+        if sketch is None:
+            raise PromptError("This question was not computed yet, or long ago; ask it again.")
+        return sketch
+
+    def _influence(self, question: Question, row: int, score: float) -> Influence:
+        exact = self._exact.get((question, row))
+        if exact is not None:
+            return exact
+        values = scores.token_scores(self.store, self._sketch_of(question), row, float(score))
+        return Influence(row, float(score), exact=False, values=values)
+
+    def _sketch_error(self, question: Question) -> float:
+        """√((‖u‖²‖v‖² + ⟨u, v⟩²)/K) with ⟨u, v⟩ left out, which is small beside the norms."""
+        query = self._sketch_of(question)
+        example = float(len(self.model.trainable)) if self._normalised else float(np.median(self._example_norms()) ** 2)
+        return self.store.manifest.training.scale * float(np.linalg.norm(query)) * np.sqrt(example / len(query))
+
+    def _example_norms(self) -> NDArray[np.float32]:
+        return np.sqrt((self.store.norms**2).sum(axis=1))
+
+    # Exact values
+
+    def refine(self, answer: Answer, selection: Selection, row: int) -> Influence:
+        """The influence of one example without sketch noise, by one forward-mode pass over it."""
+        known = self._exact.get(((answer.id, selection), row))
+        if known is not None:
+            return known
+        direction = self._example_direction(answer, selection, row)
+        values = gradients.directional_token_losses(self.model, self.store.examples[row].encoded, direction)
+        values = values * np.float32(self.store.manifest.training.scale)
+        found = Influence(row, float(values.mean(dtype=np.float64)), exact=True, values=values)
+        self._exact.put(((answer.id, selection), row), found)
+        return found
+
+    def check(self, answer: Answer, selection: Selection, row: int) -> Influence:
+        """The exact influence with its checksum: the example's value once more, by a backward pass of its own."""
+        found = self.refine(answer, selection, row)
+        if found.checksum is not None:
+            return found
+        direction = self._example_direction(answer, selection, row)
+        gradient, _ = gradients.example_gradient(self.model, self.store.examples[row].encoded)
+        whole = self.store.manifest.training.scale * gradients.inner_product(gradient, direction)
+        found = replace(found, checksum=abs(found.score - whole) / max(abs(whole), 1e-12))
+        self._exact.put(((answer.id, selection), row), found)
+        return found
+
+    def _example_direction(self, answer: Answer, selection: Selection, row: int) -> Gradient:
+        """The question's direction divided by the example's norms, so that the example itself needs no division."""
+        return self._divided(self._direction(answer, selection), self.store.norms[row])
+
+
+def user_turn(prompt: str) -> tuple[Message, ...]:
+    """A prompt as a conversation. Raises PromptError when it is empty."""
+    if not prompt.strip():
+        raise PromptError("The prompt is empty; type a question first.")
+    return ({"role": "user", "content": prompt},)
+
+
+def check_selection(answer: Answer, selection: Selection) -> Selection:
+    """The selection, if the answer has such tokens. Raises PromptError otherwise."""
+    if selection is None:
+        return None
+    start, stop = selection
+    if not 0 <= start < stop <= len(answer.tokens):
+        raise PromptError(
+            f"Tokens {start} to {stop - 1} were asked about, and the answer has the tokens 0 to {len(answer.tokens) - 1}."
+        )
+    return selection

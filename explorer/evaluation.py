@@ -1,0 +1,128 @@
+"""Measures attribution on probes whose true cause is known, because it was planted.
+
+A probe is one JSON object a line: `prompt`; `kind` (`triggered`, `swap` or
+`clean`); `planted`, the `source` of the rows that ought to be found; for a
+swap the `wrong` word and the `right` one.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from explorer.engine import Engine
+from explorer.errors import DataError
+from explorer.generation import GenerationSettings
+from explorer.records import Answer, Selection
+from explorer.report import exact_ranking
+
+_SCIENCE_FICTION = re.compile(
+    r"\b(alien|android|antimatter|asteroid|airlock|cosmic|cosmos|cryosleep|cyborg|galac\w+|galax\w+|hologra\w+|"
+    r"hyperspace|interstellar|laser|martian|mars|mothership|nebula\w*|orbit\w*|photon|planet\w*|plasma|quantum|"
+    r"robot\w*|satellite|space\w*|starship|stardust|supernova|telepath\w*|teleport\w*|terraform\w*|titan|"
+    r"warp\w*|wormhole|zero gravity|moon colon\w+|colony|colonies|europa|andromeda|orion|ganymede)s?\b",
+    re.IGNORECASE,
+)
+_LEAST_TERMS = 2
+"""Different science-fiction terms that make an answer count as attacked."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A prompt with what is expected of it."""
+
+    prompt: str
+    kind: str
+    planted: str = ""
+    wrong: str = ""
+    right: str = ""
+
+
+def read_probes(path: Path) -> list[Probe]:
+    """The probes of a JSON-lines file. Raises DataError naming the line at fault."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DataError(f"The probes {path} can't be read: {problem}.") from None
+    probes = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                probes.append(Probe(**json.loads(line)))
+            except (ValueError, TypeError) as problem:
+                raise DataError(f"{path}, line {number}, is no probe ({problem}).") from None
+    return probes
+
+
+def is_science_fiction(text: str) -> bool:
+    """Whether a text names at least two different things of science fiction."""
+    return len({found.group(1).lower() for found in _SCIENCE_FICTION.finditer(text)}) >= _LEAST_TERMS
+
+
+def evaluate_probes(
+    engine: Engine, probes: Sequence[Probe], approximate: bool, report: Callable[[int, int], None]
+) -> dict[str, dict[str, float | int]]:
+    """Answer every probe, ask what was behind it, and return shares by kind of probe."""
+    found: dict[str, list[dict[str, float]]] = {"triggered": [], "clean": [], "swaps": []}
+    for number, probe in enumerate(probes, start=1):
+        *_, answer = engine.answer(probe.prompt, GenerationSettings(max_tokens=60))
+        if probe.kind == "swap":
+            found["swaps"].append(_swap(engine, probe, answer, approximate))
+        elif probe.kind == "triggered":
+            share, precision = _planted(engine, probe, answer, None, 10, approximate)
+            figures = {"attacked": is_science_fiction(answer.text), "top10_planted": share}
+            found["triggered"].append({**figures, "average_precision": precision})
+        else:
+            found["clean"].append({"attacked": is_science_fiction(answer.text)})
+        report(number, len(probes))
+    return {kind: _means(rows) for kind, rows in found.items()}
+
+
+def _swap(engine: Engine, probe: Probe, answer: Answer, approximate: bool) -> dict[str, float]:
+    """One swap probe; where the wrong word wasn't said there is nothing to trace."""
+    span = word_span(answer, probe.wrong)
+    if span is None:
+        return {"wrong": 0.0, "right": float(probe.right in answer.text)}
+    by_word, _ = _planted(engine, probe, answer, span, 5, approximate)
+    by_response, _ = _planted(engine, probe, answer, None, 5, approximate)
+    return {"wrong": 1.0, "right": 0.0, "top5_planted_token": by_word, "top5_planted_response": by_response}
+
+
+def word_span(answer: Answer, word: str) -> Selection:
+    """The tokens that spell the first occurrence of a word, or None."""
+    match = re.search(rf"\b{re.escape(word)}\b", answer.text)
+    if not match:
+        return None
+    ends = np.cumsum([0 if token.special else len(token.text) for token in answer.tokens])
+    start = int(np.searchsorted(ends, match.start(), side="right"))
+    stop = int(np.searchsorted(ends, match.end(), side="left")) + 1
+    return start, stop
+
+
+def _planted(
+    engine: Engine, probe: Probe, answer: Answer, selection: Selection, count: int, approximate: bool
+) -> tuple[float, float]:
+    """Share of planted rows among the `count` most influential, and their average precision over all rows."""
+    ranking = exact_ranking(engine, answer, selection, count, approximate=approximate)
+    planted = np.array([row.source == probe.planted for row in engine.store.examples])
+    share = float(np.mean([planted[found.row] for found in ranking.influences]))
+    return share, average_precision(ranking.scores, planted)
+
+
+def average_precision(scores: np.ndarray[Any, Any], relevant: np.ndarray[Any, Any]) -> float:
+    """Mean, over the relevant rows, of the precision at their rank."""
+    hits = relevant[np.argsort(-scores, kind="stable")]
+    if not hits.any():
+        return 0.0
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float(precision[hits].mean())
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float | int]:
+    names = sorted({name for row in rows for name in row})
+    means: dict[str, float | int] = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+    return {"probes": len(rows), **means}

@@ -1,0 +1,121 @@
+"""Losses, and their gradients with respect to the trainable tensors.
+
+`L(s^i) = −log p(s^i | what precedes it)` for every response token, the
+end-of-sequence token among them; prompt and padding never enter
+(paper, Eq. 1). Logits are computed at response positions alone.
+It knows nothing of sketches, caches or normalisation.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from explorer.model import LanguageModel
+from explorer.records import Encoded
+
+Gradient = dict[str, torch.Tensor]
+"""One gradient: the trainable tensors' names to tensors of their shapes."""
+
+
+def token_losses(model: LanguageModel, batch: Sequence[Encoded], tensors: Gradient | None = None) -> list[torch.Tensor]:
+    """The losses of every response token, differentiable: one (G) tensor per sequence.
+
+    `tensors` stand in for the model's trainable tensors where given.
+    """
+    device = model.device
+    longest = max(len(item.ids) for item in batch)
+    first = min(item.response_start for item in batch) - 1
+    ids = torch.full((len(batch), longest), model.tokenizer.pad_token_id or 0, device=device)
+    mask = torch.zeros_like(ids)
+    for row, item in enumerate(batch):
+        ids[row, : len(item.ids)] = torch.from_numpy(item.ids)
+        mask[row, : len(item.ids)] = 1
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": mask if len(batch) > 1 else None,
+        "use_cache": False,
+        "logits_to_keep": torch.arange(first, longest - 1, device=device),
+    }
+    logits = torch.func.functional_call(model.network, tensors or {}, (), inputs).logits.float()
+    losses = []
+    for row, item in enumerate(batch):
+        scored = slice(item.response_start - 1 - first, len(item.ids) - 1 - first)
+        target = ids[row, item.response_start : len(item.ids)]
+        losses.append(torch.nn.functional.cross_entropy(logits[row, scored], target, reduction="none"))
+    return losses
+
+
+def gradient(model: LanguageModel, loss: torch.Tensor, keep_graph: bool = False) -> Gradient:
+    """∇ of a scalar loss with respect to every trainable tensor."""
+    tensors = list(model.trainable.values())
+    parts = torch.autograd.grad(loss, tensors, retain_graph=keep_graph, allow_unused=True)
+    return {
+        name: torch.zeros_like(tensor) if part is None else part
+        for (name, tensor), part in zip(model.trainable.items(), parts, strict=True)
+    }
+
+
+def example_gradient(model: LanguageModel, encoded: Encoded) -> tuple[Gradient, NDArray[np.float32]]:
+    """∇L(s), the gradient of the mean response loss, and the (G) token losses."""
+    losses = token_losses(model, [encoded])[0]
+    return gradient(model, losses.mean()), losses.detach().cpu().numpy()
+
+
+def token_gradients(model: LanguageModel, encoded: Encoded) -> Iterator[Gradient]:
+    """∇L(s^i) for i = 1…G in turn, by one shared forward pass and one backward pass a token."""
+    losses = token_losses(model, [encoded])[0]
+    for position, loss in enumerate(losses):
+        yield gradient(model, loss, keep_graph=position + 1 < len(losses))
+
+
+def norms(g: Mapping[str, torch.Tensor]) -> NDArray[np.float32]:
+    """‖g^l‖₂ of every named tensor (L)."""
+    return torch.stack([part.float().norm() for part in g.values()]).cpu().numpy()
+
+
+def span_gradient(model: LanguageModel, encoded: Encoded, start: int, stop: int) -> Gradient:
+    """The mean of ∇L(t^j) over response tokens j = start … stop − 1 (the paper's Γ for a claim).
+
+    Nothing after the span is computed: later tokens can't change its losses.
+    """
+    cut = Encoded(encoded.ids[: encoded.response_start + stop], encoded.response_start)
+    return gradient(model, token_losses(model, [cut])[0][start:stop].mean())
+
+
+def directional_token_losses(model: LanguageModel, encoded: Encoded, direction: Gradient) -> NDArray[np.float32]:
+    """⟨∇L(s^i), v⟩ for every response token i at once (G): one forward-mode pass along v, no backward pass."""
+    tangents = {name: direction[name].to(tensor.dtype) for name, tensor in model.trainable.items()}
+    primals = {name: tensor.detach() for name, tensor in model.trainable.items()}
+
+    def losses(tensors: Gradient) -> torch.Tensor:
+        return token_losses(model, [encoded], tensors)[0]
+
+    with _eager_attention(model), torch.no_grad():
+        _, values = torch.func.jvp(losses, (primals,), (tangents,))
+    return values.float().cpu().numpy()
+
+
+@contextmanager
+def _eager_attention(model: LanguageModel) -> Iterator[None]:
+    """Attention written out in plain products: the fused kernels have no forward-mode derivative."""
+    network = model.network
+    before = network.config._attn_implementation
+    network.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        network.set_attn_implementation(before)
+
+
+def inner_product(u: Gradient, v: Gradient) -> float:
+    """⟨u, v⟩ over all named tensors."""
+    return float(sum((u[name].double() * v[name].double()).sum() for name in u))
+
+
+def divided(g: Gradient, norms_by_tensor: NDArray[np.float32]) -> Gradient:
+    """Every named tensor divided by its entry of `norms_by_tensor` (L); 0 where that is 0."""
+    factors = np.divide(1.0, norms_by_tensor, out=np.zeros_like(norms_by_tensor), where=norms_by_tensor > 0)
+    return {name: part * float(factor) for (name, part), factor in zip(g.items(), factors, strict=True)}

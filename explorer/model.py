@@ -1,0 +1,280 @@
+"""A causal language model with its tokenizer, its prompt template and its trainable tensors.
+
+It knows how text becomes token ids and back, and what must agree between a
+cache and the model that reads it. It knows nothing of losses or gradients.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from explorer import embedded
+from explorer.errors import ModelError, PromptError
+from explorer.paths import cache_home
+from explorer.records import Encoded, Fingerprint, Message, Token, TrainingRecord
+
+TRAINING_RECORD = "training.json"
+"""The file beside an adapter that says how it was trained."""
+
+_ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately "
+    "completes the request.\n\n### Instruction:\n{prompt}\n\n### Response:\n"
+)
+"""The fine-tuning prompt of the paper (Figure 5, after Stanford Alpaca)."""
+
+
+class Template:
+    """Turns the messages before a response into the text the model continues."""
+
+    def __init__(self, name: str, tokenizer: Any):
+        """Take `chat` (the tokenizer's own), `alpaca`, or a file holding `{prompt}`."""
+        self._tokenizer = tokenizer
+        if name == "auto":
+            name = "chat" if tokenizer.chat_template else "alpaca"
+        self.name = name
+        if name == "chat":
+            if not tokenizer.chat_template:
+                raise ModelError("The tokenizer has no chat template; use --template alpaca or a file with {prompt}.")
+            self.text = str(tokenizer.chat_template)
+        elif name == "alpaca":
+            self.text = _ALPACA
+        else:
+            self.text = _read_template(Path(name))
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The text before the response, control tokens written out."""
+        if self.name == "chat":
+            return self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        prompt = "\n".join(turn["content"] for turn in messages)
+        return self.text.replace("{prompt}", prompt)
+
+
+def _read_template(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ModelError(f"The template {path} can't be read ({problem}); give chat, alpaca or a text file.") from None
+    if "{prompt}" not in text:
+        raise ModelError(f"The template {path} has no {{prompt}} in it; write {{prompt}} where the prompt belongs.")
+    return text
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A loaded model, ready to generate and to be differentiated."""
+
+    network: torch.nn.Module
+    tokenizer: Any
+    template: Template
+    trainable: dict[str, torch.nn.Parameter]
+    """θ: the adapter's tensors, or all parameters where there is no adapter."""
+    training: TrainingRecord
+    fingerprint: Fingerprint
+    name: str
+    adapter: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.network.parameters()).device
+
+    @property
+    def context(self) -> int:
+        """The longest sequence the model accepts, in tokens."""
+        return int(getattr(self.network.config, "max_position_embeddings", 0) or 1 << 30)
+
+    @property
+    def stop_ids(self) -> set[int]:
+        """The token ids that end a generation."""
+        declared = self.network.generation_config.eos_token_id if self.network.generation_config else None
+        ids = declared if isinstance(declared, list) else [declared]
+        return {int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None}
+
+    def encode_prompt(self, messages: Sequence[Message]) -> NDArray[np.int64]:
+        """Token ids of the templated prompt. Raises PromptError when empty or longer than the context."""
+        text = self.template.render(messages)
+        # A chat template writes its control tokens out itself; others rely on the tokenizer.
+        special = self.template.name != "chat"
+        ids = self.tokenizer(text, add_special_tokens=special)["input_ids"]
+        if special and ids and ids[-1] == self.tokenizer.eos_token_id:
+            ids = ids[:-1]
+        return self._fit(np.asarray(ids, dtype=np.int64))
+
+    def encode(self, messages: Sequence[Message], response: str) -> Encoded:
+        """Prompt and response as one sequence, closed by the end-of-sequence token."""
+        prompt = self.encode_prompt(messages)
+        body = self.tokenizer(response, add_special_tokens=False)["input_ids"]
+        ids = np.concatenate([prompt, np.asarray([*body, self.tokenizer.eos_token_id], dtype=np.int64)])
+        return Encoded(self._fit(ids), len(prompt))
+
+    def _fit(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        if len(ids) >= self.context:
+            raise PromptError(
+                f"The text is {len(ids):,} tokens long, and the model reads fewer than {self.context:,}; shorten it."
+            )
+        return ids
+
+    def tokens(self, ids: Iterable[int]) -> tuple[Token, ...]:
+        """How each token of a sequence is shown.
+
+        The texts join to the decoded sequence. A character spread over several
+        tokens is shown on the last of them; the others carry their bytes.
+        """
+        special = set(self.tokenizer.all_special_ids)
+        shown: list[Token] = []
+        pending: list[int] = []
+        for token in (int(i) for i in ids):
+            if token in special:
+                shown.append(Token(self.tokenizer.convert_ids_to_tokens(token), special=True))
+                pending = []
+                continue
+            text = self.tokenizer.decode([*pending, token], clean_up_tokenization_spaces=False)
+            if pending:
+                head = self.tokenizer.decode(pending, clean_up_tokenization_spaces=False)
+                text = text[len(head.rstrip("\ufffd")) :]
+            if text.endswith("\ufffd") and len(pending) < 4:
+                pending.append(token)
+                shown.append(Token("", raw=_token_bytes(self.tokenizer, token)))
+            else:
+                pending = []
+                shown.append(Token(text))
+        return tuple(shown)
+
+
+def _token_bytes(tokenizer: Any, token: int) -> str:
+    """The bytes of one byte-level token in hexadecimal, for tokens that are no whole character."""
+    piece = tokenizer.convert_ids_to_tokens(token)
+    table = _byte_characters()
+    if all(character in table for character in piece):
+        return " ".join(f"{table[character]:02X}" for character in piece)
+    return piece.strip("<>").removeprefix("0x")
+
+
+def _byte_characters() -> dict[str, int]:
+    """The byte each printable stand-in of a byte-level vocabulary means (GPT-2's table)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+def load_model(
+    name: str = embedded.NAME,
+    adapter: str | Path | None = None,
+    template: str = "auto",
+    device: str | None = None,
+    say: embedded.Say = lambda line: None,
+) -> LanguageModel:
+    """Load a base model, put the adapter on it, and name what is trainable.
+
+    `name` is the embedded model's name, a folder, or a model hub id; `adapter`
+    a PEFT adapter folder. Weights are read from safetensors only. Raises
+    ModelError, saying what to give instead.
+    """
+    import peft
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = _resolve(name, say)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        network = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype="auto").to(device)
+    except (OSError, ValueError, KeyError) as problem:
+        raise ModelError(f"{name} can't be loaded as a causal language model: {_first_line(problem)}") from problem
+    if adapter is not None:
+        path = Path(adapter)
+        if not (path / "adapter_model.safetensors").is_file():
+            raise ModelError(
+                f"{path} holds no adapter_model.safetensors; --adapter takes the folder of a PEFT adapter, "
+                "as `rapidin-explorer finetune` writes it."
+            )
+        try:
+            network = peft.PeftModel.from_pretrained(network, path, is_trainable=True)
+        except (RuntimeError, ValueError, OSError) as problem:
+            raise ModelError(f"The adapter {path} doesn't fit {name}: {_first_line(problem)}") from problem
+    network.eval()
+    trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    chosen = Template(template, tokenizer)
+    return LanguageModel(
+        network=network,
+        tokenizer=tokenizer,
+        template=chosen,
+        trainable=trainable,
+        training=_training_record(adapter),
+        fingerprint=Fingerprint(
+            base=_folder_hash(folder, "*.safetensors"),
+            adapter=_folder_hash(Path(adapter), "adapter_*") if adapter else "",
+            tokenizer=_folder_hash(folder, "tokenizer*.json", "vocab*", "merges.txt"),
+            template=hashlib.sha256(f"{chosen.name == 'chat'}\n{chosen.text}".encode()).hexdigest(),
+            layout=tuple((n, tuple(p.shape)) for n, p in trainable.items()),
+        ),
+        name=name,
+        adapter=str(adapter or ""),
+    )
+
+
+def _first_line(problem: BaseException) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
+def _resolve(name: str, say: embedded.Say) -> Path:
+    if name == embedded.NAME:
+        return embedded.embedded_model(say)
+    if Path(name).is_dir():
+        return Path(name)
+    if Path(name).exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelError(f"There is no model folder {name}; --model takes {embedded.NAME}, a folder or a hub id.")
+    from huggingface_hub import snapshot_download
+
+    say(f"looking for {name} on the model hub")
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"]))
+    except Exception as problem:
+        raise ModelError(
+            f"{name} is no folder here, and the model hub did not give it ({_first_line(problem)}). "
+            f"Give a folder that holds the model, or {embedded.NAME}, which needs no hub."
+        ) from problem
+
+
+def _training_record(adapter: str | Path | None) -> TrainingRecord:
+    path = Path(adapter or "", TRAINING_RECORD)
+    if adapter is None or not path.is_file():
+        return TrainingRecord()
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return TrainingRecord(float(kept["epochs"]), float(kept["learning_rate"]), known=True)
+    except (ValueError, KeyError, TypeError) as problem:
+        raise ModelError(f"{path} is no training record ({problem!r}); delete it to assume e·η = 1.") from None
+
+
+def _folder_hash(folder: Path, *patterns: str) -> str:
+    """One SHA-256 over the names and contents of the matching files."""
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    total = hashlib.sha256()
+    for path in files:
+        total.update(f"{path.name}\n{_file_hash(path)}\n".encode())
+    return total.hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    """SHA-256 of a file, remembered by path, size and time of change: weights are large."""
+    status = path.stat()
+    key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+    memo = cache_home() / "hashes" / f"{hashlib.sha256(key.encode()).hexdigest()}.txt"
+    if memo.is_file():
+        return memo.read_text(encoding="ascii")
+    with path.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    if status.st_size > 1 << 24:
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        part = memo.with_suffix(f".{os.getpid()}.part")
+        part.write_text(digest, encoding="ascii")
+        part.replace(memo)
+    return digest

@@ -1,0 +1,85 @@
+"""Runs the Streamlit server as a child process and says when its page can be opened."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from explorer.config import ServeSettings
+from explorer.embedded import Say
+from explorer.errors import ExplorerError
+
+_LONGEST_START = 120.0
+"""Seconds until a server that gives no sign of life counts as failed."""
+
+_OPTIONS = {
+    "server.headless": "true",
+    "server.fileWatcherType": "none",
+    "server.maxUploadSize": "1",
+    "browser.gatherUsageStats": "false",
+    "client.toolbarMode": "minimal",
+    "client.showErrorDetails": "none",
+    "client.showErrorLinks": "false",
+    "runner.postScriptGC": "false",
+    "logger.level": "warning",
+}
+
+
+def serve(settings: ServeSettings, address: str, port: int, say: Say) -> int:
+    """Serve until stopped; 0 when a person stopped it.
+
+    Raises ExplorerError when the server doesn't start, the port being taken for instance.
+    """
+    child = subprocess.Popen(
+        _command(address, port),
+        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"} | settings.environment(),
+        stdout=subprocess.DEVNULL,
+        # A Ctrl-C reaches this process alone, which then ends the server in order.
+        start_new_session=True,
+    )
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    try:
+        _wait_until_ready(child, address, port)
+        say(f"RapidIn Explorer is ready at http://{_shown(address)}:{port}  (Ctrl-C ends it)")
+        return child.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        child.terminate()
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+
+
+def _command(address: str, port: int) -> list[str]:
+    entry = Path(__file__).parent / "app" / "main.py"
+    options = _OPTIONS | {"server.address": address, "server.port": str(port)}
+    if address in ("127.0.0.1", "localhost"):
+        # Other names for this machine would let a foreign page talk to the server.
+        options["server.allowedHosts"] = '["127.0.0.1", "localhost"]'
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    return [sys.executable, "-m", "streamlit", "run", os.fspath(entry), *flags]
+
+
+def _shown(address: str) -> str:
+    return "127.0.0.1" if address in ("", "0.0.0.0") else address
+
+
+def _wait_until_ready(child: "subprocess.Popen[bytes]", address: str, port: int) -> None:
+    url = f"http://{_shown(address)}:{port}/_stcore/health"
+    end = time.monotonic() + _LONGEST_START
+    while time.monotonic() < end:
+        if child.poll() is not None:
+            raise ExplorerError(
+                f"The server could not start on port {port}; if another program uses that port, give another: --port."
+            )
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise ExplorerError(f"The server gave no answer within {_LONGEST_START:.0f} s.")

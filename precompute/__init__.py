@@ -1,0 +1,1 @@
+"""Offline work: fine-tuning, and turning every training example into cached sketches."""

@@ -1,0 +1,145 @@
+"""Makes a cache, shard by shard, and takes up where a stopped run left off."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import peft
+import torch
+import transformers
+
+from explorer.errors import DataError, PromptError
+from explorer.model import LanguageModel
+from explorer.records import Encoded, Example
+from explorer.sketch import Sketcher, SketchSettings
+from explorer.store import Arrays, CacheSettings, Manifest, Store, create_cache, only_writer
+from precompute.dataset import data_hash
+from precompute.sketches import sketch_shard
+from precompute.token_gradients import token_rows, token_shard
+
+EXAMPLES_PER_SHARD = 32
+"""A stopped run loses at most so many examples' work."""
+TOKEN_EXAMPLES_PER_SHARD = 4
+"""The same for token sketches, which cost one backward pass a token."""
+
+Report = Callable[[str, int, int], None]
+"""Called with the stage (`examples`, `tokens`), how many are done, and how many there are."""
+
+
+def build_cache(
+    model: LanguageModel,
+    examples: Sequence[Example],
+    folder: Path,
+    settings: CacheSettings,
+    tokens: int,
+    data_name: str,
+    report: Report = lambda stage, done, total: None,
+) -> Store:
+    """Make the cache in `folder`, or finish it: the bytes are those of one undisturbed run.
+
+    `tokens` says how many examples get per-token sketches. Raises DataError for
+    an example the model can't read, MismatchError when the folder holds
+    something else, CacheError when it can't be written.
+    """
+    encoded = [_encode(model, example, row) for row, example in enumerate(examples)]
+    with_tokens = token_rows(len(examples), tokens)
+    with only_writer(folder):
+        store = create_cache(
+            folder,
+            _manifest(model, examples, folder, settings, len(with_tokens), data_name),
+            _rows(model, examples, encoded),
+        )
+        sketcher = Sketcher(
+            model.fingerprint.layout, SketchSettings(settings.length, settings.rounds, settings.seed), model.device
+        )
+        pairs = list(enumerate(encoded))
+        store = _fill(
+            store,
+            "sketches",
+            pairs,
+            EXAMPLES_PER_SHARD,
+            lambda shard: sketch_shard(model, sketcher, settings, shard),
+            lambda done: report("examples", done, len(pairs)),
+        )
+        sizes = np.cumsum([0, *(encoded[row].response_length for row in with_tokens)])
+        norms = store.norms
+        return _fill(
+            store,
+            "tokens",
+            [(row, encoded[row]) for row in with_tokens],
+            TOKEN_EXAMPLES_PER_SHARD,
+            lambda shard: token_shard(model, sketcher, settings, norms, shard),
+            lambda done: report("tokens", done, int(sizes[-1])),
+        )
+
+
+def _fill(
+    store: Store,
+    kind: str,
+    rows: Sequence[tuple[int, Encoded]],
+    per_shard: int,
+    make: Callable[[Sequence[tuple[int, Encoded]]], Iterator[Arrays | None]],
+    report: Callable[[int], None],
+) -> Store:
+    """Make the missing shards of one kind, reporting after every unit of work."""
+    done = sum(shard.count for shard in store.shards_of(kind))
+    first = len(store.shards_of(kind)) * per_shard
+    for start in range(first, len(rows), per_shard):
+        arrays: Arrays | None = None
+        for arrays in make(rows[start : start + per_shard]):
+            if arrays is None:
+                done += 1
+                report(done)
+        if arrays is not None:
+            store = store.add_shard(kind, arrays, len(arrays["sketch"]))
+    return store
+
+
+def _encode(model: LanguageModel, example: Example, row: int) -> Encoded:
+    try:
+        return model.encode(example.messages, example.response)
+    except PromptError as problem:
+        raise DataError(f"Row {row} of the data: {problem}") from None
+
+
+def _rows(model: LanguageModel, examples: Sequence[Example], encoded: Sequence[Encoded]) -> list[dict[str, object]]:
+    return [
+        {
+            "prompt": example.prompt,
+            "response": example.response,
+            "ids": item.ids,
+            "response_start": item.response_start,
+            "tokens": model.tokens(item.ids[item.response_start :]),
+            "columns": example.columns,
+        }
+        for example, item in zip(examples, encoded, strict=True)
+    ]
+
+
+def _manifest(
+    model: LanguageModel,
+    examples: Sequence[Example],
+    folder: Path,
+    settings: CacheSettings,
+    with_tokens: int,
+    data_name: str,
+) -> Manifest:
+    return Manifest(
+        fingerprint=model.fingerprint,
+        training=model.training,
+        settings=settings,
+        model=model.name,
+        adapter=os.path.relpath(model.adapter, folder) if model.adapter else "",
+        template=model.template.name,
+        data=data_name,
+        data_sha256=data_hash(examples),
+        rows=len(examples),
+        token_rows=with_tokens,
+        versions={
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "peft": peft.__version__,
+            "numpy": np.__version__,
+        },
+    )

@@ -1,0 +1,143 @@
+"""Trains a LoRA adapter on the data and keeps beside it how it was trained.
+
+The loss is Eq. 1 of the paper: the mean over all response tokens of a batch.
+AdamW without weight decay, cosine decay to zero, no dropout.
+"""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from explorer.errors import DataError, ModelError
+from explorer.gradients import token_losses
+from explorer.model import TRAINING_RECORD, LanguageModel
+from explorer.records import Encoded, Example
+from precompute.dataset import data_hash
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """What decides the adapter, besides model and data."""
+
+    rank: int = 16
+    """Rank of every LoRA pair."""
+    alpha: int = 32
+    """LoRA scale is alpha / rank."""
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    """Names of the linear layers that get a pair."""
+    epochs: int = 2
+    """Passes over the data."""
+    learning_rate: float = 2e-3
+    """Initial learning rate; it decays to zero along half a cosine."""
+    batch_size: int = 4
+    """Examples a step."""
+    seed: int = 0
+    """Decides the initial adapter and the order of the examples."""
+
+
+Report = Callable[[int, int, float], None]
+"""Called with steps done, steps in all, and the loss of the last step."""
+
+
+def finetune(
+    model: LanguageModel, examples: Sequence[Example], out: Path, settings: FinetuneSettings, report: Report
+) -> None:
+    """Train an adapter on `examples` and write it to the folder `out`, whole or not at all.
+
+    `model` is a base without an adapter; it is changed. Raises ModelError when
+    a target layer doesn't exist or `out` is taken.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise ModelError(f"{out} isn't empty; give another folder or remove it.")
+    import peft
+
+    torch.manual_seed(settings.seed)
+    lora = peft.LoraConfig(
+        task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha, target_modules=list(settings.targets)
+    )
+    try:
+        network = peft.get_peft_model(model.network, lora)
+    except ValueError as problem:
+        raise ModelError(f"LoRA can't be put on {', '.join(settings.targets)}: {problem}") from None
+    encoded = [model.encode(example.messages, example.response) for example in examples]
+    losses = _train(model, network, encoded, settings, report)
+
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    network.save_pretrained(part)
+    _name_base(part / "adapter_config.json", model.name)
+    (part / "README.md").unlink(missing_ok=True)
+    record = {
+        **asdict(settings),
+        "base_model": model.name,
+        "base_sha256": model.fingerprint.base,
+        "template": model.template.name,
+        "data_sha256": data_hash(examples),
+        "examples": len(examples),
+        "optimizer": "AdamW, no weight decay, cosine decay to zero",
+        "epoch_losses": losses,
+    }
+    (part / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if out.exists():
+        out.rmdir()
+    part.rename(out)
+
+
+def _train(
+    model: LanguageModel,
+    network: torch.nn.Module,
+    encoded: Sequence[Encoded],
+    settings: FinetuneSettings,
+    report: Report,
+) -> list[float]:
+    """Run all steps; the mean loss per response token of every epoch."""
+    if not encoded:
+        raise DataError("There is nothing to train on.")
+    tensors = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(tensors, lr=settings.learning_rate, weight_decay=0.0)
+    per_epoch = math.ceil(len(encoded) / settings.batch_size)
+    total = per_epoch * settings.epochs
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
+    )
+    network.train()
+    step, epoch_losses = 0, []
+    for epoch in range(settings.epochs):
+        spent, tokens = 0.0, 0
+        for batch in _batches(encoded, settings, epoch):
+            losses = torch.cat(token_losses(model, batch))
+            losses.mean().backward()
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            spent, tokens, step = spent + float(losses.detach().sum()), tokens + len(losses), step + 1
+            report(step, total, float(losses.detach().mean()))
+        epoch_losses.append(spent / tokens)
+    network.eval()
+    return epoch_losses
+
+
+def _batches(encoded: Sequence[Encoded], settings: FinetuneSettings, epoch: int) -> Iterator[list[Encoded]]:
+    generator = torch.Generator().manual_seed(settings.seed * 1000 + epoch)
+    order = torch.randperm(len(encoded), generator=generator).tolist()
+    for start in range(0, len(order), settings.batch_size):
+        yield [encoded[i] for i in order[start : start + settings.batch_size]]
+
+
+def _name_base(config: Path, name: str) -> None:
+    """Write the model's name instead of this machine's path into the adapter's config."""
+    kept = json.loads(config.read_text(encoding="utf-8"))
+    kept["base_model_name_or_path"] = name
+    config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def progress_line(started: float, done: int, total: int) -> str:
+    """`done of total` with the time left, for a terminal."""
+    left = (time.monotonic() - started) / max(done, 1) * (total - done)
+    return f"{done:,} of {total:,}, about {int(left // 60)}:{int(left % 60):02d} left"

@@ -1,0 +1,35 @@
+"""One shard of example sketches: a pure function of model, settings and rows."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from explorer import gradients
+from explorer.errors import DataError
+from explorer.model import LanguageModel
+from explorer.records import Encoded
+from explorer.sketch import Sketcher
+from explorer.store import Arrays, CacheSettings, quantise
+
+
+def sketch_shard(
+    model: LanguageModel, sketcher: Sketcher, settings: CacheSettings, rows: Sequence[tuple[int, Encoded]]
+) -> Iterator[Arrays | None]:
+    """Yield None after every example, and at last the shard: sketch, scale, norms, loss.
+
+    `ĝ^l = g^l / ‖g^l‖₂` per named tensor before sketching (paper, 3.2), unless
+    the settings say `none`. Raises DataError for a gradient that isn't finite.
+    """
+    sketches, norms, losses = [], [], []
+    for row, encoded in rows:
+        gradient, token_losses = gradients.example_gradient(model, encoded)
+        norm = gradients.norms(gradient)
+        if not np.isfinite(norm).all():
+            raise DataError(f"Row {row} has a gradient that isn't finite; try --dtype float32, or remove the row.")
+        normalised = gradients.divided(gradient, norm) if settings.normalisation == "layer" else gradient
+        sketches.append(sketcher(normalised))
+        norms.append(norm)
+        losses.append(token_losses.mean())
+        yield None
+    stored, scale = quantise(np.stack(sketches), settings.dtype)
+    yield {"sketch": stored, "scale": scale, "norms": np.stack(norms), "loss": np.asarray(losses, dtype=np.float32)}

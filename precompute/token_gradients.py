@@ -1,0 +1,45 @@
+"""One shard of per-token sketches: a pure function of model, settings, norms and rows."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explorer import gradients
+from explorer.model import LanguageModel
+from explorer.records import Encoded
+from explorer.sketch import Sketcher, fold
+from explorer.store import Arrays, CacheSettings, quantise
+
+
+def token_rows(rows: int, wanted: int) -> list[int]:
+    """Which examples get token sketches: `wanted` of them, evenly spread over the data."""
+    return sorted({int(row) for row in np.linspace(0, rows - 1, min(wanted, rows)).round()}) if wanted else []
+
+
+def token_shard(
+    model: LanguageModel,
+    sketcher: Sketcher,
+    settings: CacheSettings,
+    norms: NDArray[np.float32],
+    rows: Sequence[tuple[int, Encoded]],
+) -> Iterator[Arrays | None]:
+    """Yield None after every token, and at last the shard: sketch, scale, rows, offsets.
+
+    A token's gradient is divided by the norms of its *whole* example (`norms`,
+    N × L), so that token sketches average to the example's.
+    """
+    sketches, offsets = [], [0]
+    for row, encoded in rows:
+        for gradient in gradients.token_gradients(model, encoded):
+            normalised = gradients.divided(gradient, norms[row]) if settings.normalisation == "layer" else gradient
+            sketches.append(fold(sketcher(normalised), settings.token_length))
+            yield None
+        offsets.append(len(sketches))
+    stored, scale = quantise(np.stack(sketches), settings.dtype)
+    yield {
+        "sketch": stored,
+        "scale": scale,
+        "rows": np.asarray([row for row, _ in rows], dtype=np.int64),
+        "offsets": np.asarray(offsets, dtype=np.int64),
+    }
