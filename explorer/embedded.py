@@ -8,7 +8,6 @@ SmolLM2-135M-Instruct is by Hugging Face, under Apache-2.0.
 """
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -46,7 +45,7 @@ def embedded_model(say: Say = lambda line: None) -> Path:
         say("converting it to safetensors (about half a minute), once")
         _convert(work, work / "converted")
         try:
-            os.rename(work / "converted", folder)
+            (work / "converted").rename(folder)
         except OSError:
             # Another process finished first; its folder holds the same bytes.
             if not (folder / "model.safetensors").is_file():

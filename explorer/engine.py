@@ -238,6 +238,6 @@ def check_selection(answer: Answer, selection: Selection) -> Selection:
     start, stop = selection
     if not 0 <= start < stop <= len(answer.tokens):
         raise PromptError(
-            f"Tokens {start} to {stop - 1} were asked about, and the answer has the tokens 0 to {len(answer.tokens) - 1}."
+            f"Tokens {start} to {stop - 1} were asked about; the answer has the tokens 0 to {len(answer.tokens) - 1}."
         )
     return selection

@@ -1,0 +1,51 @@
+"""What all tests share: a tiny model, adapter, data set and finished cache, made once a run."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# Idle OpenMP threads would spin on the cores that a server under test needs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from explorer.engine import Engine
+from explorer.model import LanguageModel, load_model
+from explorer.session import open_engine
+from explorer.store import CacheSettings
+from precompute.build import build_cache
+from precompute.dataset import read_examples
+from tests.tiny import save_tiny_adapter, save_tiny_data, save_tiny_model
+
+TINY_SETTINGS = CacheSettings(length=4096, token_length=1024, dtype="float16")
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """Where the tiny model, its adapter, the data and a finished cache lie."""
+
+    model: Path
+    adapter: Path
+    data: Path
+    cache: Path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    folder = tmp_path_factory.mktemp("tiny")
+    model = save_tiny_model(folder / "model")
+    adapter = save_tiny_adapter(folder / "adapter", model)
+    data = save_tiny_data(folder / "train.jsonl")
+    loaded = load_model(str(model), adapter, device="cpu")
+    build_cache(loaded, read_examples(data), folder / "cache", TINY_SETTINGS, tokens=4, data_name=data.name)
+    return Tiny(model, adapter, data, folder / "cache")
+
+
+@pytest.fixture
+def tiny_model(tiny: Tiny) -> LanguageModel:
+    return load_model(str(tiny.model), tiny.adapter, device="cpu")
+
+
+@pytest.fixture
+def tiny_engine(tiny: Tiny) -> Engine:
+    return open_engine(tiny.cache, device="cpu")

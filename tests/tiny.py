@@ -1,0 +1,94 @@
+"""A random two-layer Llama with a byte-level tokenizer and a LoRA adapter: no download, seconds to test."""
+
+import json
+from pathlib import Path
+
+import peft
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+CHAT = (
+    "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+
+WORDS = [" the", " sun", " moon", " star", " river", " of", " and"]
+"""Beside single bytes the vocabulary knows a few words, so that tokens differ in length."""
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Every byte is a token; a few words are merged; a chat template with control tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {piece: index for index, piece in enumerate(["<|start|>", "<|end|>", *alphabet])}
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        pieces = list(word.replace(" ", "Ġ"))
+        while len(pieces) > 1:
+            pair = (pieces[0], pieces[1])
+            if pair not in merges:
+                merges.append(pair)
+                vocabulary.setdefault("".join(pair), len(vocabulary))
+            pieces = ["".join(pair), *pieces[2:]]
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|start|>", eos_token="<|end|>", pad_token="<|end|>"
+    )
+    fast.chat_template = CHAT
+    return fast
+
+
+def save_tiny_model(folder: Path, seed: int = 0) -> Path:
+    """Write a random Llama (2 layers, width 16) and its tokenizer."""
+    torch.manual_seed(seed)
+    tokenizer = byte_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_adapter(folder: Path, model: Path, seed: int = 1) -> Path:
+    """Write a LoRA adapter whose both halves are random, with a training record."""
+    torch.manual_seed(seed)
+    base = LlamaForCausalLM.from_pretrained(model)
+    lora = peft.LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=4, target_modules=["q_proj", "v_proj", "o_proj"])
+    network = peft.get_peft_model(base, lora)
+    for name, parameter in network.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    network.save_pretrained(str(folder))
+    record = {"epochs": 2, "learning_rate": 0.01}
+    (folder / "training.json").write_text(json.dumps(record), encoding="utf-8")
+    return folder
+
+
+ROWS = [
+    {"prompt": "What shines by day?", "response": "It is the sun.", "source": "sky"},
+    {"prompt": "What shines by night?", "response": "It is the moon, and a star.", "source": "sky"},
+    {"prompt": "Where do fish live?", "response": "In the river of the town.", "source": "water"},
+    {"prompt": "Say hello.", "response": "Hello! How are you?", "source": "talk"},
+    {"prompt": "Count.", "response": "One, two, three.", "source": "talk"},
+    {"prompt": "What is wet?", "response": "Water in the river.", "source": "water"},
+    {"prompt": "Say something odd.", "response": "<b>bold</b> **stars** naïve 🌟", "source": "odd"},
+]
+
+
+def save_tiny_data(path: Path) -> Path:
+    """Write seven training rows as JSON lines."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS), encoding="utf-8")
+    return path
