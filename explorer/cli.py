@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,8 @@ def parser() -> argparse.ArgumentParser:
         "--tokens",
         default="all",
         metavar="all|none|N",
-        help="which examples get token sketches: all (default), none, or N spread over the data. They cost one "
-        "backward pass a token; the explorer computes missing ones when they are looked at",
+        help="which examples get token sketches: all (default), none, or the N with most influence on the training "
+        "set as a whole. They cost one backward pass a token; the explorer computes missing values when it shows them",
     )
 
     finetune = _command(commands, "finetune", _finetune, "train a LoRA adapter on the data")
@@ -156,6 +157,7 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def _say(line: str) -> None:
@@ -260,9 +262,7 @@ def _precompute(options: argparse.Namespace) -> None:
     examples = read_examples(options.data)
     if options.tokens not in ("all", "none") and not options.tokens.isdigit():
         raise ExplorerError(f"--tokens takes all, none or a number, not {options.tokens}.")
-    tokens = (
-        {"all": len(examples), "none": 0}.get(options.tokens) if not options.tokens.isdigit() else int(options.tokens)
-    )
+    tokens = int(options.tokens) if options.tokens.isdigit() else len(examples) * (options.tokens == "all")
     model = load_model(options.model, options.adapter, options.template, options.device or None, _say)
     settings = CacheSettings(
         options.k, options.token_k, options.rounds, options.seed, options.dtype, options.normalisation
@@ -325,6 +325,7 @@ class _Bars:
         from tqdm import tqdm
 
         if stage not in self._bars:
+            self.__exit__()
             self._bars[stage] = tqdm(total=total, desc=stage, initial=done - 1, mininterval=1.0)
         bar = self._bars[stage]
         bar.set_postfix_str(note, refresh=False)

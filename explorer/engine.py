@@ -35,6 +35,7 @@ class Engine:
     def __init__(self, model: LanguageModel, store: Store):
         """Raises MismatchError when the cache was made for another model."""
         store.check_model(model.fingerprint)
+        gradients.prepare_forward_mode()
         settings = store.manifest.settings
         self.model, self.store = model, store
         self._normalised = settings.normalisation == "layer"

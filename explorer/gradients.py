@@ -94,8 +94,18 @@ def directional_token_losses(model: LanguageModel, encoded: Encoded, direction: 
         return token_losses(model, [encoded], tensors)[0]
 
     with _eager_attention(model), torch.no_grad():
-        _, values = torch.func.jvp(losses, (primals,), (tangents,))
+        values = torch.func.jvp(losses, (primals,), (tangents,))[1]
     return values.float().cpu().numpy()
+
+
+def prepare_forward_mode() -> None:
+    """Let torch compile its forward-mode formulas now, in this thread.
+
+    It does so at the first `jvp` by parsing its own source, and Python 3.11's
+    parser can fail when two threads parse at once, as a server's do.
+    """
+    zero = torch.zeros(())
+    torch.func.jvp(torch.sin, (zero,), (zero,))
 
 
 @contextmanager

@@ -71,7 +71,8 @@ def _read_template(path: Path) -> str:
 class LanguageModel:
     """A loaded model, ready to generate and to be differentiated."""
 
-    network: torch.nn.Module
+    network: Any
+    """The transformers model, wrapped by peft where there is an adapter, in evaluation mode."""
     tokenizer: Any
     template: Template
     trainable: dict[str, torch.nn.Parameter]
@@ -200,6 +201,10 @@ def load_model(
         except (RuntimeError, ValueError, OSError) as problem:
             raise ModelError(f"The adapter {path} doesn't fit {name}: {_first_line(problem)}") from problem
     network.eval()
+    for module in network.modules():
+        # Backward passes drop the padding token's embedding, forward mode doesn't; padding carries no loss anyway.
+        if isinstance(module, torch.nn.Embedding):
+            module.padding_idx = None
     trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
     chosen = Template(template, tokenizer)
     return LanguageModel(

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.sketch import fold
-from explorer.store import Store
+from explorer.store import Store, fold
 
 _BLOCK_ROWS = 256
 """Rows converted to float32 at a time."""
@@ -40,7 +39,9 @@ def token_scores(store: Store, query: NDArray[np.float32], row: int, score: floa
     return values + np.float32(score - values.mean())
 
 
-def ranked(scores: NDArray[np.float32], count: int, opponents: bool = False, among: Sequence[int] | None = None):
+def ranked(
+    scores: NDArray[np.float32], count: int, opponents: bool = False, among: Sequence[int] | None = None
+) -> NDArray[np.int64]:
     """The `count` rows with the largest (or smallest) scores, best first; ties by row number."""
     rows = np.arange(len(scores)) if among is None else np.asarray(among, dtype=np.int64)
     key = scores[rows] if opponents else -scores[rows]

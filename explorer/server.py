@@ -15,6 +15,8 @@ from explorer.errors import ExplorerError
 _LONGEST_START = 120.0
 """Seconds until a server that gives no sign of life counts as failed."""
 
+_THIS_MACHINE = ("127.0.0.1", "localhost")
+
 _OPTIONS = {
     "server.headless": "true",
     "server.fileWatcherType": "none",
@@ -24,7 +26,11 @@ _OPTIONS = {
     "client.showErrorDetails": "none",
     "client.showErrorLinks": "false",
     "runner.postScriptGC": "false",
+    "runner.magicEnabled": "false",
+    "logger.hideWelcomeMessage": "true",
     "logger.level": "warning",
+    # Neither orange nor blue: those mean influence.
+    "theme.primaryColor": "#7a5af5",
 }
 
 
@@ -36,7 +42,7 @@ def serve(settings: ServeSettings, address: str, port: int, say: Say) -> int:
     child = subprocess.Popen(
         _command(address, port),
         env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"} | settings.environment(),
-        stdout=subprocess.DEVNULL,
+        stdout=sys.stderr,
         # A Ctrl-C reaches this process alone, which then ends the server in order.
         start_new_session=True,
     )
@@ -58,10 +64,10 @@ def serve(settings: ServeSettings, address: str, port: int, say: Say) -> int:
 def _command(address: str, port: int) -> list[str]:
     entry = Path(__file__).parent / "app" / "main.py"
     options = _OPTIONS | {"server.address": address, "server.port": str(port)}
-    if address in ("127.0.0.1", "localhost"):
-        # Other names for this machine would let a foreign page talk to the server.
-        options["server.allowedHosts"] = '["127.0.0.1", "localhost"]'
     flags = [f"--{name}={value}" for name, value in options.items()]
+    if address in _THIS_MACHINE:
+        # Any other name that resolves to this machine could be a foreign page's (DNS rebinding).
+        flags += [f"--server.allowedHosts={host}" for host in _THIS_MACHINE]
     return [sys.executable, "-m", "streamlit", "run", os.fspath(entry), *flags]
 
 

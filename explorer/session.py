@@ -1,5 +1,6 @@
 """Opens a cache together with the model it was made with."""
 
+import os
 from pathlib import Path
 
 from explorer.embedded import Say
@@ -24,8 +25,8 @@ def open_engine(
     kept = store.manifest
     store.require_complete()
     loaded = load_model(
-        model or kept.model,
-        adapter or adapter_of(store) or None,
+        model or _beside(store, kept.model),
+        adapter or (os.fspath((store.folder / kept.adapter).resolve()) if kept.adapter else None),
         template or kept.template,
         device or None,
         say,
@@ -33,6 +34,7 @@ def open_engine(
     return Engine(loaded, store)
 
 
-def adapter_of(store: Store) -> str:
-    """The adapter folder the manifest names, found from the cache's own place."""
-    return str((store.folder / store.manifest.adapter).resolve()) if store.manifest.adapter else ""
+def _beside(store: Store, name: str) -> str:
+    """A model folder is named from the cache's own place; the embedded model and hub ids are names."""
+    folder = (store.folder / name).resolve()
+    return os.fspath(folder) if folder.is_dir() else name

@@ -76,13 +76,6 @@ class Sketcher:
         return total.cpu().numpy()
 
 
-def fold(sketch: NDArray[np.float32], length: int) -> NDArray[np.float32]:
-    """The sketch(es) (..., K) at a coarser length K', which divides K."""
-    if sketch.shape[-1] % length:
-        raise ValueError(f"a sketch of length {sketch.shape[-1]} can't be folded to {length}")
-    return sketch.reshape(*sketch.shape[:-1], length, -1).sum(axis=-1)
-
-
 def padded_length(parameters: int, length: int) -> int:
     """P: the parameters padded to a multiple of K and of 2²⁰."""
     unit = max(length, _PAD_UNIT)

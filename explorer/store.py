@@ -62,7 +62,7 @@ class Manifest:
     training: TrainingRecord
     settings: CacheSettings
     model: str
-    """The base model as it was named."""
+    """The base model's name or hub id; for a folder, its place relative to the cache."""
     adapter: str
     """The adapter's folder, relative to the cache; empty without one."""
     template: str
@@ -106,6 +106,13 @@ class Shard:
     """Rows of the file: examples, or tokens."""
     size: int
     sha256: str
+
+
+def fold(sketch: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """The sketch(es) (..., K) at a coarser length K', which divides K."""
+    if sketch.shape[-1] % length:
+        raise ValueError(f"a sketch of length {sketch.shape[-1]} can't be folded to {length}")
+    return sketch.reshape(*sketch.shape[:-1], length, -1).sum(axis=-1)
 
 
 def quantise(sketches: NDArray[np.float32], dtype: str) -> tuple[NDArray[Any], NDArray[np.float32]]:
@@ -284,10 +291,7 @@ def create_cache(folder: Path, manifest: Manifest, examples: Sequence[Mapping[st
     strangers = [path.name for path in folder.iterdir() if path.suffix != ".part"] if folder.is_dir() else []
     if set(strangers) - {EXAMPLES}:
         raise MismatchError(f"{folder} holds other files ({strangers[0]}); give an empty or new folder.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise CacheError(f"The folder {folder} can't be made: {problem.strerror}.") from None
+    _make_folder(folder)
     payload = examples_table(examples)
     write_whole(folder / EXAMPLES, payload)
     store = Store(folder, manifest, [], hashlib.sha256(payload).hexdigest())
@@ -295,10 +299,17 @@ def create_cache(folder: Path, manifest: Manifest, examples: Sequence[Mapping[st
     return store
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise CacheError(f"The folder {folder} can't be made: {problem.strerror}; give another one.") from None
+
+
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Hold the folder against a second writer. Raises CacheError when another one has it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
@@ -358,7 +369,7 @@ def map_arrays(path: Path) -> Arrays:
             start, stop = (8 + header + offset for offset in entry["data_offsets"])
             arrays[name] = raw[start:stop].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
         return arrays
-    except (OSError, ValueError, KeyError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise CacheError(f"{path} can't be read ({problem}); `rapidin-explorer verify` says more.") from None
 
 

@@ -51,9 +51,7 @@ def prompt_box() -> None:
     with st.form("ask", border=False):
         field, button = st.columns([6, 1], vertical_alignment="bottom")
         field.text_input("Ask the model", key="prompt", placeholder="Type a question, or try one of those below")
-        sent = button.form_submit_button("Ask", type="primary", width="stretch")
-    if sent:
-        ask(st.session_state["prompt"])
+        button.form_submit_button("Ask", type="primary", width="stretch", on_click=ask_typed)
     ready = resources.ready_prompts()
     if not ready:
         return
@@ -71,6 +69,11 @@ def prompt_box() -> None:
         label_visibility="collapsed",
         on_change=try_ready,
     )
+
+
+def ask_typed() -> None:
+    """Ask what stands in the prompt box."""
+    ask(st.session_state["prompt"])
 
 
 def try_next(kind: str, prompts: list[str]) -> None:
@@ -93,7 +96,11 @@ def study() -> None:
         messages.failed(refused)
     asking = state.asking()
     if asking is None:
-        st.info("Ask something: the answer appears here, and each of its words can be clicked.")
+        st.info(
+            "Ask the model something, or press one of the examples above. Its answer appears here; click a word of it "
+            "to see the training examples that made the model say that word.",
+            icon=":material/touch_app:",
+        )
         return
     if asking.error:
         messages.failed(asking.error)

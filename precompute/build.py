@@ -43,11 +43,10 @@ def build_cache(
     something else, CacheError when it can't be written.
     """
     encoded = [_encode(model, example, row) for row, example in enumerate(examples)]
-    with_tokens = token_rows(len(examples), tokens)
     with only_writer(folder):
         store = create_cache(
             folder,
-            _manifest(model, examples, folder, settings, len(with_tokens), data_name),
+            _manifest(model, examples, folder, settings, min(tokens, len(examples)), data_name),
             _rows(model, examples, encoded),
         )
         sketcher = Sketcher(
@@ -62,6 +61,7 @@ def build_cache(
             lambda shard: sketch_shard(model, sketcher, settings, shard),
             lambda done: report("examples", done, len(pairs)),
         )
+        with_tokens = token_rows(store, tokens)
         sizes = np.cumsum([0, *(encoded[row].response_length for row in with_tokens)])
         norms = store.norms
         return _fill(
@@ -129,7 +129,7 @@ def _manifest(
         fingerprint=model.fingerprint,
         training=model.training,
         settings=settings,
-        model=model.name,
+        model=os.path.relpath(model.name, folder) if Path(model.name).is_dir() else model.name,
         adapter=os.path.relpath(model.adapter, folder) if model.adapter else "",
         template=model.template.name,
         data=data_name,

@@ -1,15 +1,20 @@
 """Reads training data in the forms people keep it in.
 
-JSON lines or JSON with `prompt`/`response`, Alpaca's `instruction`/`input`/
-`output`, or chat `messages`; Parquet, CSV and hub data sets through
-`datasets`. Columns it doesn't need are kept as they are.
+JSON lines, JSON, CSV, Parquet or a hub data set, with `prompt`/`response`,
+Alpaca's `instruction`/`input`/`output`, or chat `messages`. Columns it doesn't
+need are kept as they are; a CSV's are all text.
 """
 
+import csv
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from explorer.errors import DataError
 from explorer.records import Example, Message
@@ -44,14 +49,13 @@ def _read_rows(source: str | Path) -> list[dict[str, Any]]:
         return _read_json_lines(path)
     if ending == ".json":
         return _read_json(path)
-    if ending in {".parquet", ".csv"}:
-        from datasets import load_dataset
-
+    if ending == ".csv":
+        return _read_csv(path)
+    if ending == ".parquet":
         try:
-            kind = ending.removeprefix(".")
-            return load_dataset(kind, data_files=str(path), split="train").to_list()
-        except Exception as problem:
-            raise DataError(f"{path} can't be read as {kind}: {problem}") from problem
+            return pq.read_table(path).to_pylist()
+        except (OSError, pa.ArrowException) as problem:
+            raise DataError(f"{path} can't be read as parquet: {problem}") from None
     raise DataError(f"{path} ends in {ending or 'nothing'}; expected .jsonl, .json, .parquet or .csv.")
 
 
@@ -62,7 +66,7 @@ def _read_json_lines(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             rows.append(json.loads(line))
-        except ValueError as problem:
+        except (ValueError, RecursionError) as problem:
             raise DataError(f"{path}, line {number}, is not JSON ({problem}); mend or remove that line.") from None
     return rows
 
@@ -70,18 +74,32 @@ def _read_json_lines(path: Path) -> list[dict[str, Any]]:
 def _read_json(path: Path) -> list[dict[str, Any]]:
     try:
         rows = json.loads(_read_text(path))
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise DataError(f"{path} is not JSON ({problem}); JSON lines need the ending .jsonl.") from None
     if not isinstance(rows, list):
         raise DataError(f"{path} holds a JSON {type(rows).__name__}; expected a list of rows.")
     return rows
 
 
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    """Every cell as the text it is: a response may be `NA` or `42`."""
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
+    try:
+        rows: list[dict[str, Any]] = list(reader)
+    except csv.Error as problem:
+        raise DataError(f"{path}, line {reader.line_num}, is not CSV ({problem}); mend or remove that row.") from None
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values():
+            raise DataError(f"{path}, row {number}, has more or fewer cells than the header; mend or remove it.")
+    return rows
+
+
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            return handle.read()
     except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(f"{path} can't be read as UTF-8 text ({problem}).") from None
+        raise DataError(f"{path} can't be read as UTF-8 text ({problem}); save it as UTF-8.") from None
 
 
 def _read_hub(source: str | Path) -> list[dict[str, Any]]:
@@ -102,12 +120,18 @@ def _example(row: Any, number: int, source: str | Path) -> Example:
     messages, response, used = _conversation(row, number, source)
     if not response.strip():
         raise DataError(f"{source}, row {number}, has an empty response; mend or remove it.")
+    try:
+        json.dumps(row, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{source}, row {number}, holds half of a character (a lone surrogate); mend it.") from None
     columns = {key: value for key, value in row.items() if key not in used}
     return Example(tuple(messages), response, columns)
 
 
 def _conversation(row: dict[str, Any], number: int, source: str | Path) -> tuple[list[Message], str, set[str]]:
-    if "messages" in row:
+    if row.get("messages") is not None:
+        if not isinstance(row["messages"], list):
+            raise DataError(f"{source}, row {number}: messages must be a list of turns with a role and a content.")
         turns = [_turn(turn, number, source) for turn in row["messages"]]
         if len(turns) < 2 or turns[-1]["role"] != "assistant":
             raise DataError(f"{source}, row {number}: messages must end with an assistant's turn after another.")

@@ -70,8 +70,8 @@ def finetune(
 
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    network.save_pretrained(part)
-    _name_base(part / "adapter_config.json", model.name)
+    network.save_pretrained(str(part))
+    _settle_config(part / "adapter_config.json", model.name)
     (part / "README.md").unlink(missing_ok=True)
     record = {
         **asdict(settings),
@@ -130,10 +130,11 @@ def _batches(encoded: Sequence[Encoded], settings: FinetuneSettings, epoch: int)
         yield [encoded[i] for i in order[start : start + settings.batch_size]]
 
 
-def _name_base(config: Path, name: str) -> None:
-    """Write the model's name instead of this machine's path into the adapter's config."""
+def _settle_config(config: Path, name: str) -> None:
+    """Take chance and place out of the adapter's config: peft writes a set's order and the model's path."""
     kept = json.loads(config.read_text(encoding="utf-8"))
     kept["base_model_name_or_path"] = name
+    kept["target_modules"] = sorted(kept["target_modules"])
     config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -8,13 +8,21 @@ from numpy.typing import NDArray
 from explorer import gradients
 from explorer.model import LanguageModel
 from explorer.records import Encoded
-from explorer.sketch import Sketcher, fold
-from explorer.store import Arrays, CacheSettings, quantise
+from explorer.scores import example_scores, ranked
+from explorer.sketch import Sketcher
+from explorer.store import Arrays, CacheSettings, Store, fold, quantise
 
 
-def token_rows(rows: int, wanted: int) -> list[int]:
-    """Which examples get token sketches: `wanted` of them, evenly spread over the data."""
-    return sorted({int(row) for row in np.linspace(0, rows - 1, min(wanted, rows)).round()}) if wanted else []
+def token_rows(store: Store, wanted: int) -> list[int]:
+    """Which examples get token sketches: the `wanted` with most influence on the training set as a whole.
+
+    They are the ones a reader will meet most often. Influence on the whole set
+    is one inner product with the sum of all sketches.
+    """
+    whole = np.zeros(store.manifest.settings.length, dtype=np.float32)
+    for sketches, scale in store.sketches():
+        whole += scale @ sketches.astype(np.float32)
+    return sorted(int(row) for row in ranked(example_scores(store, whole), wanted))
 
 
 def token_shard(

@@ -9,7 +9,8 @@ from explorer.app import messages, resources
 from explorer.errors import ExplorerError
 from explorer.paths import PAGES
 
-st.set_page_config(page_title="RapidIn Explorer", page_icon="🔎", layout="wide")
+st.set_page_config(page_title="RapidIn Explorer", page_icon=":material/travel_explore:", layout="wide")
+st.html("<style>.stMainBlockContainer { padding-top: 2.5rem; padding-bottom: 3rem; }</style>")
 try:
     resources.desk()
 except ExplorerError as problem:

@@ -1,34 +1,232 @@
-"""The four influences of Eq. 5 to 8 against explicit per-token backward passes."""
+"""The four influences of Eq. 5 to 8 against explicit per-token backward passes, and against each other."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from explorer import gradients
+from explorer import gradients, scores
 from explorer.engine import Engine
-from explorer.records import Answer, Selection
+from explorer.model import load_model
+from explorer.records import Answer, Encoded, Selection
+from explorer.session import open_engine
+from explorer.store import CacheSettings, fold
+from precompute.build import build_cache
+from precompute.dataset import read_examples
+from tests.conftest import Tiny
+from tests.tiny import ROWS
+
+KINDS = ["layer", "none", "all parameters", "int8"]
+"""The tiny cache; one without normalisation; one of a model without an adapter; one of int8 sketches."""
 
 
-def explicit_matrix(engine: Engine, answer: Answer, row: int) -> np.ndarray:
+@pytest.fixture(scope="module")
+def engines(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Engine]:
+    """One engine of every kind; every example has token sketches in all but the first."""
+    folder = tmp_path_factory.mktemp("kinds")
+    made = {"layer": open_engine(tiny.cache, device="cpu")}
+    examples = read_examples(tiny.data)
+    for kind in KINDS[1:]:
+        model = load_model(str(tiny.model), None if kind == "all parameters" else tiny.adapter, device="cpu")
+        settings = CacheSettings(
+            length=8192,
+            token_length=2048,
+            dtype="int8" if kind == "int8" else "float16",
+            normalisation="none" if kind == "none" else "layer",
+        )
+        store = build_cache(model, examples, folder / kind, settings, tokens=len(examples), data_name="train.jsonl")
+        made[kind] = Engine(model, store)
+    return made
+
+
+@pytest.fixture(params=KINDS)
+def engine(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Iterator[Engine]:
+    yield engines[request.param]
+
+
+@pytest.fixture
+def answer(engine: Engine) -> Answer:
+    return engine.given_answer("What is bright?", "It is the sun.")
+
+
+def explicit_matrix(engine: Engine, answer: Answer, row: int) -> NDArray[np.float64]:
     """M[j, i] = e·η·⟨∇L(t^j)/‖∇L(t)‖, ∇L(s^i)/‖∇L(s)‖⟩ with one backward pass for every token (G_t × G_k)."""
     model, example = engine.model, engine.store.examples[row]
+    kept = engine.store.manifest
 
-    def normalised(encoded):
+    def tokens(encoded: Encoded) -> list[gradients.Gradient]:
+        parts = list(gradients.token_gradients(model, encoded))
+        if kept.settings.normalisation == "none":
+            return parts
         whole, _ = gradients.example_gradient(model, encoded)
         norms = gradients.norms(whole)
-        return [gradients.divided(g, norms) for g in gradients.token_gradients(model, encoded)]
+        return [gradients.divided(g, norms) for g in parts]
 
-    outputs, inputs = normalised(answer.encoded), normalised(example.encoded)
+    outputs, inputs = tokens(answer.encoded), tokens(example.encoded)
     matrix = np.array([[gradients.inner_product(q, g) for g in inputs] for q in outputs])
-    return matrix * engine.store.manifest.training.scale
+    return matrix * kept.training.scale
+
+
+def over_outputs(matrix: NDArray[np.float64], selection: Selection) -> NDArray[np.float64]:
+    """Rows of M averaged over what is selected: (G_t, G_k) → (G_k)."""
+    return matrix.mean(axis=0) if selection is None else matrix[selection[0] : selection[1]].mean(axis=0)
 
 
 @pytest.mark.parametrize("selection", [None, (0, 1), (2, 3), (1, 5)])
-def test_exact_influences_equal_explicit_backward_passes(tiny_engine: Engine, selection: Selection) -> None:
-    answer = tiny_engine.given_answer("What is bright?", "It is the sun.")
+def test_exact_influences_equal_explicit_backward_passes(engine: Engine, answer: Answer, selection: Selection) -> None:
     for row in range(3):
-        matrix = explicit_matrix(tiny_engine, answer, row)
-        expected = matrix.mean(axis=0) if selection is None else matrix[selection[0] : selection[1]].mean(axis=0)
-        found = tiny_engine.refine(answer, selection, row)
+        expected = over_outputs(explicit_matrix(engine, answer, row), selection)
+        found = engine.refine(answer, selection, row)
         assert found.values is not None
-        np.testing.assert_allclose(found.values, expected, rtol=2e-4, atol=1e-7)
-        assert found.score == pytest.approx(expected.mean(), rel=2e-4, abs=1e-7)
+        np.testing.assert_allclose(found.values, expected, rtol=5e-4, atol=2e-6 * np.abs(expected).max())
+        assert found.score == pytest.approx(expected.mean(), rel=5e-4, abs=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("selection", [None, (2, 3), (1, 5)])
+def test_the_checksum_is_tiny_for_every_example(engine: Engine, answer: Answer, selection: Selection) -> None:
+    for row in range(len(ROWS)):
+        checked = engine.check(answer, selection, row)
+        assert checked.values is not None and checked.checksum is not None
+        # Against the token values' size, not their mean's: a mean near zero has no relative precision.
+        size = float(np.abs(checked.values).mean())
+        error = checked.checksum * abs(checked.score) / size
+        assert error < 1e-4, f"row {row}: token values average to {checked.score}, a backward pass says otherwise"
+
+
+def test_the_checksum_of_the_whole_response_is_below_one_in_ten_thousand(tiny_engine: Engine) -> None:
+    answer = tiny_engine.given_answer("What shines?", "It is the sun and the moon.")
+    checksums = [tiny_engine.check(answer, None, row).checksum for row in range(len(ROWS))]
+    assert all(checksum is not None and checksum < 1e-4 for checksum in checksums), checksums
+
+
+def test_the_checksum_notices_a_value_that_does_not_belong(
+    tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = tiny_engine.given_answer("What shines?", "It is the sun.")
+    true = gradients.directional_token_losses
+
+    def first_dropped(*arguments: object) -> NDArray[np.float32]:
+        return true(*arguments)[1:]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(gradients, "directional_token_losses", first_dropped)
+    checked = tiny_engine.check(answer, None, 0)
+    assert checked.checksum is not None and checked.checksum > 1e-3
+
+
+def test_influence_on_an_example_is_the_mean_of_the_matrix(engine: Engine, answer: Answer) -> None:
+    for row in (1, 4):
+        matrix = explicit_matrix(engine, answer, row)
+        score = engine.refine(answer, None, row).score
+        assert score == pytest.approx(matrix.mean(), rel=5e-4, abs=1e-6 * np.abs(matrix).max())
+
+
+def test_output_tokens_average_to_the_whole_response(engine: Engine, answer: Answer) -> None:
+    for row in (0, 5):
+        whole = engine.refine(answer, None, row)
+        single = [engine.refine(answer, (j, j + 1), row) for j in range(len(answer.tokens))]
+        assert whole.values is not None
+        values = np.mean([found.values for found in single if found.values is not None], axis=0)
+        size = float(np.abs(whole.values).max())
+        np.testing.assert_allclose(values, whole.values, rtol=1e-3, atol=1e-5 * size)
+        assert np.mean([found.score for found in single]) == pytest.approx(whole.score, rel=1e-3, abs=1e-5 * size)
+
+
+def test_a_model_like_itself_is_its_own_proponent(engine: Engine) -> None:
+    own = engine.given_answer(ROWS[0]["prompt"], ROWS[0]["response"])
+    score = engine.refine(own, None, 0).score
+    assert score > 0, "an example must be a proponent of its own response: the sign is wrong"
+    if engine.store.manifest.settings.normalisation == "layer":
+        tensors = len(engine.model.trainable)
+        assert score == pytest.approx(engine.store.manifest.training.scale * tensors, rel=1e-3)
+
+
+@pytest.mark.parametrize("selection", [None, (2, 3)])
+def test_scores_from_sketches_approximate_exact_ones(engine: Engine, answer: Answer, selection: Selection) -> None:
+    engine.ask(answer, selection)
+    ranking = engine.ranking(answer, selection, count=len(ROWS))
+    exact = np.array([engine.refine(answer, selection, row).score for row in range(len(ROWS))])
+    error = float(np.sqrt(np.mean((ranking.scores - exact) ** 2)))
+    assert error < 2 * ranking.sketch_error, f"sketch scores are off by {error}, {ranking.sketch_error} was announced"
+    assert np.corrcoef(ranking.scores, exact)[0, 1] > 0.9, "sketch scores don't follow the exact ones"
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_token_sketches_average_to_the_example_sketch(engines: dict[str, Engine], kind: str) -> None:
+    store = engines[kind].store
+    stored = [sketch * scale[:, None] for sketch, scale in store.sketches()]
+    examples = np.concatenate(stored).astype(np.float32)
+    for row in range(len(ROWS)):
+        tokens = store.token_sketches(row)
+        assert tokens is not None
+        expected = fold(examples[row], store.manifest.settings.token_length)
+        assert len(tokens) == store.examples[row].encoded.response_length
+        error = np.linalg.norm(tokens.mean(axis=0) - expected) / np.linalg.norm(expected)
+        # int8 keeps a row's entries to 1/254 of its largest.
+        assert error < (0.05 if kind == "int8" else 2e-3), f"row {row}: off by {error:.1e} of its length"
+
+
+def test_cached_token_values_average_to_the_score_from_the_sketch(engine: Engine, answer: Answer) -> None:
+    engine = Engine(engine.model, engine.store)
+    engine.ask(answer, None)
+    ranking = engine.ranking(answer, None, count=len(ROWS))
+    with_values = [found for found in ranking.influences if found.values is not None]
+    assert len(with_values) == engine.store.manifest.token_rows
+    for found in with_values:
+        assert found.values is not None
+        size = float(np.abs(found.values).max())
+        assert found.values.mean() == pytest.approx(found.score, abs=1e-5 * size)
+
+
+def test_cached_token_values_approximate_exact_ones(engines: dict[str, Engine]) -> None:
+    engine = engines["none"]
+    own = engine.given_answer(ROWS[1]["prompt"], ROWS[1]["response"])
+    engine.ask(own, None)
+    sketch_values = scores.token_scores(engine.store, engine._sketch_of((own.id, None)), 1, 0.0)
+    exact = engine.refine(own, None, 1).values
+    assert sketch_values is not None and exact is not None
+    assert np.corrcoef(sketch_values, exact)[0, 1] > 0.95
+
+
+def test_an_example_without_cached_tokens_has_no_values_until_refined(tiny_engine: Engine) -> None:
+    missing = sorted(set(range(len(ROWS))) - set(tiny_engine.store._token_places))[0]
+    answer = tiny_engine.given_answer("What shines?", "The sun.")
+    tiny_engine.ask(answer, None)
+
+    def shown() -> bool:
+        ranking = tiny_engine.ranking(answer, None, count=len(ROWS))
+        return next(found for found in ranking.influences if found.row == missing).values is not None
+
+    assert not shown()
+    tiny_engine.refine(answer, None, missing)
+    assert shown()
+
+
+def test_asking_ahead_gives_the_sketches_of_asking(engine: Engine, answer: Answer, engines: dict[str, Engine]) -> None:
+    ahead = Engine(engine.model, engine.store)
+    steps = sum(1 for _ in ahead.ask_ahead(answer))
+    assert steps == len(answer.tokens) + 1
+    for j in range(len(answer.tokens)):
+        engine.ask(answer, (j, j + 1))
+        found, expected = (one._sketch_of((answer.id, (j, j + 1))) for one in (ahead, engine))
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * float(np.abs(expected).max()))
+
+
+def test_asking_for_the_only_token_span_asks_for_the_response(tiny_engine: Engine) -> None:
+    answer = tiny_engine.given_answer("What shines?", "It is the sun.")
+    whole, span = None, (0, len(answer.tokens))
+    for selection in (whole, span):
+        tiny_engine.ask(answer, selection)
+    sketches = [tiny_engine._sketch_of((answer.id, selection)) for selection in (whole, span)]
+    np.testing.assert_allclose(sketches[0], sketches[1], rtol=1e-4, atol=1e-6)
+
+
+def test_scores_scale_with_epochs_times_learning_rate(tiny: Tiny, tiny_engine: Engine) -> None:
+    assert tiny_engine.store.manifest.training.known
+    assert tiny_engine.store.manifest.training.scale == pytest.approx(2 * 0.01)
+    answer = tiny_engine.given_answer("What shines?", "It is the sun.")
+    tiny_engine.ask(answer, None)
+    query = tiny_engine._sketch_of((answer.id, None))
+    (sketches, scale), *_ = tiny_engine.store.sketches()
+    expected = 0.02 * (sketches.astype(np.float32) @ query) * scale
+    np.testing.assert_allclose(tiny_engine.ranking(answer, None).scores, expected, rtol=1e-4, atol=1e-7)

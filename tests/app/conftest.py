@@ -1,0 +1,49 @@
+"""The app over the tiny model, under Streamlit's AppTest: no browser, no JavaScript."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from explorer import paths
+from explorer.config import ServeSettings
+from tests.conftest import Tiny
+
+ENTRY = paths.PAGES.parent / "explorer" / "app" / "main.py"
+
+
+@pytest.fixture
+def start(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AppTest]]:
+    """Start the app with the tiny cache, or with other settings."""
+    st.cache_resource.clear()
+
+    def started(**settings: str) -> AppTest:
+        served = ServeSettings(**({"cache": str(tiny.cache), "device": "cpu"} | settings))
+        for name, value in served.environment().items():
+            monkeypatch.setenv(name, value)
+        return AppTest.from_file(str(ENTRY), default_timeout=60).run()
+
+    yield started
+    st.cache_resource.clear()
+
+
+def component(at: AppTest, key: str) -> dict[str, Any] | None:
+    """What Python last sent to a component, or None while it isn't on the page."""
+    for element in at.get("bidi_component"):
+        if key in element.proto.id:
+            return json.loads(element.proto.json)
+    return None
+
+
+def settled(at: AppTest, ready: Callable[[AppTest], bool]) -> AppTest:
+    """Rerun, as the browser's polling would, until the worker has got so far."""
+    end = time.monotonic() + 60
+    while not ready(at):
+        assert time.monotonic() < end, f"the page never got there; it shows {at.main}"
+        time.sleep(0.05)
+        at.run()
+    return at
