@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 import warnings
@@ -11,6 +12,7 @@ from typing import Any
 
 from explorer import embedded
 from explorer.errors import ExplorerError, PromptError
+from explorer.normalisation import KINDS
 from explorer.paths import DEMO
 
 # Idle OpenMP threads of one process otherwise spin on the cores that another one needs.
@@ -86,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     precompute.add_argument("--rounds", type=_positive, default=20, help="λ, shuffles of Algorithm 1 (20)")
     precompute.add_argument("--seed", type=int, default=0, help="seed of Algorithm 1 (0)")
     precompute.add_argument("--dtype", choices=["float16", "int8"], default="float16", help="how sketches are stored")
-    precompute.add_argument("--normalisation", choices=["layer", "none"], default="layer", help="layer-wise, or none")
+    precompute.add_argument("--normalisation", choices=KINDS, default="layer", help="of gradients (layer)")
     precompute.add_argument(
         "--tokens",
         default="all",
@@ -103,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
     finetune.add_argument("--alpha", type=_positive, default=32, help="LoRA alpha (32)")
     finetune.add_argument("--targets", default="q_proj,k_proj,v_proj,o_proj", help="layers that get an adapter")
     finetune.add_argument("--epochs", type=_positive, default=2, help="passes over the data (2)")
-    finetune.add_argument("--learning-rate", type=float, default=2e-3, help="initial; decays along a cosine (2e-3)")
+    finetune.add_argument("--learning-rate", type=_rate, default=2e-3, help="initial; decays along a cosine (2e-3)")
     finetune.add_argument("--batch-size", type=_positive, default=4, help="examples a step (4)")
     finetune.add_argument("--seed", type=int, default=0, help="seed of the adapter and the order (0)")
 
@@ -131,6 +133,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no positive number")
     return number
 
 
@@ -218,7 +227,7 @@ def _selection(options: argparse.Namespace) -> tuple[int, int] | None:
     if options.span is None:
         return None
     start, colon, stop = options.span.partition(":")
-    if not (colon and start.isdigit() and stop.isdigit()):
+    if not (colon and start.isdecimal() and stop.isdecimal()):
         raise PromptError(f"--span takes two token numbers such as 3:7, not {options.span}.")
     return int(start), int(stop)
 
@@ -260,9 +269,9 @@ def _precompute(options: argparse.Namespace) -> None:
     if options.token_k > options.k:
         raise ExplorerError(f"--token-k can't be larger than --k ({options.token_k} > {options.k}).")
     examples = read_examples(options.data)
-    if options.tokens not in ("all", "none") and not options.tokens.isdigit():
+    if options.tokens not in ("all", "none") and not options.tokens.isdecimal():
         raise ExplorerError(f"--tokens takes all, none or a number, not {options.tokens}.")
-    tokens = int(options.tokens) if options.tokens.isdigit() else len(examples) * (options.tokens == "all")
+    tokens = int(options.tokens) if options.tokens.isdecimal() else len(examples) * (options.tokens == "all")
     model = load_model(options.model, options.adapter, options.template, options.device or None, _say)
     settings = CacheSettings(
         options.k, options.token_k, options.rounds, options.seed, options.dtype, options.normalisation

@@ -8,6 +8,7 @@ what was computed already and may be called from any thread.
 import hashlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,10 @@ from explorer import gradients, scores
 from explorer.errors import PromptError
 from explorer.generation import GenerationSettings, generate
 from explorer.gradients import Gradient
-from explorer.model import LanguageModel
+from explorer.model import LanguageModel, TokenReader
+from explorer.normalisation import divisors, normalised_norm
 from explorer.recent import Recent
-from explorer.records import Answer, Encoded, Influence, Message, Ranking, Selection
+from explorer.records import Answer, Encoded, Influence, Message, Ranking, Selection, Token
 from explorer.sketch import Sketcher, SketchSettings
 from explorer.store import Store
 
@@ -38,7 +40,6 @@ class Engine:
         gradients.prepare_forward_mode()
         settings = store.manifest.settings
         self.model, self.store = model, store
-        self._normalised = settings.normalisation == "layer"
         self._sketcher = Sketcher(
             model.fingerprint.layout, SketchSettings(settings.length, settings.rounds, settings.seed), model.device
         )
@@ -53,25 +54,21 @@ class Engine:
     def answer(self, prompt: str, settings: GenerationSettings | None = None) -> Iterator[Answer]:
         """Yield the growing answer after every generated token; the last one is finished."""
         messages = user_turn(prompt)
-        start = len(self.model.encode_prompt(messages))
         ids = self.model.encode_prompt(messages).tolist()
+        start, read, tokens = len(ids), TokenReader(self.model.tokenizer), list[Token]()
         for token in generate(self.model, messages, settings):
             ids.append(token)
-            yield self._as_answer(prompt, Encoded(np.asarray(ids, dtype=np.int64), start), finished=False)
-        yield self._as_answer(prompt, Encoded(np.asarray(ids, dtype=np.int64), start), finished=True)
+            tokens.append(read(token))
+            yield _as_answer(prompt, Encoded(np.asarray(ids, dtype=np.int64), start), tokens, finished=False)
+        yield _as_answer(prompt, Encoded(np.asarray(ids, dtype=np.int64), start), tokens, finished=True)
 
     def given_answer(self, prompt: str, response: str) -> Answer:
         """An answer from elsewhere, attributed as if the model had said it."""
         if not response.strip():
             raise PromptError("The response is empty; give some text to ask about.")
-        return self._as_answer(prompt, self.model.encode(user_turn(prompt), response), finished=True)
-
-    def _as_answer(self, prompt: str, encoded: Encoded, finished: bool) -> Answer:
-        ids = encoded.ids[encoded.response_start :]
-        tokens = self.model.tokens(ids)
-        digest = hashlib.sha256(f"{encoded.response_start} {encoded.ids.tolist()}".encode()).hexdigest()
-        text = "".join(token.text for token in tokens if not token.special)
-        return Answer(digest[:16], prompt, encoded, tokens, text, finished)
+        encoded = self.model.encode(user_turn(prompt), response)
+        tokens = self.model.tokens(encoded.ids[encoded.response_start :])
+        return _as_answer(prompt, encoded, tokens, finished=True)
 
     # Questions about an answer: gradient → sketch
 
@@ -122,7 +119,7 @@ class Engine:
         return known
 
     def _divided(self, gradient: Gradient, norms: NDArray[np.float32]) -> Gradient:
-        return gradients.divided(gradient, norms) if self._normalised else gradient
+        return gradients.divided(gradient, divisors(norms, self.store.manifest.settings.normalisation))
 
     # Sketch → scores → ranking
 
@@ -188,11 +185,14 @@ class Engine:
     def _sketch_error(self, question: Question) -> float:
         """√((‖u‖²‖v‖² + ⟨u, v⟩²)/K) with ⟨u, v⟩ left out, which is small beside the norms."""
         query = self._sketch_of(question)
-        example = float(len(self.model.trainable)) if self._normalised else float(np.median(self._example_norms()) ** 2)
-        return self.store.manifest.training.scale * float(np.linalg.norm(query)) * np.sqrt(example / len(query))
+        noise = float(np.linalg.norm(query)) * self._example_norm / np.sqrt(len(query))
+        return self.store.manifest.training.scale * float(noise)
 
-    def _example_norms(self) -> NDArray[np.float32]:
-        return np.sqrt((self.store.norms**2).sum(axis=1))
+    @cached_property
+    def _example_norm(self) -> float:
+        """The median norm of the examples' normalised gradients."""
+        kind = self.store.manifest.settings.normalisation
+        return float(np.median([normalised_norm(norms, kind) for norms in self.store.norms]))
 
     # Exact values
 
@@ -223,6 +223,12 @@ class Engine:
     def _example_direction(self, answer: Answer, selection: Selection, row: int) -> Gradient:
         """The question's direction divided by the example's norms, so that the example itself needs no division."""
         return self._divided(self._direction(answer, selection), self.store.norms[row])
+
+
+def _as_answer(prompt: str, encoded: Encoded, tokens: Sequence[Token], finished: bool) -> Answer:
+    digest = hashlib.sha256(f"{encoded.response_start} {encoded.ids.tolist()}".encode()).hexdigest()
+    text = "".join(token.text for token in tokens if not token.special)
+    return Answer(digest[:16], prompt, encoded, tuple(tokens), text, finished)
 
 
 def user_turn(prompt: str) -> tuple[Message, ...]:

@@ -8,10 +8,13 @@ It knows nothing of sketches, caches or normalisation.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.autograd import forward_ad
 
 from explorer.model import LanguageModel
 from explorer.records import Encoded
@@ -87,25 +90,23 @@ def span_gradient(model: LanguageModel, encoded: Encoded, start: int, stop: int)
 
 def directional_token_losses(model: LanguageModel, encoded: Encoded, direction: Gradient) -> NDArray[np.float32]:
     """⟨∇L(s^i), v⟩ for every response token i at once (G): one forward-mode pass along v, no backward pass."""
-    tangents = {name: direction[name].to(tensor.dtype) for name, tensor in model.trainable.items()}
-    primals = {name: tensor.detach() for name, tensor in model.trainable.items()}
-
-    def losses(tensors: Gradient) -> torch.Tensor:
-        return token_losses(model, [encoded], tensors)[0]
-
-    with _eager_attention(model), torch.no_grad():
-        values = torch.func.jvp(losses, (primals,), (tangents,))[1]
-    return values.float().cpu().numpy()
+    with _eager_attention(model), _frozen_linears(model), torch.no_grad(), forward_ad.dual_level():
+        dual = {
+            name: forward_ad.make_dual(tensor.detach(), direction[name].to(tensor.dtype))
+            for name, tensor in model.trainable.items()
+        }
+        losses = token_losses(model, [encoded], dual)[0]
+        return forward_ad.unpack_dual(losses).tangent.float().cpu().numpy()
 
 
 def prepare_forward_mode() -> None:
     """Let torch compile its forward-mode formulas now, in this thread.
 
-    It does so at the first `jvp` by parsing its own source, and Python 3.11's
-    parser can fail when two threads parse at once, as a server's do.
+    It does so at the first dual number by parsing its own source, and Python
+    3.11's parser can fail when two threads parse at once, as a server's do.
     """
-    zero = torch.zeros(())
-    torch.func.jvp(torch.sin, (zero,), (zero,))
+    with forward_ad.dual_level():
+        forward_ad.make_dual(torch.zeros(()), torch.zeros(()))
 
 
 @contextmanager
@@ -120,12 +121,48 @@ def _eager_attention(model: LanguageModel) -> Iterator[None]:
         network.set_attn_implementation(before)
 
 
+@contextmanager
+def _frozen_linears(model: LanguageModel) -> Iterator[None]:
+    """Spare the products with the tangents of frozen weights, which torch multiplies out although they are zero."""
+    trainable = {id(tensor) for tensor in model.trainable.values()}
+    frozen = [
+        module
+        for module in model.network.modules()
+        if type(module) is torch.nn.Linear and not any(id(tensor) in trainable for tensor in module.parameters())
+    ]
+    for module in frozen:
+        module.forward = partial(_frozen_linear, module.weight, module.bias)
+    try:
+        yield
+    finally:
+        for module in frozen:
+            del module.forward
+
+
+def _frozen_linear(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
+    return _FrozenLinear.apply(x, weight, bias)
+
+
+class _FrozenLinear(torch.autograd.Function):
+    """x ↦ xWᵀ + b with W and b constant, so that the tangent is ẋWᵀ alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_forward(weight)
+        return torch.nn.functional.linear(x, weight, bias)
+
+    @staticmethod
+    def jvp(ctx: Any, x: torch.Tensor | None, *_: object) -> torch.Tensor | None:
+        (weight,) = ctx.saved_tensors
+        return None if x is None else torch.nn.functional.linear(x, weight)
+
+
 def inner_product(u: Gradient, v: Gradient) -> float:
     """⟨u, v⟩ over all named tensors."""
     return float(sum((u[name].double() * v[name].double()).sum() for name in u))
 
 
-def divided(g: Gradient, norms_by_tensor: NDArray[np.float32]) -> Gradient:
-    """Every named tensor divided by its entry of `norms_by_tensor` (L); 0 where that is 0."""
-    factors = np.divide(1.0, norms_by_tensor, out=np.zeros_like(norms_by_tensor), where=norms_by_tensor > 0)
+def divided(g: Gradient, by: NDArray[np.float32]) -> Gradient:
+    """Every named tensor divided by its entry of `by` (L); 0 where that is 0."""
+    factors = np.divide(1.0, by, out=np.zeros_like(by), where=by > 0)
     return {name: part * float(factor) for (name, part), factor in zip(g.items(), factors, strict=True)}

@@ -9,12 +9,14 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from explorer import embedded
 from explorer.errors import ModelError, PromptError
@@ -107,6 +109,8 @@ class LanguageModel:
         ids = self.tokenizer(text, add_special_tokens=special)["input_ids"]
         if special and ids and ids[-1] == self.tokenizer.eos_token_id:
             ids = ids[:-1]
+        if not ids:
+            raise PromptError("The prompt is empty; type a question first.")
         return self._fit(np.asarray(ids, dtype=np.int64))
 
     def encode(self, messages: Sequence[Message], response: str) -> Encoded:
@@ -124,30 +128,50 @@ class LanguageModel:
         return ids
 
     def tokens(self, ids: Iterable[int]) -> tuple[Token, ...]:
-        """How each token of a sequence is shown.
+        """How each token of a sequence is shown; see `TokenReader`."""
+        return tuple(map(TokenReader(self.tokenizer), ids))
 
-        The texts join to the decoded sequence. A character spread over several
-        tokens is shown on the last of them; the others carry their bytes.
-        """
-        special = set(self.tokenizer.all_special_ids)
-        shown: list[Token] = []
-        pending: list[int] = []
-        for token in (int(i) for i in ids):
-            if token in special:
-                shown.append(Token(self.tokenizer.convert_ids_to_tokens(token), special=True))
-                pending = []
-                continue
-            text = self.tokenizer.decode([*pending, token], clean_up_tokenization_spaces=False)
-            if pending:
-                head = self.tokenizer.decode(pending, clean_up_tokenization_spaces=False)
-                text = text[len(head.rstrip("\ufffd")) :]
-            if text.endswith("\ufffd") and len(pending) < 4:
-                pending.append(token)
-                shown.append(Token("", raw=_token_bytes(self.tokenizer, token)))
-            else:
-                pending = []
-                shown.append(Token(text))
-        return tuple(shown)
+
+class TokenReader:
+    """Turns token ids, one after the other, into what each is shown as.
+
+    The texts join to the decoded sequence. A character spread over several
+    tokens is shown on the last of them; the others carry their bytes.
+    """
+
+    def __init__(self, tokenizer: Any):
+        """Begin a sequence."""
+        self._tokenizer = tokenizer
+        self._special = set(tokenizer.all_special_ids)
+        # Decoded on its own a token may lose its leading space: each is decoded behind an anchor.
+        self._anchor: list[int] = []
+        self._pending: list[int] = []
+
+    def __call__(self, token: int) -> Token:
+        """The next token."""
+        token = int(token)
+        if token in self._special:
+            self._anchor, self._pending = [], []
+            return Token(self._tokenizer.convert_ids_to_tokens(token), special=True)
+        before = self._decode(self._anchor)
+        text = self._decode([*self._anchor, *self._pending, token])[len(before) :]
+        raw = " ".join(_token_bytes(self._tokenizer, part) for part in [*self._pending, token])
+        # The replacement sign stands for half a character, or, seldom, for itself.
+        if text.endswith("\ufffd") and not raw.endswith("EF BF BD"):
+            self._pending = [*self._pending, token][1 - _LONGEST_CHARACTER :]
+            return Token("", raw=_token_bytes(self._tokenizer, token))
+        # Bytes that never became a character were shown as such, each in its turn.
+        if self._pending:
+            text = text.lstrip("\ufffd") or text[-1:]
+        self._anchor, self._pending = [*self._pending, token], []
+        return Token(text)
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+
+
+_LONGEST_CHARACTER = 4
+"""Bytes of the longest UTF-8 character, so at most that many tokens make one."""
 
 
 def _token_bytes(tokenizer: Any, token: int) -> str:
@@ -159,6 +183,7 @@ def _token_bytes(tokenizer: Any, token: int) -> str:
     return piece.strip("<>").removeprefix("0x")
 
 
+@cache
 def _byte_characters() -> dict[str, int]:
     """The byte each printable stand-in of a byte-level vocabulary means (GPT-2's table)."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -185,9 +210,13 @@ def load_model(
     folder = _resolve(name, say)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as problem:
+        raise ModelError(f"The device {device} can't be used here ({_first_line(problem)}); give cpu.") from None
+    try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         network = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype="auto").to(device)
-    except (OSError, ValueError, KeyError) as problem:
+    except (OSError, ValueError, KeyError, SafetensorError) as problem:
         raise ModelError(f"{name} can't be loaded as a causal language model: {_first_line(problem)}") from problem
     if adapter is not None:
         path = Path(adapter)
@@ -198,7 +227,7 @@ def load_model(
             )
         try:
             network = peft.PeftModel.from_pretrained(network, path, is_trainable=True)
-        except (RuntimeError, ValueError, OSError) as problem:
+        except (RuntimeError, ValueError, OSError, KeyError, TypeError, SafetensorError) as problem:
             raise ModelError(f"The adapter {path} doesn't fit {name}: {_first_line(problem)}") from problem
     network.eval()
     for module in network.modules():

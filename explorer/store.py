@@ -51,7 +51,7 @@ class CacheSettings:
     dtype: str = "float16"
     """`float16` or `int8`."""
     normalisation: str = "layer"
-    """`layer` divides every named tensor's gradient by its norm (paper, 3.2); `none` leaves it."""
+    """`layer`, `cosine` or `none`; see `explorer.normalisation`."""
 
 
 @dataclass(frozen=True)

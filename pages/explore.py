@@ -1,5 +1,7 @@
 """Ask the model, select a word of its answer, see the training examples behind it."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from explorer import views
@@ -40,7 +42,7 @@ def header() -> None:
     kept = desk.engine.store.manifest
     st.markdown("### RapidIn Explorer")
     st.text(
-        f"Which training examples made this model say that?   {kept.model}"
+        f"Which training examples made this model say that?   {Path(kept.model).name}"
         f"{' with a fine-tuned adapter' if kept.adapter else ''} · {kept.rows:,} training examples · "
         f"RapidGrads of length {kept.settings.length:,}, {kept.settings.dtype}"
     )

@@ -100,7 +100,7 @@ def _encode(model: LanguageModel, example: Example, row: int) -> Encoded:
     try:
         return model.encode(example.messages, example.response)
     except PromptError as problem:
-        raise DataError(f"Row {row} of the data: {problem}") from None
+        raise DataError(f"Row {row + 1} of the data: {problem}") from None
 
 
 def _rows(model: LanguageModel, examples: Sequence[Example], encoded: Sequence[Encoded]) -> list[dict[str, object]]:

@@ -87,7 +87,9 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
     try:
         rows: list[dict[str, Any]] = list(reader)
     except csv.Error as problem:
-        raise DataError(f"{path}, line {reader.line_num}, is not CSV ({problem}); mend or remove that row.") from None
+        raise DataError(
+            f"{path}, line {reader.reader.line_num}, is not CSV ({problem}); mend or remove that row."
+        ) from None
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
             raise DataError(f"{path}, row {number}, has more or fewer cells than the header; mend or remove it.")

@@ -7,6 +7,7 @@ import numpy as np
 from explorer import gradients
 from explorer.errors import DataError
 from explorer.model import LanguageModel
+from explorer.normalisation import divisors
 from explorer.records import Encoded
 from explorer.sketch import Sketcher
 from explorer.store import Arrays, CacheSettings, quantise
@@ -17,17 +18,16 @@ def sketch_shard(
 ) -> Iterator[Arrays | None]:
     """Yield None after every example, and at last the shard: sketch, scale, norms, loss.
 
-    `ĝ^l = g^l / ‖g^l‖₂` per named tensor before sketching (paper, 3.2), unless
-    the settings say `none`. Raises DataError for a gradient that isn't finite.
+    Gradients are normalised before sketching, as the settings say. Raises
+    DataError for a gradient that isn't finite.
     """
     sketches, norms, losses = [], [], []
     for row, encoded in rows:
         gradient, token_losses = gradients.example_gradient(model, encoded)
         norm = gradients.norms(gradient)
         if not np.isfinite(norm).all():
-            raise DataError(f"Row {row} has a gradient that isn't finite; try --dtype float32, or remove the row.")
-        normalised = gradients.divided(gradient, norm) if settings.normalisation == "layer" else gradient
-        sketches.append(sketcher(normalised))
+            raise DataError(f"Row {row + 1} of the data has a gradient that isn't finite; mend or remove it.")
+        sketches.append(sketcher(gradients.divided(gradient, divisors(norm, settings.normalisation))))
         norms.append(norm)
         losses.append(token_losses.mean())
         yield None

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from explorer import gradients
 from explorer.model import LanguageModel
+from explorer.normalisation import divisors
 from explorer.records import Encoded
 from explorer.scores import example_scores, ranked
 from explorer.sketch import Sketcher
@@ -39,9 +40,9 @@ def token_shard(
     """
     sketches, offsets = [], [0]
     for row, encoded in rows:
+        by = divisors(norms[row], settings.normalisation)
         for gradient in gradients.token_gradients(model, encoded):
-            normalised = gradients.divided(gradient, norms[row]) if settings.normalisation == "layer" else gradient
-            sketches.append(fold(sketcher(normalised), settings.token_length))
+            sketches.append(fold(sketcher(gradients.divided(gradient, by)), settings.token_length))
             yield None
         offsets.append(len(sketches))
     stored, scale = quantise(np.stack(sketches), settings.dtype)

@@ -13,8 +13,8 @@ import signal
 import sys
 
 import precompute.build
-import precompute.dataset  # noqa: F401  imported here so that the forks needn't
-from explorer import cli, store
+import precompute.dataset
+from explorer import cli
 
 SHARD_ROWS = 2
 
@@ -43,7 +43,7 @@ def _die_at(moment: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         true(handle)
 
-    store.os.fsync = counting  # type: ignore[attr-defined]
+    os.fsync = counting
 
 
 def main() -> None:

@@ -199,14 +199,12 @@ def test_a_null_messages_column_leaves_the_other_form(tmp_path: Path) -> None:
         ("data.csv", "question,answer\na,b\n", r"row 1, has the columns answer, question"),
     ],
 )
-def test_a_malformed_file_is_refused_with_the_fix(
-    tmp_path: Path, name: str, content: str | bytes, said: str
-) -> None:
+def test_a_malformed_file_is_refused_with_the_fix(tmp_path: Path, name: str, content: str | bytes, said: str) -> None:
     with pytest.raises(DataError, match=rf"{name}.*{said}"):
         read_examples(write(tmp_path, name, content))
 
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "/nowhere/data.csv", "./a/b", "nothing"])
 def test_a_missing_file_is_not_looked_for_on_the_hub(name: str) -> None:
-    with pytest.raises(DataError, match="There is no file .*; --data takes a .jsonl, .json, .parquet or .csv file"):
+    with pytest.raises(DataError, match=r"There is no file .*; --data takes a \.jsonl, \.json, \.parquet or \.csv"):
         read_examples(name)

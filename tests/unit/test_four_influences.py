@@ -17,8 +17,8 @@ from precompute.dataset import read_examples
 from tests.conftest import Tiny
 from tests.tiny import ROWS
 
-KINDS = ["layer", "none", "all parameters", "int8"]
-"""The tiny cache; one without normalisation; one of a model without an adapter; one of int8 sketches."""
+KINDS = ["layer", "cosine", "none", "all parameters", "int8"]
+"""The tiny cache; two with other normalisations; one of a model without an adapter; one of int8 sketches."""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def engines(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[str, E
             length=8192,
             token_length=2048,
             dtype="int8" if kind == "int8" else "float16",
-            normalisation="none" if kind == "none" else "layer",
+            normalisation=kind if kind in ("cosine", "none") else "layer",
         )
         store = build_cache(model, examples, folder / kind, settings, tokens=len(examples), data_name="train.jsonl")
         made[kind] = Engine(model, store)
@@ -51,17 +51,22 @@ def answer(engine: Engine) -> Answer:
 
 
 def explicit_matrix(engine: Engine, answer: Answer, row: int) -> NDArray[np.float64]:
-    """M[j, i] = e·η·⟨∇L(t^j)/‖∇L(t)‖, ∇L(s^i)/‖∇L(s)‖⟩ with one backward pass for every token (G_t × G_k)."""
+    """M[j, i] = e·η·⟨∇L(t^j)/‖∇L(t)‖, ∇L(s^i)/‖∇L(s)‖⟩ with one backward pass for every token (G_t × G_k).
+
+    The norms are those of each tensor, or of the whole gradient, or there are none.
+    """
     model, example = engine.model, engine.store.examples[row]
     kept = engine.store.manifest
 
     def tokens(encoded: Encoded) -> list[gradients.Gradient]:
         parts = list(gradients.token_gradients(model, encoded))
-        if kept.settings.normalisation == "none":
-            return parts
-        whole, _ = gradients.example_gradient(model, encoded)
-        norms = gradients.norms(whole)
-        return [gradients.divided(g, norms) for g in parts]
+        whole = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+        norm = {
+            "layer": {name: float(part.norm()) for name, part in whole.items()},
+            "cosine": dict.fromkeys(whole, float(sum(part.square().sum() for part in whole.values())) ** 0.5),
+            "none": dict.fromkeys(whole, 1.0),
+        }[kept.settings.normalisation]
+        return [{name: g[name] / norm[name] for name in g} for g in parts]
 
     outputs, inputs = tokens(answer.encoded), tokens(example.encoded)
     matrix = np.array([[gradients.inner_product(q, g) for g in inputs] for q in outputs])
@@ -136,9 +141,9 @@ def test_a_model_like_itself_is_its_own_proponent(engine: Engine) -> None:
     own = engine.given_answer(ROWS[0]["prompt"], ROWS[0]["response"])
     score = engine.refine(own, None, 0).score
     assert score > 0, "an example must be a proponent of its own response: the sign is wrong"
-    if engine.store.manifest.settings.normalisation == "layer":
-        tensors = len(engine.model.trainable)
-        assert score == pytest.approx(engine.store.manifest.training.scale * tensors, rel=1e-3)
+    squared_norm = {"layer": len(engine.model.trainable), "cosine": 1}.get(engine.store.manifest.settings.normalisation)
+    if squared_norm is not None:
+        assert score == pytest.approx(engine.store.manifest.training.scale * squared_norm, rel=1e-3)
 
 
 @pytest.mark.parametrize("selection", [None, (2, 3)])

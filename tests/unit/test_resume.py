@@ -44,9 +44,7 @@ def caches(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     # Side by side, because the manifest keeps the places of model and adapter relative to the cache.
     base = tmp_path_factory.mktemp("resume")
     folders = {name: base / name for name in KILLED_AT}
-    plans = [
-        {"arguments": arguments(tiny, folder), "moments": KILLED_AT[name]} for name, folder in folders.items()
-    ]
+    plans = [{"arguments": arguments(tiny, folder), "moments": KILLED_AT[name]} for name, folder in folders.items()]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", resume_driver.__file__],
         cwd=REPOSITORY,

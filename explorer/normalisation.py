@@ -1,0 +1,28 @@
+"""What the named tensors of a gradient are divided by before inner products are taken.
+
+- `layer`: every tensor by its own norm, ĝ^l = g^l / ‖g^l‖₂ (paper, 3.2).
+- `cosine`: all tensors by the norm of the whole gradient.
+- `none`: nothing; large gradients then win by their size.
+
+The norms are always those of a *whole* example or response, also for one of
+its tokens, which keeps influence bilinear. Numpy only.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+KINDS = ("layer", "cosine", "none")
+
+
+def divisors(norms: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+    """What each tensor is divided by (L), from the norms (L) of the whole example's gradient."""
+    if kind == "layer":
+        return norms
+    whole = np.linalg.norm(norms) if kind == "cosine" else 1.0
+    return np.full_like(norms, whole)
+
+
+def normalised_norm(norms: NDArray[np.float32], kind: str) -> float:
+    """The norm of the whole gradient once it is divided."""
+    by = divisors(norms, kind)
+    return float(np.linalg.norm(np.divide(norms, by, out=np.zeros_like(norms), where=by > 0)))

@@ -1,0 +1,68 @@
+"""The shipped demo: its cache is what the committed command makes."""
+
+import numpy as np
+import pytest
+
+from explorer import gradients
+from explorer.engine import Engine
+from explorer.paths import DEMO
+from explorer.session import open_engine
+from explorer.sketch import Sketcher, SketchSettings
+from explorer.store import open_cache
+from precompute.dataset import data_hash, read_examples
+from precompute.token_gradients import token_rows
+
+
+@pytest.fixture(scope="module")
+def demo() -> Engine:
+    return open_engine(DEMO / "cache", device="cpu")
+
+
+def cosine(u: np.ndarray, v: np.ndarray) -> float:
+    return float(u @ v / np.linalg.norm(u) / np.linalg.norm(v))
+
+
+def test_the_shipped_cache_is_whole_and_small() -> None:
+    assert open_cache(DEMO / "cache").problems() == []
+    size = sum(path.stat().st_size for path in DEMO.parent.rglob("*") if path.is_file())
+    assert size < 40_000_000, f"assets/ holds {size:,} bytes"
+
+
+def test_the_shipped_cache_was_made_from_the_shipped_data(demo: Engine) -> None:
+    assert demo.store.manifest.data_sha256 == data_hash(read_examples(DEMO / "train.jsonl"))
+
+
+@pytest.mark.parametrize("row", [0, 285, 571])
+def test_a_recomputed_sketch_is_the_shipped_one(demo: Engine, row: int) -> None:
+    settings = demo.store.manifest.settings
+    sketcher = Sketcher(demo.model.fingerprint.layout, SketchSettings(settings.length, settings.rounds, settings.seed))
+    gradient, losses = gradients.example_gradient(demo.model, demo.store.examples[row].encoded)
+    norms = gradients.norms(gradient)
+    fresh = sketcher(gradients.divided(gradient, norms))
+    shipped = np.concatenate([sketch * scale[:, None] for sketch, scale in demo.store.sketches()])[row]
+    np.testing.assert_allclose(demo.store.norms[row], norms, rtol=1e-3)
+    assert losses.mean() == pytest.approx(demo.store.losses[row], rel=1e-3)
+    # int8 alone costs a cosine of about 1 − 1e-4.
+    assert cosine(fresh, shipped) > 0.999
+
+
+def test_recomputed_token_sketches_are_the_shipped_ones(demo: Engine) -> None:
+    rows = token_rows(demo.store, demo.store.manifest.token_rows)
+    assert len(rows) == demo.store.manifest.token_rows
+    assert demo.store.token_sketches(rows[0]) is not None
+    row = rows[len(rows) // 2]
+    shipped = demo.store.token_sketches(row)
+    assert shipped is not None
+    direction = np.random.default_rng(0).standard_normal(shipped.shape[1]).astype(np.float32)
+    example = demo.store.examples[row]
+    from explorer.store import fold
+
+    settings = demo.store.manifest.settings
+    sketcher = Sketcher(demo.model.fingerprint.layout, SketchSettings(settings.length, settings.rounds, settings.seed))
+    fresh = np.stack(
+        [
+            fold(sketcher(gradients.divided(gradient, demo.store.norms[row])), settings.token_length)
+            for gradient in gradients.token_gradients(demo.model, example.encoded)
+        ]
+    )
+    assert cosine(fresh @ direction, shipped @ direction) > 0.999

@@ -1,0 +1,157 @@
+"""Fine-tuning: it learns, it is repeatable, and its adapter is whole or absent."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from explorer import gradients
+from explorer.errors import DataError, ModelError
+from explorer.model import LanguageModel, load_model
+from explorer.records import Encoded
+from precompute.dataset import data_hash, read_examples
+from precompute.finetune import FinetuneSettings, _batches, finetune
+from tests.conftest import Tiny
+from tests.tiny import ROWS
+
+REPOSITORY = Path(__file__).parents[2]
+SETTINGS = FinetuneSettings(
+    rank=2, alpha=4, targets=("q_proj", "v_proj", "o_proj"), epochs=1, learning_rate=0.05, batch_size=4
+)
+"""Seven rows, four a step: two steps."""
+
+
+@pytest.fixture
+def base(tiny: Tiny) -> LanguageModel:
+    return load_model(str(tiny.model), device="cpu")
+
+
+def train(tiny: Tiny, out: Path, settings: FinetuneSettings = SETTINGS) -> list[tuple[int, int, float]]:
+    """Train on the tiny data; every report."""
+    reports: list[tuple[int, int, float]] = []
+    model = load_model(str(tiny.model), device="cpu")
+    finetune(model, read_examples(tiny.data), out, settings, lambda *report: reports.append(report))
+    return reports
+
+
+def mean_loss(model: LanguageModel, tiny: Tiny) -> float:
+    """The mean loss over all response tokens of the tiny data."""
+    batch = [model.encode(example.messages, example.response) for example in read_examples(tiny.data)]
+    return float(torch.cat(gradients.token_losses(model, batch)).detach().mean())
+
+
+def test_two_steps_lower_the_loss(tiny: Tiny, base: LanguageModel, tmp_path: Path) -> None:
+    reports = train(tiny, tmp_path / "out")
+    assert [report[:2] for report in reports] == [(1, 2), (2, 2)]
+    tuned = load_model(str(tiny.model), tmp_path / "out", device="cpu")
+    assert mean_loss(tuned, tiny) < mean_loss(base, tiny)
+
+
+def test_more_epochs_lower_it_further(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny, tmp_path / "out", FinetuneSettings(**{**vars(SETTINGS), "epochs": 8}))
+    losses = json.loads((tmp_path / "out" / "training.json").read_text())["epoch_losses"]
+    assert len(losses) == 8 and losses[-1] < losses[0] - 0.1
+
+
+def test_the_record_says_how_it_was_trained(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["epochs"] == 1 and record["learning_rate"] == 0.05 and record["seed"] == 0
+    assert record["data_sha256"] == data_hash(read_examples(tiny.data)) and record["examples"] == len(ROWS)
+    assert record["base_sha256"] == load_model(str(tiny.model), device="cpu").fingerprint.base
+    training = load_model(str(tiny.model), tmp_path / "out", device="cpu").training
+    assert training.known and training.scale == pytest.approx(0.05)
+
+
+def test_the_adapter_names_the_model_and_no_place_on_this_machine(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny, tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(tiny.model), "the model as it was named on the command line"
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"adapter_config.json", "adapter_model.safetensors", "training.json"}
+
+
+def test_the_same_seed_gives_the_same_bytes(tiny: Tiny, tmp_path: Path) -> None:
+    """In processes with different hash seeds, because the order of a set must not end up in a file."""
+    code = (
+        "import sys; from explorer import cli; "
+        "sys.exit(cli.main(['finetune', sys.argv[1], '--data', sys.argv[2], '--model', sys.argv[3], "
+        "'--rank', '2', '--epochs', '1', '--device', 'cpu']))"
+    )
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / seed), str(tiny.data), str(tiny.model)],
+            cwd=REPOSITORY,
+            env=os.environ | {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+        )
+        for seed in ("1", "2")
+    ]
+    for run in runs:
+        _, said = run.communicate(timeout=120)
+        assert run.returncode == 0, said.decode()[-2000:]
+    one, two = ({path.name: path.read_bytes() for path in (tmp_path / seed).iterdir()} for seed in ("1", "2"))
+    assert one.keys() == two.keys()
+    assert [name for name in one if one[name] != two[name]] == [], "the same training gave other files"
+
+
+def test_another_seed_gives_another_adapter(tiny: Tiny, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train(tiny, tmp_path / str(seed), FinetuneSettings(**{**vars(SETTINGS), "seed": seed}))
+    one, two = ((tmp_path / str(seed) / "adapter_model.safetensors").read_bytes() for seed in (0, 1))
+    assert one != two
+
+
+def test_every_example_is_seen_once_an_epoch_in_an_order_of_its_own() -> None:
+    items = [Encoded(ids=torch.arange(row + 2).numpy(), response_start=1) for row in range(10)]
+    orders = [[len(item.ids) - 2 for batch in _batches(items, SETTINGS, epoch) for item in batch] for epoch in range(3)]
+    assert all(sorted(order) == list(range(10)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3, "every epoch has the same order"
+
+
+def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tiny: Tiny, base: LanguageModel, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(ModelError, match="out isn't empty; give another folder or remove it"):
+        train(tiny, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_in_the_folders_place_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ModelError, match="give another folder"):
+        train(tiny, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_an_empty_folder_is_taken(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    train(tiny, tmp_path / "out")
+    assert (tmp_path / "out" / "training.json").is_file()
+
+
+def test_a_stopped_training_leaves_no_adapter(tiny: Tiny, tmp_path: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    model = load_model(str(tiny.model), device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        finetune(model, read_examples(tiny.data), tmp_path / "out", SETTINGS, stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_that_do_not_exist_are_refused(tiny: Tiny, tmp_path: Path) -> None:
+    settings = FinetuneSettings(**{**vars(SETTINGS), "targets": ("nowhere",)})
+    with pytest.raises(ModelError, match="LoRA can't be put on nowhere"):
+        train(tiny, tmp_path / "out", settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_too_long_for_the_model_is_named(base: LanguageModel, tmp_path: Path) -> None:
+    (tmp_path / "long.json").write_text(json.dumps([ROWS[0], {"prompt": "x" * 500, "response": "y"}]))
+    with pytest.raises(DataError, match=r"[Rr]ow 2\b.*shorten it"):
+        finetune(base, read_examples(tmp_path / "long.json"), tmp_path / "out", SETTINGS, lambda *_: None)
