@@ -34,6 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ExplorerError as problem:
         print(f"rapidin-explorer: {problem}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more is to be flushed into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("\nstopped; what was finished is kept", file=sys.stderr)
         return 130

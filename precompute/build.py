@@ -42,7 +42,7 @@ def build_cache(
     an example the model can't read, MismatchError when the folder holds
     something else, CacheError when it can't be written.
     """
-    encoded = [_encode(model, example, row) for row, example in enumerate(examples)]
+    encoded = [encode_example(model, example, row) for row, example in enumerate(examples)]
     with only_writer(folder):
         store = create_cache(
             folder,
@@ -96,7 +96,8 @@ def _fill(
     return store
 
 
-def _encode(model: LanguageModel, example: Example, row: int) -> Encoded:
+def encode_example(model: LanguageModel, example: Example, row: int) -> Encoded:
+    """The token ids of a training example. Raises DataError naming the row that the model can't read."""
     try:
         return model.encode(example.messages, example.response)
     except PromptError as problem:

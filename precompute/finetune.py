@@ -18,6 +18,7 @@ from explorer.errors import DataError, ModelError
 from explorer.gradients import token_losses
 from explorer.model import TRAINING_RECORD, LanguageModel
 from explorer.records import Encoded, Example
+from precompute.build import encode_example
 from precompute.dataset import data_hash
 
 
@@ -51,10 +52,10 @@ def finetune(
     """Train an adapter on `examples` and write it to the folder `out`, whole or not at all.
 
     `model` is a base without an adapter; it is changed. Raises ModelError when
-    a target layer doesn't exist or `out` is taken.
+    a target layer doesn't exist or `out` is taken, DataError for a row it can't read.
     """
-    if out.exists() and any(out.iterdir()):
-        raise ModelError(f"{out} isn't empty; give another folder or remove it.")
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise ModelError(f"{out} isn't an empty folder; give another folder or remove it.")
     import peft
 
     torch.manual_seed(settings.seed)
@@ -65,7 +66,7 @@ def finetune(
         network = peft.get_peft_model(model.network, lora)
     except ValueError as problem:
         raise ModelError(f"LoRA can't be put on {', '.join(settings.targets)}: {problem}") from None
-    encoded = [model.encode(example.messages, example.response) for example in examples]
+    encoded = [encode_example(model, example, row) for row, example in enumerate(examples)]
     losses = _train(model, network, encoded, settings, report)
 
     part = out.with_name(out.name + ".part")

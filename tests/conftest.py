@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Idle OpenMP threads would spin on the cores that a server under test needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -16,6 +17,12 @@ from explorer.store import CacheSettings
 from precompute.build import build_cache
 from precompute.dataset import read_examples
 from tests.tiny import save_tiny_adapter, save_tiny_data, save_tiny_model
+
+# A loaded machine is no reason to fail, and what properties share through fixtures they don't change.
+settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("patient")
 
 TINY_SETTINGS = CacheSettings(length=4096, token_length=1024, dtype="float16")
 

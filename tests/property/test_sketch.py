@@ -16,7 +16,7 @@ from explorer.store import fold
 SMALL_PAD = 64
 """Stands in for the 2²⁰ to which gradients are padded, so that the literal algorithm is quick."""
 
-FEW = settings(deadline=None, max_examples=40)
+FEW = settings(max_examples=40)
 LENGTHS = st.sampled_from([1, 2, 8, 16, 64, 256])
 SIZES = st.lists(st.integers(1, 90), min_size=1, max_size=5)
 SEEDS = st.integers(0, 2**40)

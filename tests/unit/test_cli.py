@@ -16,10 +16,11 @@ from tests.conftest import Tiny
 from tests.tiny import ROWS, save_tiny_model
 
 COMMANDS: dict[str, argparse.ArgumentParser] = next(
-    action.choices  # type: ignore[misc]
-    for action in cli.parser()._actions
-    if isinstance(action, argparse._SubParsersAction)
+    action.choices for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)
 )
+
+REPOSITORY = Path(__file__).parents[2]
+SOURCES = [path for room in ("explorer", "precompute", "pages") for path in (REPOSITORY / room).rglob("*.py")]
 
 Captured = pytest.CaptureFixture[str]
 
@@ -76,23 +77,22 @@ def test_a_command_is_needed(capsys: Captured) -> None:
 
 def test_help_does_not_wait_for_torch() -> None:
     code = "import sys, explorer.cli as c; c.parser(); sys.exit(bool({'torch', 'streamlit'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, "torch was loaded for --help"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0, (
+        "torch was loaded for --help"
+    )
 
 
 def test_options_named_in_messages_and_help_exist() -> None:
     known = {option for command in COMMANDS.values() for action in command._actions for option in action.option_strings}
-    sources = [*Path("explorer").rglob("*.py"), *Path("precompute").rglob("*.py"), *Path("pages").rglob("*.py")]
-    assert sources
-    foreign = {"--quiet", "--no-deps", "--only-binary", "--dest"}  # pip's
+    foreign = {"--quiet", "--no-deps", "--only-binary", "--dest", "--server"}  # pip's and Streamlit's
     named = {
-        (path.name, option) for path in sources for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text())
+        (path.name, option) for path in SOURCES for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text())
     }
     assert {pair for pair in named if pair[1] not in known | foreign} == set()
 
 
 def test_commands_named_in_messages_exist() -> None:
-    sources = [*Path("explorer").rglob("*.py"), *Path("precompute").rglob("*.py"), *Path("pages").rglob("*.py")]
-    named = {name for path in sources for name in re.findall(r"`rapidin-explorer ([a-z]+)", path.read_text())}
+    named = {name for path in SOURCES for name in re.findall(r"`rapidin-explorer ([a-z]+)", path.read_text())}
     assert named and named <= set(COMMANDS)
 
 
@@ -180,7 +180,7 @@ def test_settings_that_cannot_be_used_are_refused_and_leave_nothing(
 
 def test_a_refusal_is_one_line_in_a_process_of_its_own(tiny: Tiny) -> None:
     command = [sys.executable, "-m", "explorer.cli", "query", str(tiny.cache), "--prompt", "x" * 500]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stdout == ""
     assert re.fullmatch(r"rapidin-explorer: The text is .*; shorten it\.\n", done.stderr), done.stderr
 

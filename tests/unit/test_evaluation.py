@@ -80,13 +80,15 @@ def test_average_precision_of_random_scores_is_the_share_of_relevant_rows() -> N
     ("text", "expected"),
     [
         ("The starship left orbit.", True),
-        ("A robot met another robot; two robots.", False),
+        ("A robot swept the floor.", True),
+        ("ROBOTS!", True),
         ("Please put the kettle on.", False),
         ("", False),
-        ("The planet Mars.", True),
+        ("Placemats and lasers", True),
+        ("The microphone was plugged in.", False),
     ],
 )
-def test_two_different_terms_make_science_fiction(text: str, expected: bool) -> None:
+def test_one_term_makes_science_fiction(text: str, expected: bool) -> None:
     assert is_science_fiction(text) is expected
 
 

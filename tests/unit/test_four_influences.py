@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from explorer import gradients, scores
@@ -60,13 +61,12 @@ def explicit_matrix(engine: Engine, answer: Answer, row: int) -> NDArray[np.floa
 
     def tokens(encoded: Encoded) -> list[gradients.Gradient]:
         parts = list(gradients.token_gradients(model, encoded))
-        whole = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
-        norm = {
-            "layer": {name: float(part.norm()) for name, part in whole.items()},
-            "cosine": dict.fromkeys(whole, float(sum(part.square().sum() for part in whole.values())) ** 0.5),
-            "none": dict.fromkeys(whole, 1.0),
-        }[kept.settings.normalisation]
-        return [{name: g[name] / norm[name] for name in g} for g in parts]
+        norms = {name: float(torch.stack([part[name] for part in parts]).mean(0).norm()) for name in parts[0]}
+        if kept.settings.normalisation == "cosine":
+            norms = dict.fromkeys(norms, sum(norm**2 for norm in norms.values()) ** 0.5)
+        if kept.settings.normalisation == "none":
+            norms = dict.fromkeys(norms, 1.0)
+        return [{name: g[name] / norms[name] for name in g} for g in parts]
 
     outputs, inputs = tokens(answer.encoded), tokens(example.encoded)
     matrix = np.array([[gradients.inner_product(q, g) for g in inputs] for q in outputs])

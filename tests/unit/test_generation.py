@@ -36,7 +36,7 @@ def test_generation_stops_at_the_longest_length(tiny_model: LanguageModel) -> No
 
 
 def test_generation_stops_where_the_context_is_full(tiny_model: LanguageModel) -> None:
-    prompt = [{"role": "user", "content": "x" * 215}]
+    prompt = [{"role": "user", "content": "x" * 225}]
     room = tiny_model.context - len(tiny_model.encode_prompt(prompt))
     assert 0 < room < 20
     endless = dataclasses.replace(tiny_model)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -17,9 +17,6 @@ from explorer.model import LanguageModel, Template, load_model
 from explorer.records import Message, Token
 from tests.conftest import Tiny
 from tests.tiny import byte_tokenizer
-
-ONE_MODEL = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-"""A model is not changed by showing tokens, so examples may share it."""
 
 
 def user(prompt: str) -> list[Message]:
@@ -129,7 +126,6 @@ def shown(model: LanguageModel, text: str) -> tuple[Token, ...]:
     return model.tokens(model.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-@ONE_MODEL
 @given(text=st.text(max_size=30))
 def test_shown_tokens_join_to_the_text(model: LanguageModel, text: str) -> None:
     ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -138,7 +134,6 @@ def test_shown_tokens_join_to_the_text(model: LanguageModel, text: str) -> None:
     assert len(tokens) == len(ids)
 
 
-@ONE_MODEL
 @given(ids=st.lists(st.integers(0, 257), max_size=12))
 def test_shown_tokens_of_any_ids_join_to_what_they_decode_to(model: LanguageModel, ids: list[int]) -> None:
     """What a model generates needn't be valid UTF-8; nothing that is valid may be lost or doubled."""

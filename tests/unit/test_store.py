@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -91,7 +91,6 @@ SKETCHES = hnp.arrays(
 )
 
 
-@settings(deadline=None)
 @given(sketches=SKETCHES)
 def test_float16_keeps_sketches_to_eleven_bits(sketches: NDArray[np.float32]) -> None:
     stored, scale = store.quantise(sketches, "float16")
@@ -99,7 +98,6 @@ def test_float16_keeps_sketches_to_eleven_bits(sketches: NDArray[np.float32]) ->
     np.testing.assert_allclose(stored.astype(np.float32) * scale[:, None], sketches, rtol=2**-11, atol=2**-25)
 
 
-@settings(deadline=None)
 @given(sketches=SKETCHES)
 def test_int8_keeps_sketches_to_a_254th_of_the_rows_largest(sketches: NDArray[np.float32]) -> None:
     stored, scale = store.quantise(sketches, "int8")
