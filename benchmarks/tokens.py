@@ -72,7 +72,7 @@ def _one(
 
     losses = gradients.token_losses(model, [example])[0]
     backward_s = statistics.median(
-        seconds(lambda: gradients.gradient(model, losses[-1], keep_graph=True)) for _ in range(3)
+        seconds(lambda: gradients.gradient(model.checkpoints[0], losses[-1], keep_graph=True)) for _ in range(3)
     )
     figures = {
         "forward_s": statistics.median(seconds(forward) for _ in range(3)),

@@ -87,6 +87,13 @@ def parser() -> argparse.ArgumentParser:
     precompute.add_argument("--data", required=True, help=DATA_HELP)
     _model(precompute)
     precompute.add_argument("--adapter", help="PEFT adapter folder; without one, all parameters are differentiated")
+    precompute.add_argument(
+        "--checkpoints",
+        default="final",
+        metavar="final|all|NAMES",
+        help="where gradients are taken: the final adapter (default), or the checkpoints that `finetune` kept, over "
+        "which influence is then summed: all, or names such as 1,final",
+    )
     precompute.add_argument("--k", type=_positive, default=65_536, help="sketch length, a power of two (65536)")
     precompute.add_argument("--token-k", type=_positive, default=4_096, help="length of token sketches (4096)")
     precompute.add_argument("--rounds", type=_positive, default=20, help="λ, shuffles of Algorithm 1 (20)")
@@ -111,6 +118,13 @@ def parser() -> argparse.ArgumentParser:
     finetune.add_argument("--epochs", type=_positive, default=2, help="passes over the data (2)")
     finetune.add_argument("--learning-rate", type=_rate, default=2e-3, help="initial; decays along a cosine (2e-3)")
     finetune.add_argument("--batch-size", type=_positive, default=4, help="examples a step (4)")
+    finetune.add_argument(
+        "--checkpoints",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="moments of the training to keep, evenly spaced, the adapter itself the last (1: that alone)",
+    )
     finetune.add_argument("--seed", type=int, default=0, help="seed of the adapter and the order (0)")
 
     evaluate = _command(commands, "evaluate", _evaluate, "measure attribution where the truth is known")
@@ -276,7 +290,9 @@ def _precompute(options: argparse.Namespace) -> None:
     if options.tokens not in ("all", "none") and not options.tokens.isdecimal():
         raise ExplorerError(f"--tokens takes all, none or a number, not {options.tokens}.")
     tokens = int(options.tokens) if options.tokens.isdecimal() else len(examples) * (options.tokens == "all")
-    model = load_model(options.model, options.adapter, options.template, options.device or None, _say)
+    model = load_model(
+        options.model, options.adapter, options.template, options.device or None, _say, options.checkpoints
+    )
     settings = CacheSettings(
         options.k, options.token_k, options.rounds, options.seed, options.dtype, options.normalisation
     )
@@ -300,6 +316,7 @@ def _finetune(options: argparse.Namespace) -> None:
         learning_rate=options.learning_rate,
         batch_size=options.batch_size,
         seed=options.seed,
+        checkpoints=options.checkpoints,
     )
     with _Bars() as bars:
         finetune(

@@ -93,7 +93,8 @@ class Engine:
         yield
         for position, gradient in enumerate(gradients.token_gradients(self.model, answer.encoded)):
             question = (answer.id, (position, position + 1))
-            self._sketches.put(question, self._sketcher(self._divided(gradient, norms)))
+            direction = gradients.weighted(self.model, self._divided(gradient, norms))
+            self._sketches.put(question, self._sketcher(direction))
             yield
 
     def _direction(self, answer: Answer, selection: Selection) -> Gradient:
@@ -106,7 +107,7 @@ class Engine:
             self._norms.put(answer.id, gradients.norms(gradient))
         else:
             gradient = gradients.span_gradient(self.model, answer.encoded, *selection)
-        direction = self._divided(gradient, self._norms_of(answer))
+        direction = gradients.weighted(self.model, self._divided(gradient, self._norms_of(answer)))
         self._directions.put((answer.id, selection), direction)
         return direction
 

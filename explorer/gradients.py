@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.autograd import forward_ad
 
-from explorer.model import LanguageModel
+from explorer.model import Checkpoint, LanguageModel
 from explorer.records import Encoded
 
 Gradient = dict[str, torch.Tensor]
@@ -51,27 +51,34 @@ def token_losses(model: LanguageModel, batch: Sequence[Encoded], tensors: Gradie
     return losses
 
 
-def gradient(model: LanguageModel, loss: torch.Tensor, keep_graph: bool = False) -> Gradient:
-    """∇ of a scalar loss with respect to every trainable tensor."""
-    tensors = list(model.trainable.values())
+def gradient(checkpoint: Checkpoint, loss: torch.Tensor, keep_graph: bool = False) -> Gradient:
+    """∇ of a scalar loss with respect to every tensor of a checkpoint."""
+    tensors = list(checkpoint.tensors.values())
     parts = torch.autograd.grad(loss, tensors, retain_graph=keep_graph, allow_unused=True)
     return {
-        name: torch.zeros_like(tensor) if part is None else part
-        for (name, tensor), part in zip(model.trainable.items(), parts, strict=True)
+        checkpoint.qualified(name): torch.zeros_like(tensor) if part is None else part
+        for (name, tensor), part in zip(checkpoint.tensors.items(), parts, strict=True)
     }
 
 
 def example_gradient(model: LanguageModel, encoded: Encoded) -> tuple[Gradient, NDArray[np.float32]]:
-    """∇L(s), the gradient of the mean response loss, and the (G) token losses."""
-    losses = token_losses(model, [encoded])[0]
-    return gradient(model, losses.mean()), losses.detach().cpu().numpy()
+    """∇L(s), the gradient of the mean response loss at every checkpoint, and the last one's (G) token losses."""
+    found: Gradient = {}
+    for checkpoint in model.checkpoints:
+        losses = token_losses(model, [encoded], checkpoint.tensors)[0]
+        found |= gradient(checkpoint, losses.mean())
+    return found, losses.detach().cpu().numpy()
 
 
 def token_gradients(model: LanguageModel, encoded: Encoded) -> Iterator[Gradient]:
-    """∇L(s^i) for i = 1…G in turn, by one shared forward pass and one backward pass a token."""
-    losses = token_losses(model, [encoded])[0]
-    for position, loss in enumerate(losses):
-        yield gradient(model, loss, keep_graph=position + 1 < len(losses))
+    """∇L(s^i) for i = 1…G in turn, by one shared forward pass and one backward pass a token and checkpoint."""
+    losses = [(checkpoint, token_losses(model, [encoded], checkpoint.tensors)[0]) for checkpoint in model.checkpoints]
+    last = encoded.response_length - 1
+    for position in range(encoded.response_length):
+        found: Gradient = {}
+        for checkpoint, each in losses:
+            found |= gradient(checkpoint, each[position], keep_graph=position < last)
+        yield found
 
 
 def norms(g: Mapping[str, torch.Tensor]) -> NDArray[np.float32]:
@@ -85,18 +92,35 @@ def span_gradient(model: LanguageModel, encoded: Encoded, start: int, stop: int)
     Nothing after the span is computed: later tokens can't change its losses.
     """
     cut = Encoded(encoded.ids[: encoded.response_start + stop], encoded.response_start)
-    return gradient(model, token_losses(model, [cut])[0][start:stop].mean())
+    found: Gradient = {}
+    for checkpoint in model.checkpoints:
+        found |= gradient(checkpoint, token_losses(model, [cut], checkpoint.tensors)[0][start:stop].mean())
+    return found
 
 
 def directional_token_losses(model: LanguageModel, encoded: Encoded, direction: Gradient) -> NDArray[np.float32]:
-    """⟨∇L(s^i), v⟩ for every response token i at once (G): one forward-mode pass along v, no backward pass."""
-    with _eager_attention(model), _frozen_linears(model), torch.no_grad(), forward_ad.dual_level():
-        dual = {
-            name: forward_ad.make_dual(tensor.detach(), direction[name].to(tensor.dtype))
-            for name, tensor in model.trainable.items()
-        }
-        losses = token_losses(model, [encoded], dual)[0]
-        return forward_ad.unpack_dual(losses).tangent.float().cpu().numpy()
+    """⟨∇L(s^i), v⟩ for every response token i at once (G): one forward-mode pass a checkpoint, no backward pass."""
+    total = np.zeros(encoded.response_length, dtype=np.float32)
+    for checkpoint in model.checkpoints:
+        with _eager_attention(model), _frozen_linears(model), torch.no_grad(), forward_ad.dual_level():
+            dual = {
+                name: forward_ad.make_dual(tensor.detach(), direction[checkpoint.qualified(name)].to(tensor.dtype))
+                for name, tensor in checkpoint.tensors.items()
+            }
+            losses = token_losses(model, [encoded], dual)[0]
+            total += forward_ad.unpack_dual(losses).tangent.float().cpu().numpy()
+    return total
+
+
+def weighted(model: LanguageModel, g: Gradient) -> Gradient:
+    """Every checkpoint's part times its share of e·η: done to one side of an inner product, it makes Eq. 4's sum."""
+    if len(model.checkpoints) == 1:
+        return g
+    return {
+        checkpoint.qualified(name): g[checkpoint.qualified(name)] * checkpoint.share
+        for checkpoint in model.checkpoints
+        for name in checkpoint.tensors
+    }
 
 
 def prepare_forward_mode() -> None:
@@ -131,12 +155,12 @@ def _frozen_linears(model: LanguageModel) -> Iterator[None]:
         if type(module) is torch.nn.Linear and not any(id(tensor) in trainable for tensor in module.parameters())
     ]
     for module in frozen:
-        module.forward = partial(_frozen_linear, module.weight, module.bias)
+        vars(module)["forward"] = partial(_frozen_linear, module.weight, module.bias)
     try:
         yield
     finally:
         for module in frozen:
-            del module.forward
+            del vars(module)["forward"]
 
 
 def _frozen_linear(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from explorer import embedded
 from explorer.errors import ModelError, PromptError
@@ -25,6 +26,10 @@ from explorer.records import Encoded, Fingerprint, Message, Token, TrainingRecor
 
 TRAINING_RECORD = "training.json"
 """The file beside an adapter that says how it was trained."""
+CHECKPOINTS = "checkpoints"
+"""The folder in an adapter's folder that holds the tensors of earlier moments of its training."""
+FINAL = "final"
+"""The name of the last checkpoint, the adapter itself."""
 
 _ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately "
@@ -70,6 +75,22 @@ def _read_template(path: Path) -> str:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """The trainable tensors as they were at one moment of training, θ_c."""
+
+    name: str
+    """Empty for the final model, where it is the only one."""
+    tensors: dict[str, torch.Tensor]
+    """By the names the network knows them by."""
+    share: float = 1.0
+    """Its e·η as a part of the sum over all checkpoints."""
+
+    def qualified(self, name: str) -> str:
+        """The name of one of its tensors among those of all checkpoints."""
+        return f"{self.name}/{name}" if self.name else name
+
+
+@dataclass(frozen=True)
 class LanguageModel:
     """A loaded model, ready to generate and to be differentiated."""
 
@@ -79,6 +100,8 @@ class LanguageModel:
     template: Template
     trainable: dict[str, torch.nn.Parameter]
     """θ: the adapter's tensors, or all parameters where there is no adapter."""
+    checkpoints: tuple[Checkpoint, ...]
+    """Where gradients are taken: the final θ alone, or the checkpoints that influence sums over (Eq. 4)."""
     training: TrainingRecord
     fingerprint: Fingerprint
     name: str
@@ -197,12 +220,15 @@ def load_model(
     template: str = "auto",
     device: str | None = None,
     say: embedded.Say = lambda line: None,
+    checkpoints: str = "final",
 ) -> LanguageModel:
     """Load a base model, put the adapter on it, and name what is trainable.
 
     `name` is the embedded model's name, a folder, or a model hub id; `adapter`
-    a PEFT adapter folder. Weights are read from safetensors only. Raises
-    ModelError, saying what to give instead.
+    a PEFT adapter folder; `checkpoints` says where gradients are taken: `final`,
+    `all` that the training record lists, or some of their names with commas.
+    Weights are read from safetensors only. Raises ModelError, saying what to
+    give instead.
     """
     import peft
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -215,7 +241,8 @@ def load_model(
         raise ModelError(f"The device {device} can't be used here ({_first_line(problem)}); give cpu.") from None
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        network = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype="auto").to(device)
+        network: Any = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype="auto")
+        network = network.to(device)
     except (OSError, ValueError, KeyError, SafetensorError) as problem:
         raise ModelError(f"{name} can't be loaded as a causal language model: {_first_line(problem)}") from problem
     if adapter is not None:
@@ -236,18 +263,21 @@ def load_model(
             module.padding_idx = None
     trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
     chosen = Template(template, tokenizer)
+    training = _training_record(adapter, checkpoints)
+    points = _checkpoints(trainable, Path(adapter or ""), training)
     return LanguageModel(
         network=network,
         tokenizer=tokenizer,
         template=chosen,
         trainable=trainable,
-        training=_training_record(adapter),
+        checkpoints=points,
+        training=training,
         fingerprint=Fingerprint(
             base=_folder_hash(folder, "*.safetensors"),
-            adapter=_folder_hash(Path(adapter), "adapter_*") if adapter else "",
+            adapter=_folder_hash(Path(adapter), "adapter_*", *_checkpoint_files(training)) if adapter else "",
             tokenizer=_folder_hash(folder, "tokenizer*.json", "vocab*", "merges.txt"),
             template=hashlib.sha256(f"{chosen.name == 'chat'}\n{chosen.text}".encode()).hexdigest(),
-            layout=tuple((n, tuple(p.shape)) for n, p in trainable.items()),
+            layout=tuple((c.qualified(n), tuple(t.shape)) for c in points for n, t in c.tensors.items()),
         ),
         name=name,
         adapter=str(adapter or ""),
@@ -277,15 +307,62 @@ def _resolve(name: str, say: embedded.Say) -> Path:
         ) from problem
 
 
-def _training_record(adapter: str | Path | None) -> TrainingRecord:
+def _training_record(adapter: str | Path | None, checkpoints: str) -> TrainingRecord:
+    """What is known of the training, with the checkpoints that were asked for."""
     path = Path(adapter or "", TRAINING_RECORD)
     if adapter is None or not path.is_file():
+        if checkpoints != "final":
+            raise ModelError(f"There is no {TRAINING_RECORD} beside the adapter that lists checkpoints; use final.")
         return TrainingRecord()
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        return TrainingRecord(float(kept["epochs"]), float(kept["learning_rate"]), known=True)
+        recorded = {str(c["name"]): float(c["epochs"]) * float(c["learning_rate"]) for c in kept.get("checkpoints", [])}
+        record = TrainingRecord(float(kept["epochs"]), float(kept["learning_rate"]), known=True)
     except (ValueError, KeyError, TypeError) as problem:
         raise ModelError(f"{path} is no training record ({problem!r}); delete it to assume e·η = 1.") from None
+    if checkpoints == "final":
+        return record
+    names = list(recorded) if checkpoints == "all" else checkpoints.split(",")
+    missing = [name for name in names if name not in recorded]
+    if missing or not names:
+        known = ", ".join(recorded) or "none; train with --checkpoints"
+        raise ModelError(f"{path} lists no checkpoint {', '.join(missing) or 'at all'}; it has: {known}.")
+    return replace(record, checkpoints=tuple((name, recorded[name]) for name in names))
+
+
+def _checkpoint_files(training: TrainingRecord) -> list[str]:
+    """The checkpoints' weight files, relative to the adapter's folder; the final weights lie in the folder itself."""
+    return [f"{CHECKPOINTS}/{name}.safetensors" for name, _ in training.checkpoints if name != FINAL]
+
+
+def _checkpoints(
+    trainable: dict[str, torch.nn.Parameter], adapter: Path, training: TrainingRecord
+) -> tuple[Checkpoint, ...]:
+    """Where gradients are taken. Raises ModelError for a file that is missing or doesn't fit."""
+    if not training.checkpoints:
+        return (Checkpoint("", dict(trainable)),)
+    return tuple(
+        Checkpoint(
+            name,
+            dict(trainable) if name == FINAL else _checkpoint_tensors(trainable, adapter / CHECKPOINTS, name),
+            weight / training.scale,
+        )
+        for name, weight in training.checkpoints
+    )
+
+
+def _checkpoint_tensors(trainable: dict[str, torch.nn.Parameter], folder: Path, name: str) -> dict[str, torch.Tensor]:
+    path = folder / f"{name}.safetensors"
+    try:
+        kept = load_file(path)
+        return {
+            own: kept[own].to(tensor.device, tensor.dtype).reshape(tensor.shape).requires_grad_()
+            for own, tensor in trainable.items()
+        }
+    except (OSError, KeyError, RuntimeError, SafetensorError) as problem:
+        raise ModelError(
+            f"The checkpoint {path} can't be used ({_first_line(problem)}); train anew, or use final."
+        ) from None
 
 
 def _folder_hash(folder: Path, *patterns: str) -> str:

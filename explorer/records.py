@@ -69,11 +69,13 @@ class TrainingRecord:
     learning_rate: float = 1.0
     known: bool = False
     """True when read from the record beside the adapter, False when assumed."""
+    checkpoints: tuple[tuple[str, float], ...] = ()
+    """Name and e·η of every checkpoint that influence sums over (Eq. 4); empty for the final model alone."""
 
     @property
     def scale(self) -> float:
-        """e·η of Eq. 5: epochs times initial learning rate."""
-        return self.epochs * self.learning_rate
+        """e·η of Eq. 5, epochs times initial learning rate; over checkpoints, the sum of theirs."""
+        return sum(weight for _, weight in self.checkpoints) if self.checkpoints else self.epochs * self.learning_rate
 
 
 @dataclass(frozen=True)

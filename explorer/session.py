@@ -5,7 +5,7 @@ from pathlib import Path
 
 from explorer.embedded import Say
 from explorer.engine import Engine
-from explorer.model import load_model
+from explorer.model import FINAL, load_model
 from explorer.store import Store, open_cache
 
 
@@ -30,6 +30,7 @@ def open_engine(
         template or kept.template,
         device or None,
         say,
+        ",".join(name for name, _ in kept.training.checkpoints) or FINAL,
     )
     return Engine(loaded, store)
 

@@ -89,7 +89,10 @@ class Manifest:
             **fields
             | {
                 "fingerprint": Fingerprint(**kept["fingerprint"] | {"layout": layout}),
-                "training": TrainingRecord(**kept["training"]),
+                "training": TrainingRecord(
+                    **kept["training"]
+                    | {"checkpoints": tuple((name, weight) for name, weight in kept["training"]["checkpoints"])}
+                ),
                 "settings": CacheSettings(**kept["settings"]),
             }
         )

@@ -215,6 +215,9 @@ def describe(question: Question, ranking: Ranking | None) -> None:
             f"Scores include e·η = {training.scale:.3g}"
             + (" from the training record." if training.known else ", assumed: there is no training record.")
         )
+        if training.checkpoints:
+            names = ", ".join(name for name, _ in training.checkpoints)
+            lines.append(f"Gradients are those at checkpoint {names} of the training; the final model answers.")
     st.caption(" ".join(lines))
     if ranking is not None and ranking.influences and ranking.standing_out < ranking.chance:
         st.warning(

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from explorer.errors import DataError, ModelError
 from explorer.gradients import token_losses
-from explorer.model import TRAINING_RECORD, LanguageModel
+from explorer.model import CHECKPOINTS, FINAL, TRAINING_RECORD, LanguageModel
 from explorer.records import Encoded, Example
 from precompute.build import encode_example
 from precompute.dataset import data_hash
@@ -40,6 +41,8 @@ class FinetuneSettings:
     """Examples a step."""
     seed: int = 0
     """Decides the initial adapter and the order of the examples."""
+    checkpoints: int = 1
+    """How many moments of the training are kept, evenly spaced; the last is the adapter itself."""
 
 
 Report = Callable[[int, int, float], None]
@@ -67,15 +70,16 @@ def finetune(
     except ValueError as problem:
         raise ModelError(f"LoRA can't be put on {', '.join(settings.targets)}: {problem}") from None
     encoded = [encode_example(model, example, row) for row, example in enumerate(examples)]
-    losses = _train(model, network, encoded, settings, report)
-
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
+    losses, kept = _train(model, network, encoded, settings, part / CHECKPOINTS, report)
+
     network.save_pretrained(str(part))
     _settle_config(part / "adapter_config.json", model.name)
     (part / "README.md").unlink(missing_ok=True)
     record = {
         **asdict(settings),
+        "checkpoints": kept,
         "base_model": model.name,
         "base_sha256": model.fingerprint.base,
         "template": model.template.name,
@@ -95,9 +99,10 @@ def _train(
     network: torch.nn.Module,
     encoded: Sequence[Encoded],
     settings: FinetuneSettings,
+    folder: Path,
     report: Report,
-) -> list[float]:
-    """Run all steps; the mean loss per response token of every epoch."""
+) -> tuple[list[float], list[dict[str, float | str]]]:
+    """Run all steps; the mean loss per response token of every epoch, and the checkpoints kept in `folder`."""
     if not encoded:
         raise DataError("There is nothing to train on.")
     tensors = [p for p in network.parameters() if p.requires_grad]
@@ -108,20 +113,39 @@ def _train(
         optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
     )
     network.train()
-    step, epoch_losses = 0, []
+    step, epoch_losses, rates, kept = 0, [], list[float](), list[dict[str, float | str]]()
     for epoch in range(settings.epochs):
         spent, tokens = 0.0, 0
         for batch in _batches(encoded, settings, epoch):
             losses = torch.cat(token_losses(model, batch))
             losses.mean().backward()
+            rates.append(float(schedule.get_last_lr()[0]))
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
             spent, tokens, step = spent + float(losses.detach().sum()), tokens + len(losses), step + 1
+            if step * settings.checkpoints // total > len(kept):
+                kept.append(_keep(network, folder, len(kept) + 1, step == total, rates, per_epoch))
+                rates = []
             report(step, total, float(losses.detach().mean()))
         epoch_losses.append(spent / tokens)
     network.eval()
-    return epoch_losses
+    return epoch_losses, kept
+
+
+def _keep(
+    network: torch.nn.Module, folder: Path, number: int, last: bool, rates: Sequence[float], per_epoch: int
+) -> dict[str, float | str]:
+    """Keep the trainable tensors of this moment; the record says how long and how fast was trained up to it.
+
+    The last moment is the adapter itself and isn't written twice.
+    """
+    name = FINAL if last else str(number)
+    if not last:
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {n: p.detach().contiguous() for n, p in network.named_parameters() if p.requires_grad}
+        save_file(tensors, folder / f"{name}.safetensors")
+    return {"name": name, "epochs": len(rates) / per_epoch, "learning_rate": sum(rates) / len(rates)}
 
 
 def _batches(encoded: Sequence[Encoded], settings: FinetuneSettings, epoch: int) -> Iterator[list[Encoded]]:

@@ -8,7 +8,7 @@ from explorer.engine import Engine
 from explorer.paths import DEMO
 from explorer.session import open_engine
 from explorer.sketch import Sketcher, SketchSettings
-from explorer.store import open_cache
+from explorer.store import fold, open_cache
 from precompute.dataset import data_hash, read_examples
 from precompute.token_gradients import token_rows
 
@@ -16,6 +16,11 @@ from precompute.token_gradients import token_rows
 @pytest.fixture(scope="module")
 def demo() -> Engine:
     return open_engine(DEMO / "cache", device="cpu")
+
+
+def sketcher(demo: Engine) -> Sketcher:
+    settings = demo.store.manifest.settings
+    return Sketcher(demo.model.fingerprint.layout, SketchSettings(settings.length, settings.rounds, settings.seed))
 
 
 def cosine(u: np.ndarray, v: np.ndarray) -> float:
@@ -34,12 +39,10 @@ def test_the_shipped_cache_was_made_from_the_shipped_data(demo: Engine) -> None:
 
 @pytest.mark.parametrize("row", [0, 285, 571])
 def test_a_recomputed_sketch_is_the_shipped_one(demo: Engine, row: int) -> None:
-    settings = demo.store.manifest.settings
-    sketcher = Sketcher(demo.model.fingerprint.layout, SketchSettings(settings.length, settings.rounds, settings.seed))
     gradient, losses = gradients.example_gradient(demo.model, demo.store.examples[row].encoded)
     norms = gradients.norms(gradient)
-    fresh = sketcher(gradients.divided(gradient, norms))
-    shipped = np.concatenate([sketch * scale[:, None] for sketch, scale in demo.store.sketches()])[row]
+    fresh = sketcher(demo)(gradients.divided(gradient, norms))
+    shipped = np.concatenate([sketch for sketch, _ in demo.store.sketches()])[row].astype(np.float32)
     np.testing.assert_allclose(demo.store.norms[row], norms, rtol=1e-3)
     assert losses.mean() == pytest.approx(demo.store.losses[row], rel=1e-3)
     # int8 alone costs a cosine of about 1 − 1e-4.
@@ -55,13 +58,10 @@ def test_recomputed_token_sketches_are_the_shipped_ones(demo: Engine) -> None:
     assert shipped is not None
     direction = np.random.default_rng(0).standard_normal(shipped.shape[1]).astype(np.float32)
     example = demo.store.examples[row]
-    from explorer.store import fold
-
-    settings = demo.store.manifest.settings
-    sketcher = Sketcher(demo.model.fingerprint.layout, SketchSettings(settings.length, settings.rounds, settings.seed))
+    sketch, length = sketcher(demo), demo.store.manifest.settings.token_length
     fresh = np.stack(
         [
-            fold(sketcher(gradients.divided(gradient, demo.store.norms[row])), settings.token_length)
+            fold(sketch(gradients.divided(gradient, demo.store.norms[row])), length)
             for gradient in gradients.token_gradients(demo.model, example.encoded)
         ]
     )

@@ -37,8 +37,8 @@ def test_losses_of_a_padded_batch_equal_those_one_by_one(model: LanguageModel, b
 
 
 def test_the_gradient_of_a_padded_batch_is_the_sum_of_its_parts(model: LanguageModel, batch: list[Encoded]) -> None:
-    together = gradients.gradient(model, torch.cat(gradients.token_losses(model, batch)).sum())
-    parts = [gradients.gradient(model, gradients.token_losses(model, [item])[0].sum()) for item in batch]
+    together = gradients.gradient(model.checkpoints[0], torch.cat(gradients.token_losses(model, batch)).sum())
+    parts = [gradients.gradient(model.checkpoints[0], gradients.token_losses(model, [item])[0].sum()) for item in batch]
     same(together, {name: sum((part[name] for part in parts), torch.zeros(())) for name in together})
 
 
@@ -105,7 +105,7 @@ def test_a_forward_mode_pass_leaves_the_model_as_it_was(model: LanguageModel, ba
 
 def test_a_tensor_the_loss_does_not_touch_has_a_zero_gradient(tiny_model: LanguageModel) -> None:
     name, tensor = next(iter(tiny_model.trainable.items()))
-    found = gradients.gradient(tiny_model, (tensor**2).sum())
+    found = gradients.gradient(tiny_model.checkpoints[0], (tensor**2).sum())
     assert float(found[name].norm()) > 0
     assert all(float(part.norm()) == 0 for other, part in found.items() if other != name)
 

@@ -1,0 +1,113 @@
+"""Influence summed over checkpoints of the training (Eq. 4)."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from explorer import gradients
+from explorer.engine import Engine
+from explorer.errors import MismatchError, ModelError
+from explorer.model import Checkpoint, LanguageModel, load_model
+from explorer.records import Encoded
+from explorer.session import open_engine
+from explorer.store import CacheSettings, open_cache
+from precompute.build import build_cache
+from precompute.dataset import read_examples
+from precompute.finetune import FinetuneSettings, finetune
+from tests.conftest import Tiny
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter with three checkpoints, the last being itself."""
+    out = tmp_path_factory.mktemp("trained") / "adapter"
+    settings = FinetuneSettings(
+        rank=2, targets=("q_proj", "o_proj"), epochs=3, learning_rate=0.02, batch_size=2, checkpoints=3
+    )
+    finetune(
+        load_model(str(tiny.model), device="cpu"), read_examples(tiny.data), out, settings, lambda step, of, loss: None
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def engine(tiny: Tiny, trained: Path) -> Engine:
+    """A cache over all three checkpoints."""
+    model = load_model(str(tiny.model), trained, device="cpu", checkpoints="all")
+    cache = trained.parent / "cache"
+    build_cache(model, read_examples(tiny.data), cache, CacheSettings(4096, 1024), tokens=2, data_name="train.jsonl")
+    return open_engine(cache, device="cpu")
+
+
+def at(model: LanguageModel, checkpoint: Checkpoint) -> LanguageModel:
+    """The same model with its gradients taken at one checkpoint alone."""
+    return dataclasses.replace(model, checkpoints=(Checkpoint("", checkpoint.tensors),))
+
+
+def normalised(model: LanguageModel, encoded: Encoded) -> list[gradients.Gradient]:
+    whole, _ = gradients.example_gradient(model, encoded)
+    norms = gradients.norms(whole)
+    return [gradients.divided(g, norms) for g in gradients.token_gradients(model, encoded)]
+
+
+def test_finetune_keeps_the_checkpoints_with_their_learning_rates(trained: Path) -> None:
+    record = json.loads((trained / "training.json").read_text(encoding="utf-8"))
+    kept = record["checkpoints"]
+    assert [point["name"] for point in kept] == ["1", "2", "final"]
+    assert sum(point["epochs"] for point in kept) == pytest.approx(3)
+    rates = [point["learning_rate"] for point in kept]
+    assert rates == sorted(rates, reverse=True), "the learning rate decays"
+    assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["1.safetensors", "2.safetensors"]
+
+
+def test_the_checkpoints_differ_and_the_last_is_the_adapter(engine: Engine) -> None:
+    first, second, final = engine.model.checkpoints
+    name = next(name for name in first.tensors if "lora_B" in name)
+    assert not np.allclose(first.tensors[name].detach(), second.tensors[name].detach())
+    assert final.tensors[name] is engine.model.trainable[name]
+
+
+@pytest.mark.parametrize("selection", [None, (2, 3)])
+def test_influence_is_the_weighted_sum_over_checkpoints(engine: Engine, selection: tuple[int, int] | None) -> None:
+    answer = engine.given_answer("What is bright?", "It is the sun.")
+    weights = dict(engine.model.training.checkpoints)
+    for row in range(3):
+        expected = np.zeros(len(engine.store.examples[row].tokens))
+        for checkpoint in engine.model.checkpoints:
+            model = at(engine.model, checkpoint)
+            outputs = normalised(model, answer.encoded)
+            inputs = normalised(model, engine.store.examples[row].encoded)
+            matrix = np.array([[gradients.inner_product(q, g) for g in inputs] for q in outputs])
+            chosen = matrix if selection is None else matrix[slice(*selection)]
+            expected += weights[checkpoint.name] * chosen.mean(axis=0)
+        found = engine.check(answer, selection, row)
+        assert found.values is not None and found.checksum is not None
+        np.testing.assert_allclose(found.values, expected, rtol=5e-4, atol=1e-6)
+        assert found.checksum < 1e-4
+
+
+def test_sketched_scores_over_checkpoints_approximate_the_exact_ones(engine: Engine) -> None:
+    answer = engine.given_answer("What is bright?", "It is the sun.")
+    engine.ask(answer, None)
+    scores = engine.ranking(answer, None).scores
+    exact = [engine.refine(answer, None, row).score for row in range(len(scores))]
+    noise = engine.ranking(answer, None).sketch_error
+    assert np.abs(scores - exact).max() < 5 * noise
+
+
+def test_one_checkpoint_may_be_chosen_and_an_unknown_one_is_refused(tiny: Tiny, trained: Path) -> None:
+    model = load_model(str(tiny.model), trained, device="cpu", checkpoints="2")
+    assert [checkpoint.name for checkpoint in model.checkpoints] == ["2"]
+    with pytest.raises(ModelError, match=r"lists no checkpoint 7; it has: 1, 2, final"):
+        load_model(str(tiny.model), trained, device="cpu", checkpoints="7")
+    with pytest.raises(ModelError, match="train with --checkpoints"):
+        load_model(str(tiny.model), tiny.adapter, device="cpu", checkpoints="all")
+
+
+def test_a_cache_over_other_checkpoints_is_refused(tiny: Tiny, trained: Path, engine: Engine) -> None:
+    final = load_model(str(tiny.model), trained, device="cpu")
+    with pytest.raises(MismatchError):
+        open_cache(engine.store.folder).check_model(final.fingerprint)
