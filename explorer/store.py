@@ -5,8 +5,8 @@
     sketches/00000.safetensors   sketch (rows, K), scale (rows), norms (rows, L), loss (rows)
     tokens/00000.safetensors     sketch (tokens, K'), scale (tokens), rows (r), offsets (r + 1)
 
-Sketches are float16, or int8 with one float32 scale per row; `scale` is 1 for
-float16. A file is written as `.part`, synced, renamed, and only then listed,
+Sketches are float16 or int8 with one float32 scale per row, which is 1 for
+float16 unless the row exceeds its range. A file is written as `.part`, synced, renamed, and only then listed,
 so nothing half-written is ever read. Numpy only: it knows nothing of models.
 """
 
@@ -118,11 +118,16 @@ def fold(sketch: NDArray[np.float32], length: int) -> NDArray[np.float32]:
     return sketch.reshape(*sketch.shape[:-1], length, -1).sum(axis=-1)
 
 
+_LARGEST_HALF = 60_000.0
+"""Rows with larger entries, which float16 can't hold, are stored divided by their scale."""
+
+
 def quantise(sketches: NDArray[np.float32], dtype: str) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """Sketches (rows, K) as they are stored, and the scale (rows) that gives them back."""
-    if dtype == "float16":
-        return sketches.astype(np.float16), np.ones(len(sketches), dtype=np.float32)
     largest = np.abs(sketches).max(axis=1)
+    if dtype == "float16":
+        scale = np.maximum(largest / _LARGEST_HALF, 1.0).astype(np.float32)
+        return (sketches / scale[:, None]).astype(np.float16), scale
     scale = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
     return np.rint(sketches / scale[:, None]).astype(np.int8), scale
 
@@ -276,6 +281,10 @@ def open_cache(folder: str | Path) -> Store:
     return store
 
 
+_NAMES = {"versions", "model", "adapter", "data"}
+"""What may differ when a cache is taken up again: where things lie and are called; hashes tell what they are."""
+
+
 def create_cache(folder: Path, manifest: Manifest, examples: Sequence[Mapping[str, Any]]) -> Store:
     """Begin a cache, or take up the one that a stopped run with the same settings left.
 
@@ -284,7 +293,7 @@ def create_cache(folder: Path, manifest: Manifest, examples: Sequence[Mapping[st
     if (folder / MANIFEST).is_file():
         store = open_cache(folder)
         wanted, found = manifest.json(), store.manifest.json()
-        differing = sorted(key for key in wanted if wanted[key] != found[key] and key != "versions")
+        differing = sorted(key for key in wanted if wanted[key] != found[key] and key not in _NAMES)
         if differing:
             raise MismatchError(
                 f"{folder} already holds a cache with another {', '.join(differing)}; "

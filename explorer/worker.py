@@ -99,9 +99,9 @@ class Worker:
     def start(self, task: Task) -> None:
         """Queue a prepared task; see `submit`."""
         with self._changed:
-            self._cancel(task.key)
-            if sum(not waiting.cancelled for waiting in self._waiting) >= _LIMIT:
+            if sum(not (waiting.cancelled or waiting.key == task.key) for waiting in self._waiting) >= _LIMIT:
                 raise ExplorerError("The explorer is busy with many questions; try again in a moment.")
+            self._cancel(task.key)
             self._waiting.append(task)
             self._changed.notify()
 

@@ -56,7 +56,7 @@ def test_recomputed_token_sketches_are_the_shipped_ones(demo: Engine) -> None:
     row = rows[len(rows) // 2]
     shipped = demo.store.token_sketches(row)
     assert shipped is not None
-    direction = np.random.default_rng(0).standard_normal(shipped.shape[1]).astype(np.float32)
+    direction = np.random.default_rng(0).standard_normal((shipped.shape[1],), dtype=np.float32)
     example = demo.store.examples[row]
     sketch, length = sketcher(demo), demo.store.manifest.settings.token_length
     fresh = np.stack(
