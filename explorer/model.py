@@ -7,7 +7,9 @@ cache and the model that reads it. It knows nothing of losses or gradients.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -253,7 +255,8 @@ def load_model(
                 "as `rapidin-explorer finetune` writes it."
             )
         try:
-            network = peft.PeftModel.from_pretrained(network, path, is_trainable=True)
+            with quiet_peft():
+                network = peft.PeftModel.from_pretrained(network, path, is_trainable=True)
         except (RuntimeError, ValueError, OSError, KeyError, TypeError, SafetensorError) as problem:
             raise ModelError(f"The adapter {path} doesn't fit {name}: {_first_line(problem)}") from problem
     network.eval()
@@ -282,6 +285,14 @@ def load_model(
         name=name,
         adapter=str(adapter or ""),
     )
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Keep from the terminal that peft still reads an old name of a transformers attribute."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        yield
 
 
 def _first_line(problem: BaseException) -> str:

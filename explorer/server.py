@@ -30,7 +30,8 @@ _OPTIONS = {
     "logger.hideWelcomeMessage": "true",
     "logger.level": "warning",
     # Neither orange nor blue: those mean influence.
-    "theme.primaryColor": "#7a5af5",
+    "theme.light.primaryColor": "#7a5af5",
+    "theme.dark.primaryColor": "#9d85ff",
 }
 
 

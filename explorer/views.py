@@ -38,8 +38,9 @@ def question_kind(selection: Selection) -> tuple[str, str]:
 
 
 def percentile(ranking: Ranking, score: float) -> float:
-    """Share of all training examples with a lower score, in percent."""
-    return float((ranking.scores < score).mean() * 100)
+    """Share of all training examples with a lower score, in percent; the example itself is never below itself."""
+    others = len(ranking.scores) - 1
+    return 100 * min(int((ranking.scores < score).sum()), others) / len(ranking.scores)
 
 
 def full_colour(ranking: Ranking) -> float:

@@ -57,20 +57,20 @@ def prompt_box() -> None:
     ready = resources.ready_prompts()
     if not ready:
         return
-    places = st.columns([1, 1, 1, 2.4], vertical_alignment="bottom")
-    for place, (kind, (label, hint)) in zip(places, READY.items(), strict=False):
-        prompts = [prompt for k, prompt in ready if k == kind]
-        if prompts:
-            place.button(label, help=hint, on_click=try_next, args=(kind, prompts), width="stretch")
-    places[-1].selectbox(
-        "Ready prompts",
-        [prompt for _, prompt in ready],
-        index=None,
-        key="ready",
-        placeholder=f"… or one of {len(ready)} ready prompts",
-        label_visibility="collapsed",
-        on_change=try_ready,
-    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        for kind, (label, hint) in READY.items():
+            prompts = [prompt for k, prompt in ready if k == kind]
+            if prompts:
+                st.button(label, help=hint, on_click=try_next, args=(kind, prompts))
+        st.selectbox(
+            "Ready prompts",
+            [prompt for _, prompt in ready],
+            index=None,
+            key="ready",
+            placeholder=f"… or one of {len(ready)} ready prompts",
+            label_visibility="collapsed",
+            on_change=try_ready,
+        )
 
 
 def ask_typed() -> None:

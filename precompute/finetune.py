@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from explorer.errors import DataError, ModelError
 from explorer.gradients import token_losses
-from explorer.model import CHECKPOINTS, FINAL, TRAINING_RECORD, LanguageModel
+from explorer.model import CHECKPOINTS, FINAL, TRAINING_RECORD, LanguageModel, quiet_peft
 from explorer.records import Encoded, Example
 from precompute.build import encode_example
 from precompute.dataset import data_hash
@@ -66,7 +66,8 @@ def finetune(
         task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha, target_modules=list(settings.targets)
     )
     try:
-        network = peft.get_peft_model(model.network, lora)
+        with quiet_peft():
+            network = peft.get_peft_model(model.network, lora)
     except ValueError as problem:
         raise ModelError(f"LoRA can't be put on {', '.join(settings.targets)}: {problem}") from None
     encoded = [encode_example(model, example, row) for row, example in enumerate(examples)]

@@ -36,7 +36,9 @@ def address() -> Iterator[str]:
         raise AssertionError(f"the demo didn't start: {''.join(lines)}")
     yield f"http://127.0.0.1:{port}"
     server.send_signal(signal.SIGINT)
-    assert server.wait(20) == 0, "Ctrl-C should end the server cleanly"
+    code = server.wait(20)
+    server.stderr.close()
+    assert code == 0, "Ctrl-C should end the server cleanly"
 
 
 @pytest.fixture(scope="session")
