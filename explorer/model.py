@@ -329,7 +329,7 @@ def _training_record(adapter: str | Path | None, checkpoints: str) -> TrainingRe
         kept = json.loads(path.read_text(encoding="utf-8"))
         recorded = {str(c["name"]): float(c["epochs"]) * float(c["learning_rate"]) for c in kept.get("checkpoints", [])}
         record = TrainingRecord(float(kept["epochs"]), float(kept["learning_rate"]), known=True)
-    except (ValueError, KeyError, TypeError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise ModelError(f"{path} is no training record ({problem!r}); delete it to assume e·η = 1.") from None
     if checkpoints == "final":
         return record
