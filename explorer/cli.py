@@ -14,8 +14,8 @@ from explorer.errors import ExplorerError, PromptError
 from explorer.normalisation import KINDS
 from explorer.paths import DEMO
 
-# Idle OpenMP threads of one process otherwise spin on the cores that another one needs.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Idle OpenMP threads spin, which keeps cores from other processes; not at all would halve our own speed.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 MODEL_HELP = f"base model: {embedded.NAME} (embedded, the default), a folder, or a model hub id"
 DATA_HELP = (

@@ -42,7 +42,7 @@ def serve(settings: ServeSettings, address: str, port: int, say: Say) -> int:
     """
     child = subprocess.Popen(
         _command(address, port),
-        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"} | settings.environment(),
+        env=os.environ | settings.environment(),
         stdout=sys.stderr,
         # A Ctrl-C reaches this process alone, which then ends the server in order.
         start_new_session=True,

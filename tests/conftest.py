@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Idle OpenMP threads would spin on the cores that a server under test needs.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# As the commands set it: idle OpenMP threads shall not spin long on the cores that a server under test needs.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from explorer.engine import Engine
 from explorer.model import LanguageModel, load_model
