@@ -3,6 +3,8 @@
 Axis letters, used in every signature of the project:
 `N` examples, `T` tokens of a sequence, `G` response tokens, `D` trainable
 parameters, `K` sketch length, `L` named tensors ("layers"), `Q` queries.
+
+Records that hold arrays are equal only to themselves: arrays have no single truth value.
 """
 
 from dataclasses import dataclass, field
@@ -34,7 +36,7 @@ class Example:
         return "\n".join(f"{turn['role']}: {turn['content']}" for turn in self.messages)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Encoded:
     """A prompt and a response as one token sequence."""
 
@@ -139,7 +141,7 @@ class Answer:
     """False while it is being generated."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Influence:
     """What one training example has to do with what was asked about."""
 
@@ -154,7 +156,7 @@ class Influence:
     """Relative difference between the values' mean and the example's value from a backward pass of its own."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ranking:
     """The training examples ordered by their influence on one question."""
 
