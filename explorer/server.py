@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -40,6 +41,7 @@ def serve(settings: ServeSettings, address: str, port: int, say: Say) -> int:
 
     Raises ExplorerError when the server doesn't start, the port being taken for instance.
     """
+    _check_port(address, port)
     child = subprocess.Popen(
         _command(address, port),
         env=os.environ | settings.environment(),
@@ -47,7 +49,9 @@ def serve(settings: ServeSettings, address: str, port: int, say: Say) -> int:
         # A Ctrl-C reaches this process alone, which then ends the server in order.
         start_new_session=True,
     )
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    # A shell that starts us in the background has Ctrl-C ignored; being ended by TERM is no different.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     try:
         _wait_until_ready(child, address, port)
         say(f"RapidIn Explorer is ready at http://{_shown(address)}:{port}  (Ctrl-C ends it)")
@@ -60,6 +64,19 @@ def serve(settings: ServeSettings, address: str, port: int, say: Say) -> int:
             child.wait(10)
         except subprocess.TimeoutExpired:
             child.kill()
+
+
+def _check_port(address: str, port: int) -> None:
+    """Raise ExplorerError when the port is taken: whoever has it would answer in our place."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as problem:
+            raise ExplorerError(
+                f"Port {port} at {address} can't be used ({problem.strerror}); give another with --port, "
+                "or PORT= with make demo."
+            ) from None
 
 
 def _command(address: str, port: int) -> list[str]:
@@ -81,9 +98,7 @@ def _wait_until_ready(child: "subprocess.Popen[bytes]", address: str, port: int)
     end = time.monotonic() + _LONGEST_START
     while time.monotonic() < end:
         if child.poll() is not None:
-            raise ExplorerError(
-                f"The server could not start on port {port}; if another program uses that port, give another: --port."
-            )
+            raise ExplorerError(f"The server could not start on port {port}; what it said stands above.")
         try:
             with urllib.request.urlopen(url, timeout=1):
                 return
