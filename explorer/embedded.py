@@ -94,7 +94,9 @@ def _convert(folder: Path, to: Path) -> None:
     """Dequantise the GGUF file in `folder` and write it as a plain model folder."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=_GGUF)
     quantised = AutoModelForCausalLM.from_pretrained(folder, gguf_file=_GGUF, dtype=torch.float32)
     # transformers won't save a model whose config says it is quantised: a plain

@@ -234,7 +234,9 @@ def load_model(
     """
     import peft
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     folder = _resolve(name, say)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
