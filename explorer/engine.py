@@ -22,7 +22,7 @@ from explorer.normalisation import divisors, normalised_norm
 from explorer.recent import Recent
 from explorer.records import Answer, Encoded, Influence, Message, Ranking, Selection, Token
 from explorer.sketch import Sketcher, SketchSettings
-from explorer.store import Store
+from explorer.store import CacheSettings, Store
 
 Question = tuple[str, Selection]
 """An answer's id and what is selected of it."""
@@ -38,11 +38,8 @@ class Engine:
         """Raises MismatchError when the cache was made for another model."""
         store.check_model(model.fingerprint)
         gradients.prepare_forward_mode()
-        settings = store.manifest.settings
         self.model, self.store = model, store
-        self._sketcher = Sketcher(
-            model.fingerprint.layout, SketchSettings(settings.length, settings.rounds, settings.seed), model.device
-        )
+        self._sketcher = make_sketcher(model, store.manifest.settings)
         self._norms: Recent[str, NDArray[np.float32]] = Recent(64)
         self._sketches: Recent[Question, NDArray[np.float32]] = Recent(2048)
         self._directions: Recent[Question, Gradient] = Recent(2)
@@ -230,6 +227,12 @@ def _as_answer(prompt: str, encoded: Encoded, tokens: Sequence[Token], finished:
     digest = hashlib.sha256(f"{encoded.response_start} {encoded.ids.tolist()}".encode()).hexdigest()
     text = "".join(token.text for token in tokens if not token.special)
     return Answer(digest[:16], prompt, encoded, tuple(tokens), text, finished)
+
+
+def make_sketcher(model: LanguageModel, settings: CacheSettings) -> Sketcher:
+    """The sketcher of a model's gradients under a cache's settings: one for its examples and its questions alike."""
+    sketch = SketchSettings(settings.length, settings.rounds, settings.seed)
+    return Sketcher(model.fingerprint.layout, sketch, model.device)
 
 
 def user_turn(prompt: str) -> tuple[Message, ...]:

@@ -9,10 +9,10 @@ import peft
 import torch
 import transformers
 
+from explorer.engine import make_sketcher
 from explorer.errors import DataError, PromptError
 from explorer.model import LanguageModel
 from explorer.records import Encoded, Example
-from explorer.sketch import Sketcher, SketchSettings
 from explorer.store import Arrays, CacheSettings, Manifest, Store, create_cache, only_writer
 from precompute.dataset import data_hash
 from precompute.sketches import sketch_shard
@@ -49,9 +49,7 @@ def build_cache(
             _manifest(model, examples, folder, settings, min(tokens, len(examples)), data_name),
             _rows(model, examples, encoded),
         )
-        sketcher = Sketcher(
-            model.fingerprint.layout, SketchSettings(settings.length, settings.rounds, settings.seed), model.device
-        )
+        sketcher = make_sketcher(model, settings)
         pairs = list(enumerate(encoded))
         store = _fill(
             store,
@@ -62,7 +60,7 @@ def build_cache(
             lambda done: report("examples", done, len(pairs)),
         )
         with_tokens = token_rows(store, tokens)
-        sizes = np.cumsum([0, *(encoded[row].response_length for row in with_tokens)])
+        total = sum(encoded[row].response_length for row in with_tokens)
         norms = store.norms
         return _fill(
             store,
@@ -70,7 +68,7 @@ def build_cache(
             [(row, encoded[row]) for row in with_tokens],
             TOKEN_EXAMPLES_PER_SHARD,
             lambda shard: token_shard(model, sketcher, settings, norms, shard),
-            lambda done: report("tokens", done, int(sizes[-1])),
+            lambda done: report("tokens", done, total),
         )
 
 

@@ -7,7 +7,6 @@ AdamW without weight decay, cosine decay to zero, no dropout.
 import json
 import math
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -162,9 +161,3 @@ def _settle_config(config: Path, name: str) -> None:
     kept["base_model_name_or_path"] = name
     kept["target_modules"] = sorted(kept["target_modules"])
     config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def progress_line(started: float, done: int, total: int) -> str:
-    """`done of total` with the time left, for a terminal."""
-    left = (time.monotonic() - started) / max(done, 1) * (total - done)
-    return f"{done:,} of {total:,}, about {int(left // 60)}:{int(left % 60):02d} left"

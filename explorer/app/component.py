@@ -129,12 +129,6 @@ def strip_event(key: str, *, answer_id: str, count: int) -> StripEvent | None:
     return StripEvent((start, stop), answer_id)
 
 
-def selected(key: str, *, answer_id: str, count: int) -> tuple[int, int] | None:
-    """The valid selection the browser last sent (half-open), or None for whole, none or odd."""
-    event = strip_event(key, answer_id=answer_id, count=count)
-    return None if event is None else event.selection
-
-
 def example_cards(
     key: str,
     *,

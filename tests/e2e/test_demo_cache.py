@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from explorer import gradients
-from explorer.engine import Engine
+from explorer.engine import Engine, make_sketcher
 from explorer.paths import DEMO
 from explorer.session import open_engine
-from explorer.sketch import Sketcher, SketchSettings
+from explorer.sketch import Sketcher
 from explorer.store import fold, open_cache
 from precompute.dataset import data_hash, read_examples
 from precompute.token_gradients import token_rows
@@ -19,8 +19,7 @@ def demo() -> Engine:
 
 
 def sketcher(demo: Engine) -> Sketcher:
-    settings = demo.store.manifest.settings
-    return Sketcher(demo.model.fingerprint.layout, SketchSettings(settings.length, settings.rounds, settings.seed))
+    return make_sketcher(demo.model, demo.store.manifest.settings)
 
 
 def cosine(u: np.ndarray, v: np.ndarray) -> float:
