@@ -1,20 +1,22 @@
 """What caching costs on top of the bare forward and backward pass of the same examples."""
 
-import resource
 import statistics
 import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
+from numpy.typing import NDArray
 
-from benchmarks.common import Figures, load, median_seconds, options, seconds, show
+from benchmarks.common import Figures, PeakMemory, load, median_seconds, options, seconds, show
 from explorer import gradients, sketch
 from explorer.model import LanguageModel
 from explorer.records import Encoded
 from explorer.sketch import Sketcher, SketchSettings
 from explorer.store import CacheSettings, pack_arrays, write_whole
+from precompute.batching import fastest_batch
 from precompute.sketches import sketch_shard
 
 
@@ -23,46 +25,58 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--rows", type=int, default=64, help="examples measured (64)")
     parser.add_argument("--shard", type=int, default=16, help="examples written together (16)")
+    parser.add_argument("--batch", type=int, default=0, help="examples a backward pass (the fastest, by measurement)")
     chosen = parser.parse_args()
     model, encoded = load(chosen, chosen.rows)
-    show(measure(model, encoded, chosen.shard), chosen.json)
+    batch = chosen.batch or fastest_batch(model, encoded)
+    show(measure(model, encoded, chosen.shard, replace(CacheSettings(), batch=batch)), chosen.json)
 
 
-def measure(model: LanguageModel, encoded: list[Encoded], per_shard: int) -> Figures:
+def measure(model: LanguageModel, encoded: list[Encoded], per_shard: int, settings: CacheSettings) -> Figures:
     """Alternate bare passes and caching over the same shards, so that noise meets both alike."""
-    settings = CacheSettings()
-    loaded = psutil.Process().memory_info().rss
+    peak = PeakMemory()
+    started = time.perf_counter()
     sketcher = Sketcher(model.fingerprint.layout, SketchSettings(settings.length), model.device)
-    bare_pass(model, encoded[0])
+    table_s = time.perf_counter() - started
+    bare_passes(model, encoded[: settings.batch], settings.batch)
     bare, caching = [], []
     with tempfile.TemporaryDirectory() as folder:
         for start in range(0, len(encoded), per_shard):
             shard = list(enumerate(encoded))[start : start + per_shard]
+            items = [item for _, item in shard]
             path = Path(folder, f"{start:05d}.safetensors")
-            bare.append(seconds(lambda shard=shard: [bare_pass(model, item) for _, item in shard]) / len(shard))
+            bare.append(seconds(lambda items=items: bare_passes(model, items, settings.batch)) / len(shard))
             caching.append(
                 seconds(lambda shard=shard, path=path: cache_shard(model, sketcher, settings, shard, path)) / len(shard)
             )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    gradient, _ = gradients.example_gradient(model, encoded[0])
-    vector = torch.cat([part.detach().flatten() for part in gradient.values()]).float().cpu().numpy()
+    beyond = peak.beyond()
+    gradient = gradients.gradient(model, encoded[0])
     sketch_s = median_seconds(lambda: sketcher(gradient))
+    literal = LiteralAlgorithm1(gradient, sketcher.settings)
     return {
         "rows": len(encoded),
         "parameters": model.fingerprint.parameters,
+        "batch": settings.batch,
         "bare_s": statistics.median(bare),
         "caching_s": statistics.median(caching),
         "ratio": statistics.median(c / b for c, b in zip(caching, bare, strict=True)),
+        "table_s": table_s,
         "sketch_s": sketch_s,
-        "algorithm1_s": seconds(lambda: literal_algorithm_1(vector, sketcher.settings)),
-        "peak_rss_bytes": peak - loaded,
+        "algorithm1_s": seconds(literal),
+        "peak_rss_bytes": beyond,
     }
 
 
-def bare_pass(model: LanguageModel, encoded: Encoded) -> None:
-    """The leanest forward and backward pass: logits at response positions alone, gradients thrown away."""
-    losses = gradients.token_losses(model, [encoded])[0]
-    torch.autograd.grad(losses.mean(), list(model.trainable.values()))
+def bare_passes(model: LanguageModel, encoded: list[Encoded], batch: int) -> None:
+    """The leanest forward and backward passes: logits at response positions alone, gradients thrown away.
+
+    Batches hold the sequences that caching puts together.
+    """
+    tensors = list(model.checkpoints[0].tensors.values())
+    order = sorted(encoded, key=lambda item: len(item.ids)) if batch > 1 else encoded
+    for start in range(0, len(order), batch):
+        losses = gradients.token_losses(model, order[start : start + batch])
+        torch.autograd.grad(torch.stack([each.mean() for each in losses]).sum(), tensors)
 
 
 def cache_shard(
@@ -78,19 +92,30 @@ def cache_shard(
     write_whole(path, pack_arrays(arrays))
 
 
-def literal_algorithm_1(vector: np.ndarray, settings: SketchSettings) -> np.ndarray:
+class LiteralAlgorithm1:
     """Algorithm 1 as the paper writes it, 2λ passes over the padded vector; its permutations are drawn beforehand."""
-    padded = np.zeros(sketch.padded_length(len(vector), settings.length), dtype=np.float32)
-    padded[: len(vector)] = vector
-    for round_ in range(settings.rounds):
-        for axis, (name, shuffle) in enumerate((("rows", "row shuffle"), ("columns", "column shuffle"))):
-            choices = sketch.divisors(len(padded), sketch._LARGEST_SHUFFLE)
-            count = int(sketch.generator(settings.seed, name, round_).choice(choices))
-            order = np.argsort(sketch.generator(settings.seed, shuffle, round_).permutation(count))
-            shape = (count, -1) if axis == 0 else (-1, count)
-            padded = padded.reshape(shape).take(order, axis=axis).reshape(-1)
-    padded *= sketch.rademacher(np.arange(len(padded)), settings.seed)
-    return padded.reshape(settings.length, -1).sum(axis=1)
+
+    def __init__(self, gradient: gradients.Gradient, settings: SketchSettings):
+        """Flatten and pad the gradient, draw shuffles and signs."""
+        parts = [part.detach().flatten().float().cpu().numpy() for part in gradient.values()]
+        size = sum(part.size for part in parts)
+        self._settings = settings
+        self._padded = np.zeros(sketch.padded_length(size, settings.length), dtype=np.float32)
+        np.concatenate(parts, out=self._padded[:size])
+        shuffles = sketch.draw_shuffles(len(self._padded), settings)
+        self._orders = [(shuffle.by_rows, np.argsort(shuffle.to)) for shuffle in shuffles]
+        self._signs = np.empty(len(self._padded), dtype=np.int8)
+        for start in range(0, len(self._padded), 1 << 22):
+            places = np.arange(start, min(start + (1 << 22), len(self._padded)))
+            self._signs[places[0] : places[-1] + 1] = sketch.rademacher(places, settings.seed)
+
+    def __call__(self) -> NDArray[np.float32]:
+        """The RapidGrad (K)."""
+        v = self._padded
+        for by_rows, order in self._orders:
+            matrix = v.reshape((len(order), -1) if by_rows else (-1, len(order)))
+            v = matrix.take(order, axis=0 if by_rows else 1).reshape(-1)
+        return (v * self._signs).reshape(self._settings.length, -1).sum(axis=1)
 
 
 if __name__ == "__main__":

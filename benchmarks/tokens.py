@@ -7,6 +7,7 @@ import torch
 
 from benchmarks.common import Figures, load, options, seconds, show
 from explorer import gradients
+from explorer.forward_mode import prepare_forward_mode
 from explorer.model import LanguageModel
 from explorer.normalisation import divisors
 from explorer.records import Encoded
@@ -26,8 +27,8 @@ def main() -> None:
 
 def measure(model: LanguageModel, query: Encoded, examples: list[Encoded]) -> Figures:
     """One query against every example: forward-mode, forward only, a backward loop, and the token cache."""
-    gradients.prepare_forward_mode()
-    gradient, _ = gradients.example_gradient(model, query)
+    prepare_forward_mode()
+    gradient = gradients.gradient(model, query)
     norms = gradients.norms(gradient)
     direction = gradients.divided(gradient, divisors(norms, "layer"))
     settings = CacheSettings()
@@ -71,8 +72,9 @@ def _one(
         list(token_shard(model, sketcher, settings, norms[None], [(0, example)]))
 
     losses = gradients.token_losses(model, [example])[0]
+    tensors = list(model.checkpoints[0].tensors.values())
     backward_s = statistics.median(
-        seconds(lambda: gradients.gradient(model.checkpoints[0], losses[-1], keep_graph=True)) for _ in range(3)
+        seconds(lambda: torch.autograd.grad(losses[-1], tensors, retain_graph=True)) for _ in range(3)
     )
     figures = {
         "forward_s": statistics.median(seconds(forward) for _ in range(3)),

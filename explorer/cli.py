@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer import embedded
-from explorer.errors import ExplorerError, PromptError
+from explorer.errors import Cancelled, ExplorerError, PromptError
 from explorer.normalisation import KINDS
 from explorer.paths import DEMO
 
@@ -70,6 +70,16 @@ def parser() -> argparse.ArgumentParser:
     query.add_argument("--top-k", type=_positive, default=10, metavar="N", help="how many examples (default 10)")
     query.add_argument("--opponents", action="store_true", help="the most negative influences instead")
     query.add_argument("--approximate", action="store_true", help="scores from the sketches alone: fast, not exact")
+    query.add_argument(
+        "--positions", action="store_true", help="also the share of every position of the examples, prompts included"
+    )
+    query.add_argument(
+        "--by",
+        type=int,
+        metavar="ROW",
+        help="the other way round: what training example ROW did to every token of the answer; "
+        "--token and --span then choose among the example's tokens",
+    )
     query.add_argument("--max-tokens", type=_positive, default=80, help="longest generated answer (default 80)")
     query.add_argument("--json", action="store_true", help="print one JSON object")
     _other_model(query)
@@ -85,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
     precompute.add_argument("cache", help="folder to write; the same command finishes what a stopped run left")
     precompute.add_argument("--data", required=True, help=DATA_HELP)
     _model(precompute)
+    _precision(precompute, ["auto", "float32", "bfloat16", "float16", "4bit"], ", or quantised as for QLoRA (4bit)")
     precompute.add_argument("--adapter", help="PEFT adapter folder; without one, all parameters are differentiated")
     precompute.add_argument(
         "--checkpoints",
@@ -100,6 +111,10 @@ def parser() -> argparse.ArgumentParser:
     precompute.add_argument("--dtype", choices=["float16", "int8"], default="float16", help="how sketches are stored")
     precompute.add_argument("--normalisation", choices=KINDS, default="layer", help="of gradients (layer)")
     precompute.add_argument(
+        "--batch", type=_positive, default=0, metavar="N", help="examples a backward pass (the fastest, by measurement)"
+    )
+    precompute.add_argument("--estimate", action="store_true", help="say what it will cost, and write nothing")
+    precompute.add_argument(
         "--tokens",
         default="all",
         metavar="all|none|N",
@@ -111,6 +126,7 @@ def parser() -> argparse.ArgumentParser:
     finetune.add_argument("out", help="folder for the adapter and the record of its training")
     finetune.add_argument("--data", required=True, help=DATA_HELP)
     _model(finetune)
+    _precision(finetune, ["auto", "float32", "bfloat16", "float16"])
     finetune.add_argument("--rank", type=_positive, default=16, help="LoRA rank (16)")
     finetune.add_argument("--alpha", type=_positive, default=32, help="LoRA alpha (32)")
     finetune.add_argument("--targets", default="q_proj,k_proj,v_proj,o_proj", help="layers that get an adapter")
@@ -164,6 +180,11 @@ def _model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", default=embedded.NAME, help=MODEL_HELP)
     command.add_argument("--template", default="auto", help="chat (the tokenizer's), alpaca, or a file with {prompt}")
     command.add_argument("--device", default="", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
+
+
+def _precision(command: argparse.ArgumentParser, choices: list[str], more: str = "") -> None:
+    about = f"number format of the base's weights: as they are stored (auto), converted{more}"
+    command.add_argument("--precision", choices=choices, default="auto", help=about)
 
 
 def _other_model(command: argparse.ArgumentParser) -> None:
@@ -220,10 +241,14 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _query(options: argparse.Namespace) -> None:
-    from explorer.report import question_report, question_text
+    from explorer.report import example_report, example_text, question_report, question_text
 
-    engine = _engine(options)
     selection = _selection(options)
+    engine = _engine(options)
+    if options.by is not None:
+        swapped = example_report(engine, options.prompt, options.response, options.by, selection, options.max_tokens)
+        print(json.dumps(swapped, ensure_ascii=False, indent=1) if options.json else example_text(swapped))
+        return
     report = question_report(
         engine,
         options.prompt,
@@ -233,6 +258,7 @@ def _query(options: argparse.Namespace) -> None:
         options.opponents,
         options.approximate,
         options.max_tokens,
+        options.positions,
     )
     print(json.dumps(report, ensure_ascii=False, indent=1) if options.json else question_text(report))
 
@@ -273,7 +299,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _precompute(options: argparse.Namespace) -> None:
-    from explorer.model import load_model
+    from explorer.loading import load_model
     from explorer.store import CacheSettings
     from precompute.build import build_cache
     from precompute.dataset import read_examples
@@ -289,23 +315,39 @@ def _precompute(options: argparse.Namespace) -> None:
         raise ExplorerError(f"--tokens takes all, none or a number, not {options.tokens}.")
     tokens = int(options.tokens) if options.tokens.isdecimal() else len(examples) * (options.tokens == "all")
     model = load_model(
-        options.model, options.adapter, options.template, options.device or None, _say, options.checkpoints
+        options.model,
+        options.adapter,
+        options.template,
+        options.device or None,
+        _say,
+        options.checkpoints,
+        options.precision,
     )
     settings = CacheSettings(
-        options.k, options.token_k, options.rounds, options.seed, options.dtype, options.normalisation
+        options.k, options.token_k, options.rounds, options.seed, options.dtype, options.normalisation, options.batch
     )
+
+    def announce(cost: object) -> None:
+        _say(str(cost))
+        if options.estimate:
+            raise Cancelled("nothing was written")
+
+    folder, data = Path(options.cache), Path(options.data).name
     with _Bars() as bars:
-        build_cache(model, examples, Path(options.cache), settings, tokens, Path(options.data).name, bars.report)
+        try:
+            build_cache(model, examples, folder, settings, tokens, data, bars.report, announce)
+        except Cancelled as stopped:
+            return _say(str(stopped))
     _say(f"{options.cache} is complete; see it with: rapidin-explorer serve {options.cache}")
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    from explorer.model import load_model
+    from explorer.loading import load_model
     from precompute.dataset import read_examples
     from precompute.finetune import FinetuneSettings, finetune
 
     examples = read_examples(options.data)
-    model = load_model(options.model, None, options.template, options.device or None, _say)
+    model = load_model(options.model, None, options.template, options.device or None, _say, precision=options.precision)
     settings = FinetuneSettings(
         rank=options.rank,
         alpha=options.alpha,

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from explorer import gradients, scores
 from explorer.errors import PromptError
+from explorer.forward_mode import prepare_forward_mode
 from explorer.generation import GenerationSettings, generate
 from explorer.gradients import Gradient
-from explorer.model import LanguageModel, TokenReader
+from explorer.model import LanguageModel
 from explorer.normalisation import divisors, normalised_norm
+from explorer.reader import TokenReader
 from explorer.recent import Recent
 from explorer.records import Answer, Encoded, Influence, Message, Ranking, Selection, Token
 from explorer.sketch import Sketcher, SketchSettings
@@ -37,13 +39,14 @@ class Engine:
     def __init__(self, model: LanguageModel, store: Store):
         """Raises MismatchError when the cache was made for another model."""
         store.check_model(model.fingerprint)
-        gradients.prepare_forward_mode()
+        prepare_forward_mode()
         self.model, self.store = model, store
         self._sketcher = make_sketcher(model, store.manifest.settings)
         self._norms: Recent[str, NDArray[np.float32]] = Recent(64)
         self._sketches: Recent[Question, NDArray[np.float32]] = Recent(2048)
         self._directions: Recent[Question, Gradient] = Recent(2)
         self._scores: Recent[Question, NDArray[np.float32]] = Recent(256)
+        self._sequences: Recent[int, tuple[Token, ...]] = Recent(512)
         self._exact: Recent[tuple[Question, int], Influence] = Recent(8192)
 
     # Answers
@@ -99,11 +102,9 @@ class Engine:
         known = self._directions.get((answer.id, selection))
         if known is not None:
             return known
+        gradient = gradients.gradient(self.model, answer.encoded, selection)
         if selection is None:
-            gradient, _ = gradients.example_gradient(self.model, answer.encoded)
             self._norms.put(answer.id, gradients.norms(gradient))
-        else:
-            gradient = gradients.span_gradient(self.model, answer.encoded, *selection)
         direction = gradients.weighted(self.model, self._divided(gradient, self._norms_of(answer)))
         self._directions.put((answer.id, selection), direction)
         return direction
@@ -111,8 +112,7 @@ class Engine:
     def _norms_of(self, answer: Answer) -> NDArray[np.float32]:
         known = self._norms.get(answer.id)
         if known is None:
-            gradient, _ = gradients.example_gradient(self.model, answer.encoded)
-            known = gradients.norms(gradient)
+            known = gradients.norms(gradients.gradient(self.model, answer.encoded))
             self._norms.put(answer.id, known)
         return known
 
@@ -212,11 +212,47 @@ class Engine:
         if found.checksum is not None:
             return found
         direction = self._example_direction(answer, selection, row)
-        gradient, _ = gradients.example_gradient(self.model, self.store.examples[row].encoded)
+        gradient = gradients.gradient(self.model, self.store.examples[row].encoded)
         whole = self.store.manifest.training.scale * gradients.inner_product(gradient, direction)
         found = replace(found, checksum=abs(found.score - whole) / max(abs(whole), 1e-12))
         self._exact.put(((answer.id, selection), row), found)
         return found
+
+    def locate(self, answer: Answer, selection: Selection, row: int) -> Influence:
+        """The exact influence with the other meaning of a token: what of it passes through each position.
+
+        The example's prompt has its share too. Raises UnsupportedError where a
+        trainable tensor's gradient isn't a sum over positions.
+        """
+        found = self.refine(answer, selection, row)
+        if found.positions is not None:
+            return found
+        direction = self._example_direction(answer, selection, row)
+        shares = gradients.position_shares(self.model, self.store.examples[row].encoded, direction)
+        found = replace(found, positions=shares * np.float32(self.store.manifest.training.scale))
+        self._exact.put(((answer.id, selection), row), found)
+        return found
+
+    def sequence(self, row: int) -> tuple[Token, ...]:
+        """All tokens (T) of a training example as they are shown, prompt and template included."""
+        known = self._sequences.get(row)
+        if known is None:
+            known = self.model.tokens(self.store.examples[row].encoded.ids)
+            self._sequences.put(row, known)
+        return known
+
+    def output_values(self, answer: Answer, row: int, selection: Selection = None) -> NDArray[np.float32]:
+        """The swapped direction: influence of one training example, or of some of its tokens, on every output token.
+
+        (G), by one forward-mode pass over the answer; their mean is the example's
+        influence on the whole response. `selection` counts the example's response tokens.
+        """
+        example = self.store.examples[row].encoded
+        gradient = gradients.gradient(self.model, example, selection)
+        direction = gradients.weighted(self.model, self._divided(gradient, self.store.norms[row]))
+        direction = self._divided(direction, self._norms_of(answer))
+        values = gradients.directional_token_losses(self.model, answer.encoded, direction)
+        return values * np.float32(self.store.manifest.training.scale)
 
     def _example_direction(self, answer: Answer, selection: Selection, row: int) -> Gradient:
         """The question's direction divided by the example's norms, so that the example itself needs no division."""

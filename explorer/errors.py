@@ -7,6 +7,7 @@ it in a box.
     ExplorerError
     ├── DataError        the training data can't be read as examples
     ├── ModelError       the model, adapter, tokenizer or template can't be used
+    │   └── UnsupportedError the model is of a kind that this can't be computed for
     ├── PromptError      the prompt, answer or selection can't be asked about
     ├── CacheError       the cache is missing, damaged or not readable
     │   └── MismatchError    the cache belongs to another model, adapter or data
@@ -26,6 +27,10 @@ class ModelError(ExplorerError):
     """The model, adapter, tokenizer or prompt template can't be used."""
 
 
+class UnsupportedError(ModelError):
+    """The model, or one of its trainable tensors, is of a kind that this can't be computed for."""
+
+
 class PromptError(ExplorerError):
     """The prompt, answer or selection can't be asked about."""
 
@@ -40,3 +45,8 @@ class MismatchError(CacheError):
 
 class Cancelled(ExplorerError):
     """The work was stopped on request; nothing is wrong."""
+
+
+def first_line(problem: BaseException) -> str:
+    """What a library's error says, without the lines that follow."""
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]

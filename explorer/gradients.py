@@ -6,43 +6,54 @@ end-of-sequence token among them; prompt and padding never enter
 It knows nothing of sketches, caches or normalisation.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.autograd import forward_ad
 
+from explorer.capture import Capture
+from explorer.forward_mode import forward_mode
 from explorer.model import Checkpoint, LanguageModel
-from explorer.records import Encoded
+from explorer.records import Encoded, Selection
 
 Gradient = dict[str, torch.Tensor]
 """One gradient: the trainable tensors' names to tensors of their shapes."""
+
+Receive = Callable[[int, str, torch.Tensor], None]
+"""Takes the number of a sequence in its batch, the name of a tensor, and that sequence's gradient of that tensor."""
+
+_HALF_SCALE = 256.0
+"""Losses of float16 models are differentiated so many times larger: small gradients would vanish in that format."""
+
+
+# Losses
 
 
 def token_losses(model: LanguageModel, batch: Sequence[Encoded], tensors: Gradient | None = None) -> list[torch.Tensor]:
     """The losses of every response token, differentiable: one (G) tensor per sequence.
 
-    `tensors` stand in for the model's trainable tensors where given.
+    `tensors` stand in for the model's trainable tensors where given. Float32,
+    or float64 for a model of such weights.
     """
     device = model.device
     longest = max(len(item.ids) for item in batch)
-    first = min(item.response_start for item in batch) - 1
+    kept = _scored_positions(batch)
+    first = int(kept[0])
     ids = torch.full((len(batch), longest), model.tokenizer.pad_token_id or 0, device=device)
-    mask = torch.zeros_like(ids)
     for row, item in enumerate(batch):
         ids[row, : len(item.ids)] = torch.from_numpy(item.ids)
-        mask[row, : len(item.ids)] = 1
     inputs = {
         "input_ids": ids,
-        "attention_mask": mask if len(batch) > 1 else None,
+        # Padding stands behind each sequence, where no earlier position looks; masked rows may overflow.
+        "attention_mask": torch.ones_like(ids) if len(batch) > 1 else None,
         "use_cache": False,
-        "logits_to_keep": torch.arange(first, longest - 1, device=device),
+        "logits_to_keep": torch.from_numpy(kept).to(device),
     }
-    logits = torch.func.functional_call(model.network, tensors or {}, (), inputs).logits.float()
+    logits = torch.func.functional_call(model.network, tensors or {}, (), inputs).logits
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = []
     for row, item in enumerate(batch):
         scored = slice(item.response_start - 1 - first, len(item.ids) - 1 - first)
@@ -51,34 +62,180 @@ def token_losses(model: LanguageModel, batch: Sequence[Encoded], tensors: Gradie
     return losses
 
 
-def gradient(checkpoint: Checkpoint, loss: torch.Tensor, keep_graph: bool = False) -> Gradient:
-    """∇ of a scalar loss with respect to every tensor of a checkpoint."""
-    tensors = list(checkpoint.tensors.values())
-    parts = torch.autograd.grad(loss, tensors, retain_graph=keep_graph, allow_unused=True)
-    return {
-        checkpoint.qualified(name): torch.zeros_like(tensor) if part is None else part
-        for (name, tensor), part in zip(checkpoint.tensors.items(), parts, strict=True)
-    }
+def _scored_positions(batch: Sequence[Encoded]) -> NDArray[np.int64]:
+    """The positions whose logits some loss of the batch needs."""
+    return np.arange(min(item.response_start for item in batch) - 1, max(len(item.ids) for item in batch) - 1)
 
 
-def example_gradient(model: LanguageModel, encoded: Encoded) -> tuple[Gradient, NDArray[np.float32]]:
-    """∇L(s), the gradient of the mean response loss at every checkpoint, and the last one's (G) token losses."""
-    found: Gradient = {}
+# Gradients of examples, spans and tokens
+
+
+def example_gradients(
+    model: LanguageModel, checkpoint: Checkpoint, batch: Sequence[Encoded], receive: Receive
+) -> list[NDArray[np.float32]]:
+    """∇L(s) of every sequence of a batch by one backward pass, and their (G) token losses.
+
+    Each is handed over tensor by tensor and may be dropped at once, so that no
+    more than one tensor's gradient is held. Tensors that the loss doesn't
+    depend on are left out. A batch of more than one raises UnsupportedError for
+    tensors whose gradient can't be told apart by sequence.
+    """
+    if len(batch) == 1:
+        losses = token_losses(model, batch, checkpoint.tensors)
+        _hand_over(model, checkpoint, losses[0].mean(), lambda name, part: receive(0, name, part))
+    else:
+        capture = Capture(model.network, list(checkpoint.tensors), len(batch))
+        constant = {name: tensor.detach() for name, tensor in checkpoint.tensors.items()}
+        with capture.watching():
+            losses = token_losses(model, batch, constant)
+        scale = loss_scale(model)
+        capture.finish(scale * torch.stack([each.mean() for each in losses]).sum())
+        for name in checkpoint.tensors:
+            for sequence in range(len(batch)):
+                part = capture.gradient(name, sequence)
+                if part is not None:
+                    receive(sequence, checkpoint.qualified(name), _unscaled(part, scale))
+    return [each.detach().float().cpu().numpy() for each in losses]
+
+
+def _hand_over(
+    model: LanguageModel,
+    checkpoint: Checkpoint,
+    loss: torch.Tensor,
+    receive: Callable[[str, torch.Tensor], None],
+    keep_graph: bool = False,
+) -> None:
+    """∇ of a scalar loss, each tensor's as soon as it is complete and dropped afterwards."""
+    scale = loss_scale(model)
+
+    def hook(name: str) -> Callable[[torch.Tensor], None]:
+        def complete(tensor: torch.Tensor) -> None:
+            part, tensor.grad = tensor.grad, None
+            assert part is not None
+            receive(checkpoint.qualified(name), _unscaled(part, scale))
+
+        return complete
+
+    tensors = checkpoint.tensors
+    handles = [tensor.register_post_accumulate_grad_hook(hook(name)) for name, tensor in tensors.items()]
+    try:
+        (loss * scale).backward(inputs=list(tensors.values()), retain_graph=keep_graph)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def loss_scale(model: LanguageModel) -> float:
+    """What losses are multiplied by before they are differentiated, and gradients divided by after."""
+    return _HALF_SCALE if model.dtype == torch.float16 else 1.0
+
+
+def _unscaled(part: torch.Tensor, scale: float) -> torch.Tensor:
+    return part if scale == 1 else part.float() / scale
+
+
+def gradient(model: LanguageModel, encoded: Encoded, selection: Selection = None) -> Gradient:
+    """The gradient of the mean loss of the whole response, of a span, or of one token, at every checkpoint.
+
+    For a span it is the mean of ∇L(t^j) over j = start … stop − 1 (the paper's Γ
+    for a claim). Nothing after it is computed: later tokens can't change its losses.
+    """
+    start, stop = selection or (0, encoded.response_length)
+    cut = Encoded(encoded.ids[: encoded.response_start + stop], encoded.response_start)
+    found = zeros(model)
     for checkpoint in model.checkpoints:
-        losses = token_losses(model, [encoded], checkpoint.tensors)[0]
-        found |= gradient(checkpoint, losses.mean())
-    return found, losses.detach().cpu().numpy()
+        losses = token_losses(model, [cut], checkpoint.tensors)[0]
+        _hand_over(model, checkpoint, losses[start:stop].mean(), found.__setitem__)
+    return found
 
 
 def token_gradients(model: LanguageModel, encoded: Encoded) -> Iterator[Gradient]:
-    """∇L(s^i) for i = 1…G in turn, by one shared forward pass and one backward pass a token and checkpoint."""
-    losses = [(checkpoint, token_losses(model, [encoded], checkpoint.tensors)[0]) for checkpoint in model.checkpoints]
-    last = encoded.response_length - 1
-    for position in range(encoded.response_length):
-        found: Gradient = {}
-        for checkpoint, each in losses:
-            found |= gradient(checkpoint, each[position], keep_graph=position < last)
-        yield found
+    """∇L(s^i) for i = 1…G in turn, at every checkpoint: one backward pass a token, forward passes shared.
+
+    Tokens are taken in groups, each by a forward pass that ends with the
+    group, so that next to nothing after a token is computed.
+    """
+    group = group_size(encoded)
+    for first in range(0, encoded.response_length, group):
+        stop = min(first + group, encoded.response_length)
+        cut = Encoded(encoded.ids[: encoded.response_start + stop], encoded.response_start)
+        losses = [(checkpoint, token_losses(model, [cut], checkpoint.tensors)[0]) for checkpoint in model.checkpoints]
+        for position in range(first, stop):
+            found = zeros(model)
+            for checkpoint, each in losses:
+                _hand_over(model, checkpoint, each[position], found.__setitem__, keep_graph=position < stop - 1)
+            yield found
+
+
+def group_size(encoded: Encoded) -> int:
+    """How many tokens share a forward pass.
+
+    A forward pass costs about as much as a backward pass, both grow with the
+    positions T. A group of n tokens spends T/n positions forward and n/2
+    needless ones backward for each: least in all at n = √(2T).
+    """
+    return max(1, round(math.sqrt(2 * len(encoded.ids))))
+
+
+# Values along a direction, without a gradient for every token
+
+
+def directional_token_losses(model: LanguageModel, encoded: Encoded, direction: Gradient) -> NDArray[np.float32]:
+    """⟨∇L(s^i), v⟩ for every response token i at once (G): one forward-mode pass a checkpoint, no backward pass.
+
+    Where a module has no forward-mode derivative, one backward pass a token.
+    """
+    # Derivatives are linear in the direction; of length one it can't overflow half precision.
+    size = float(norms(direction).max()) or 1.0
+    total = np.zeros(encoded.response_length, dtype=np.float64)
+    try:
+        for checkpoint in model.checkpoints:
+            with forward_mode(model.network, model.trainable), torch.no_grad(), forward_ad.dual_level():
+                dual = {
+                    name: forward_ad.make_dual(
+                        tensor.detach(), (direction[checkpoint.qualified(name)] / size).to(tensor.dtype)
+                    )
+                    for name, tensor in checkpoint.tensors.items()
+                }
+                losses = token_losses(model, [encoded], dual)[0]
+                tangent = forward_ad.unpack_dual(losses).tangent
+                if tangent is not None:
+                    total += tangent.double().cpu().numpy()
+    except NotImplementedError:
+        total = np.array([inner_product(g, direction) for g in token_gradients(model, encoded)]) / size
+    return (total * size).astype(np.float32)
+
+
+def position_shares(model: LanguageModel, encoded: Encoded, direction: Gradient) -> NDArray[np.float32]:
+    """What of ⟨∇L(s), v⟩ passes through each position, the prompt's too: (T), which sum to it.
+
+    The share of position p is ⟨δ_p ⊗ x_p, v⟩ summed over the trainable layers:
+    one backward pass a checkpoint for all positions. Raises UnsupportedError,
+    naming the tensor, where a gradient isn't a sum over positions.
+    """
+    total = np.zeros(len(encoded.ids), dtype=np.float64)
+    for checkpoint in model.checkpoints:
+        capture = Capture(model.network, list(checkpoint.tensors))
+        constant = {name: tensor.detach() for name, tensor in checkpoint.tensors.items()}
+        with capture.watching():
+            losses = token_losses(model, [encoded], constant)[0]
+        capture.finish(losses.mean() * loss_scale(model))
+        along = {name: direction[checkpoint.qualified(name)] for name in checkpoint.tensors}
+        shares = capture.shares(along, len(encoded.ids), _scored_positions([encoded]).tolist())
+        total += shares.numpy() / loss_scale(model)
+    return total.astype(np.float32)
+
+
+# Arithmetic of gradients
+
+
+def zeros(model: LanguageModel) -> Gradient:
+    """The gradient of nothing, in the order of the layout: tensors no loss depends on stay so."""
+    return {
+        checkpoint.qualified(name): tensor.new_zeros(()).expand(tensor.shape)
+        for checkpoint in model.checkpoints
+        for name, tensor in checkpoint.tensors.items()
+    }
 
 
 def norms(g: Mapping[str, torch.Tensor]) -> NDArray[np.float32]:
@@ -86,30 +243,10 @@ def norms(g: Mapping[str, torch.Tensor]) -> NDArray[np.float32]:
     return torch.stack([part.float().norm() for part in g.values()]).cpu().numpy()
 
 
-def span_gradient(model: LanguageModel, encoded: Encoded, start: int, stop: int) -> Gradient:
-    """The mean of ∇L(t^j) over response tokens j = start … stop − 1 (the paper's Γ for a claim).
-
-    Nothing after the span is computed: later tokens can't change its losses.
-    """
-    cut = Encoded(encoded.ids[: encoded.response_start + stop], encoded.response_start)
-    found: Gradient = {}
-    for checkpoint in model.checkpoints:
-        found |= gradient(checkpoint, token_losses(model, [cut], checkpoint.tensors)[0][start:stop].mean())
-    return found
-
-
-def directional_token_losses(model: LanguageModel, encoded: Encoded, direction: Gradient) -> NDArray[np.float32]:
-    """⟨∇L(s^i), v⟩ for every response token i at once (G): one forward-mode pass a checkpoint, no backward pass."""
-    total = np.zeros(encoded.response_length, dtype=np.float32)
-    for checkpoint in model.checkpoints:
-        with _eager_attention(model), _frozen_linears(model), torch.no_grad(), forward_ad.dual_level():
-            dual = {
-                name: forward_ad.make_dual(tensor.detach(), direction[checkpoint.qualified(name)].to(tensor.dtype))
-                for name, tensor in checkpoint.tensors.items()
-            }
-            losses = token_losses(model, [encoded], dual)[0]
-            total += forward_ad.unpack_dual(losses).tangent.float().cpu().numpy()
-    return total
+def divided(g: Gradient, by: NDArray[np.float32]) -> Gradient:
+    """Every named tensor divided by its entry of `by` (L); 0 where that is 0."""
+    factors = np.divide(1.0, by, out=np.zeros_like(by), where=by > 0)
+    return {name: part * float(factor) for (name, part), factor in zip(g.items(), factors, strict=True)}
 
 
 def weighted(model: LanguageModel, g: Gradient) -> Gradient:
@@ -123,70 +260,6 @@ def weighted(model: LanguageModel, g: Gradient) -> Gradient:
     }
 
 
-def prepare_forward_mode() -> None:
-    """Let torch compile its forward-mode formulas now, in this thread.
-
-    It does so at the first dual number by parsing its own source, and Python
-    3.11's parser can fail when two threads parse at once, as a server's do.
-    """
-    with forward_ad.dual_level():
-        forward_ad.make_dual(torch.zeros(()), torch.zeros(()))
-
-
-@contextmanager
-def _eager_attention(model: LanguageModel) -> Iterator[None]:
-    """Attention written out in plain products: the fused kernels have no forward-mode derivative."""
-    network = model.network
-    before = network.config._attn_implementation
-    network.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        network.set_attn_implementation(before)
-
-
-@contextmanager
-def _frozen_linears(model: LanguageModel) -> Iterator[None]:
-    """Spare the products with the tangents of frozen weights, which torch multiplies out although they are zero."""
-    trainable = {id(tensor) for tensor in model.trainable.values()}
-    frozen = [
-        module
-        for module in model.network.modules()
-        if type(module) is torch.nn.Linear and not any(id(tensor) in trainable for tensor in module.parameters())
-    ]
-    for module in frozen:
-        vars(module)["forward"] = partial(_frozen_linear, module.weight, module.bias)
-    try:
-        yield
-    finally:
-        for module in frozen:
-            del vars(module)["forward"]
-
-
-def _frozen_linear(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
-    return _FrozenLinear.apply(x, weight, bias)
-
-
-class _FrozenLinear(torch.autograd.Function):
-    """x ↦ xWᵀ + b with W and b constant, so that the tangent is ẋWᵀ alone."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        ctx.save_for_forward(weight)
-        return torch.nn.functional.linear(x, weight, bias)
-
-    @staticmethod
-    def jvp(ctx: Any, x: torch.Tensor | None, *_: object) -> torch.Tensor | None:
-        (weight,) = ctx.saved_tensors
-        return None if x is None else torch.nn.functional.linear(x, weight)
-
-
 def inner_product(u: Gradient, v: Gradient) -> float:
     """⟨u, v⟩ over all named tensors."""
     return float(sum((u[name].double() * v[name].double()).sum() for name in u))
-
-
-def divided(g: Gradient, by: NDArray[np.float32]) -> Gradient:
-    """Every named tensor divided by its entry of `by` (L); 0 where that is 0."""
-    factors = np.divide(1.0, by, out=np.zeros_like(by), where=by > 0)
-    return {name: part * float(factor) for (name, part), factor in zip(g.items(), factors, strict=True)}

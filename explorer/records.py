@@ -88,6 +88,8 @@ class Fingerprint:
     adapter: str
     tokenizer: str
     template: str
+    precision: str
+    """Number format of the base's weights, or `4bit`."""
     layout: tuple[tuple[str, tuple[int, ...]], ...]
     """Name and shape of every trainable tensor, in the order of the sketch."""
 
@@ -154,6 +156,8 @@ class Influence:
     """Influence of every response token of the example (G); they average to the score."""
     checksum: float | None = None
     """Relative difference between the values' mean and the example's value from a backward pass of its own."""
+    positions: NDArray[np.float32] | None = None
+    """What of the score passes through each position of prompt and response (T); they sum to it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from typing import Any
 
 from explorer import views
 from explorer.engine import Engine, check_selection
+from explorer.errors import PromptError
 from explorer.generation import GenerationSettings
 from explorer.records import Answer, Influence, Ranking, Selection
 from explorer.store import Store
@@ -18,16 +19,15 @@ def question_report(
     opponents: bool,
     approximate: bool,
     max_tokens: int,
+    positions: bool = False,
 ) -> dict[str, Any]:
     """Answer a prompt (or take `response`), and report the examples behind what is selected.
 
-    Exact unless `approximate`: then every shown example carries its checksum, the
-    relative difference between its token values' mean and a backward pass of its own.
+    Exact unless `approximate`. Exact examples carry their checksum, the relative
+    difference between their token values' mean and a backward pass of its own.
+    With `positions` they carry the share of every position, too, prompt included.
     """
-    if response is None:
-        *_, answer = engine.answer(prompt, GenerationSettings(max_tokens=max_tokens))
-    else:
-        answer = engine.given_answer(prompt, response)
+    answer = _answer(engine, prompt, response, max_tokens)
     check_selection(answer, selection)
     ranking = exact_ranking(engine, answer, selection, count, opponents, approximate)
     if not approximate:
@@ -58,8 +58,61 @@ def question_report(
         "adapter_sha256": kept.fingerprint.adapter,
         "data_sha256": kept.data_sha256,
         "examples": [
-            _example(engine.store, ranking, rank, found) for rank, found in enumerate(ranking.influences, start=1)
+            _example(engine.store, ranking, rank, found)
+            | (_positions(engine, answer, selection, found.row) if positions else {})
+            for rank, found in enumerate(ranking.influences, start=1)
         ],
+    }
+
+
+def example_report(
+    engine: Engine, prompt: str, response: str | None, row: int, of: Selection, max_tokens: int
+) -> dict[str, Any]:
+    """The swapped direction: what one training example, or some of its tokens, did to every token of the answer."""
+    if not 0 <= row < engine.store.manifest.rows:
+        raise PromptError(f"There is no example {row}; the cache has the rows 0 to {engine.store.manifest.rows - 1}.")
+    example = engine.store.examples[row]
+    if of and not 0 <= of[0] < of[1] <= len(example.tokens):
+        raise PromptError(
+            f"Row {row} has the response tokens 0 to {len(example.tokens) - 1}, not {of[0]} to {of[1] - 1}."
+        )
+    answer = _answer(engine, prompt, response, max_tokens)
+    values = engine.output_values(answer, row, of)
+    return {
+        "prompt": prompt,
+        "response": answer.text,
+        "row": row,
+        "source": example.source,
+        "example_prompt": example.prompt,
+        "example_response": example.response,
+        "by": list(of) if of else None,
+        "score": float(values.mean(dtype=float)),
+        "tokens": [token.text for token in answer.tokens],
+        "token_values": [float(value) for value in values],
+    }
+
+
+def example_text(report: dict[str, Any]) -> str:
+    """The same for a terminal: one line a token of the answer."""
+    lines = [f"row {report['row']}: {views.shortened(report['example_response'], 100)}", ""]
+    lines += [
+        f"{value:+10.4g}  {token!r}" for token, value in zip(report["tokens"], report["token_values"], strict=True)
+    ]
+    return "\n".join([*lines, f"{report['score']:+10.4g}  mean: the example's influence on the whole response"])
+
+
+def _answer(engine: Engine, prompt: str, response: str | None, max_tokens: int) -> Answer:
+    if response is not None:
+        return engine.given_answer(prompt, response)
+    *_, answer = engine.answer(prompt, GenerationSettings(max_tokens=max_tokens))
+    return answer
+
+
+def _positions(engine: Engine, answer: Answer, selection: Selection, row: int) -> dict[str, Any]:
+    positions = engine.locate(answer, selection, row).positions
+    return {
+        "position_tokens": [token.text for token in engine.sequence(row)],
+        "position_values": [] if positions is None else [float(value) for value in positions],
     }
 
 

@@ -5,6 +5,7 @@ made the answer more likely), negative an opponent. Numpy only.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ def token_scores(store: Store, query: NDArray[np.float32], row: int, score: floa
 
 
 def ranked(
-    scores: NDArray[np.float32], count: int, opponents: bool = False, among: Sequence[int] | None = None
+    scores: NDArray[np.floating[Any]], count: int, opponents: bool = False, among: Sequence[int] | None = None
 ) -> NDArray[np.int64]:
     """The `count` rows with the largest (or smallest) scores, best first; ties by row number."""
     rows = np.arange(len(scores)) if among is None else np.asarray(among, dtype=np.int64)

@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
+from explorer.checkpoints import FINAL
 from explorer.embedded import Say
 from explorer.engine import Engine
-from explorer.model import FINAL, load_model
+from explorer.loading import load_model
 from explorer.store import Store, open_cache
 
 
@@ -31,6 +32,7 @@ def open_engine(
         device or None,
         say,
         ",".join(name for name, _ in kept.training.checkpoints) or FINAL,
+        kept.fingerprint.precision,
     )
     return Engine(loaded, store)
 

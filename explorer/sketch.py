@@ -3,29 +3,38 @@
 The flattened gradient is padded to length P, shuffled λ times by rows and by
 columns, multiplied by random signs, and every run of P/K neighbours is summed.
 The shuffles compose into one permutation, so all of it is one signed
-scatter-add: parameter p is added, with its sign, to bucket[p].
+scatter-add: a table says for every parameter which bucket it is added to, and
+with which sign.
 
 - Linear: sketch(a·u + b·v) = a·sketch(u) + b·sketch(v).
 - Folds: summing each K/K' neighbours of a K-sketch is the K'-sketch.
 - Unbiased: E⟨sketch u, sketch v⟩ = ⟨u, v⟩ over seeds, with a variance of about
   (‖u‖²‖v‖² + ⟨u, v⟩²)/K.
 
-It knows nothing of models or files.
+It knows nothing of models.
 """
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-_PAD_UNIT = 1 << 20
-"""Lengths are padded to a multiple of this, so that every K up to it folds from the same shuffle."""
+_SHORTEST = 1 << 20
+"""Gradients are padded at least to this, so that every K up to it folds from the same shuffle."""
 _LARGEST_SHUFFLE = 1 << 24
 """Divisors are drawn up to this size, which bounds the memory of one stored permutation."""
+_BLOCK = 1 << 20
+"""So many places are moved at a time while the table is made."""
+_IN_MEMORY = 1 << 25
+"""Tables of more parameters are mapped from an unnamed temporary file, so that the system may drop their pages."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,8 @@ class SketchSettings:
         """Refuse what Algorithm 1 can't do."""
         if self.length < 1 or self.length & (self.length - 1):
             raise ValueError(f"K must be a power of two, not {self.length}")
+        if self.length > 1 << 30:
+            raise ValueError(f"K can be {1 << 30} at most, not {self.length}")
         if self.rounds < 1:
             raise ValueError(f"λ must be at least 1, not {self.rounds}")
 
@@ -56,56 +67,113 @@ class Sketcher:
         settings: SketchSettings,
         device: torch.device | str = "cpu",
     ):
-        """Compose the shuffles once; the table holds one int64 per parameter."""
+        """Make the table of Algorithm 1: one int32 per parameter."""
         self.settings = settings
+        self.device = torch.device(device)
         sizes = [math.prod(shape) for _, shape in layout]
-        padded = padded_length(sum(sizes), settings.length)
-        positions = shuffled_positions(sum(sizes), padded, settings.rounds, settings.seed)
-        signs = torch.from_numpy(rademacher(positions, settings.seed)).to(device)
-        buckets = torch.from_numpy(positions // (padded // settings.length)).to(device)
-        names = [name for name, _ in layout]
-        self._tables = dict(zip(names, zip(buckets.split(sizes), signs.split(sizes), strict=True), strict=True))
+        table = torch.from_numpy(bucket_table(sum(sizes), settings))
+        if table.numel() <= _IN_MEMORY:
+            table = table.to(self.device)
+        self._tables = dict(zip([name for name, _ in layout], table.split(sizes), strict=True))
 
     def __call__(self, gradient: Mapping[str, torch.Tensor]) -> NDArray[np.float32]:
         """The RapidGrad (K) of a gradient."""
-        first = next(iter(gradient.values()))
-        total = torch.zeros(self.settings.length, dtype=torch.float32, device=first.device)
+        sketch = self.begin()
         for name, part in gradient.items():
-            buckets, signs = self._tables[name]
-            total.index_add_(0, buckets, part.detach().flatten().float() * signs)
-        return total.cpu().numpy()
+            sketch.add(name, part)
+        return sketch.values()
+
+    def begin(self) -> "Sketch":
+        """A sketch of zero, to which a gradient's tensors are added one at a time."""
+        return Sketch(self.settings.length, self._tables, self.device)
+
+
+class Sketch:
+    """A RapidGrad in the making. By linearity the tensors may come one by one, and none need be kept."""
+
+    def __init__(self, length: int, tables: Mapping[str, torch.Tensor], device: torch.device):
+        """Use `Sketcher.begin` instead."""
+        self._length, self._tables = length, tables
+        # Positive entries are summed in the first half, negative ones in the second.
+        self._signed = torch.zeros(2 * length, dtype=torch.float32, device=device)
+
+    def add(self, name: str, part: torch.Tensor, factor: float = 1.0) -> None:
+        """Add `factor` times the gradient of one named tensor."""
+        table = self._tables[name].to(self._signed.device, non_blocking=True)
+        self._signed.index_add_(0, table, part.detach().reshape(-1).float(), alpha=factor)
+
+    def values(self) -> NDArray[np.float32]:
+        """The RapidGrad (K) of what was added so far."""
+        return (self._signed[: self._length] - self._signed[self._length :]).cpu().numpy()
+
+
+def bucket_table(parameters: int, settings: SketchSettings) -> NDArray[np.int32]:
+    """Where every parameter is added (D): its bucket, plus K where its sign is negative."""
+    padded = padded_length(parameters, settings.length)
+    width = padded // settings.length
+    shuffles = list(draw_shuffles(padded, settings))
+    table = _room(parameters)
+
+    def fill(start: int) -> None:
+        stop = min(start + _BLOCK, parameters)
+        places = shuffled_places(np.arange(start, stop), padded, shuffles)
+        buckets = places // width + np.where(rademacher(places, settings.seed) < 0, settings.length, 0)
+        table[start:stop] = buckets
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        list(threads.map(fill, range(0, parameters, _BLOCK)))
+    return table
+
+
+def _room(parameters: int) -> NDArray[np.int32]:
+    """An empty table, in memory or mapped from a file that is gone when the process is."""
+    if parameters <= _IN_MEMORY:
+        return np.empty(parameters, dtype=np.int32)
+    with tempfile.TemporaryFile() as file:
+        os.posix_fallocate(file.fileno(), 0, 4 * parameters)
+        return np.memmap(file, dtype=np.int32, shape=(parameters,))
 
 
 def padded_length(parameters: int, length: int) -> int:
-    """P: the parameters padded to a multiple of K and of 2²⁰."""
-    unit = max(length, _PAD_UNIT)
-    return -(-parameters // unit) * unit
+    """P: the next power of two that holds the parameters, at least K and 2²⁰."""
+    return max(length, _SHORTEST, 1 << (parameters - 1).bit_length())
 
 
-def divisors(number: int, largest: int) -> list[int]:
-    """All divisors of `number` up to `largest`, ascending."""
-    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
-    return sorted({d for s in small for d in (s, number // s) if d <= largest})
+@dataclass(frozen=True)
+class Shuffle:
+    """One shuffle of Algorithm 1: of P places seen as a matrix, by whole rows or by whole columns."""
+
+    by_rows: bool
+    to: NDArray[Any]
+    """Where each row (or column) goes; a power of two many."""
+
+
+def draw_shuffles(padded: int, settings: SketchSettings) -> Iterator[Shuffle]:
+    """The 2λ shuffles, each of a random number of rows or columns that divides P."""
+    choices = [1 << exponent for exponent in range(min(padded, _LARGEST_SHUFFLE).bit_length())]
+    for round_ in range(settings.rounds):
+        for name in ("rows", "columns"):
+            count = int(generator(settings.seed, name, round_).choice(choices))
+            to = generator(settings.seed, f"{name} shuffle", round_).permutation(count)
+            yield Shuffle(name == "rows", to.astype(np.int32))
+
+
+def shuffled_places(places: NDArray[np.int64], padded: int, shuffles: Sequence[Shuffle]) -> NDArray[np.int64]:
+    """Where the shuffles, one after the other, move the given places of P."""
+    for shuffle in shuffles:
+        # All numbers are powers of two: row and column are the high and the low bits of a place.
+        columns = padded // len(shuffle.to) if shuffle.by_rows else len(shuffle.to)
+        shift = columns.bit_length() - 1
+        row, column = places >> shift, places & (columns - 1)
+        row, column = (shuffle.to[row], column) if shuffle.by_rows else (row, shuffle.to[column])
+        places = (row.astype(np.int64) << shift) | column
+    return places
 
 
 def generator(seed: int, *name: str | int) -> np.random.Generator:
     """Randomness as a pure function of a seed and a name."""
     digest = hashlib.sha256(repr((seed, *name)).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
-
-
-def shuffled_positions(parameters: int, padded: int, rounds: int, seed: int) -> NDArray[np.int64]:
-    """Where Algorithm 1 moves each of the first `parameters` of `padded` places."""
-    choices = divisors(padded, _LARGEST_SHUFFLE)
-    where = np.arange(parameters, dtype=np.int64)
-    for round_ in range(rounds):
-        rows = int(generator(seed, "rows", round_).choice(choices))
-        row, column = np.divmod(where, padded // rows)
-        where = generator(seed, "row shuffle", round_).permutation(rows)[row] * (padded // rows) + column
-        columns = int(generator(seed, "columns", round_).choice(choices))
-        row, column = np.divmod(where, columns)
-        where = row * columns + generator(seed, "column shuffle", round_).permutation(columns)[column]
-    return where
 
 
 def rademacher(positions: NDArray[np.int64], seed: int) -> NDArray[np.float32]:

@@ -5,9 +5,9 @@
     sketches/00000.safetensors   sketch (rows, K), scale (rows), norms (rows, L), loss (rows)
     tokens/00000.safetensors     sketch (tokens, K'), scale (tokens), rows (r), offsets (r + 1)
 
-Sketches are float16 or int8 with one float32 scale per row, which is 1 for
-float16 unless the row exceeds its range. A file is written as `.part`, synced, renamed, and only then listed,
-so nothing half-written is ever read. Numpy only: it knows nothing of models.
+Sketches are float16 or int8 with one float32 scale per row. A file is written as
+`.part`, synced, renamed, and only then listed, so nothing half-written is ever
+read. Numpy only: it knows nothing of models.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from explorer.errors import CacheError, MismatchError
 from explorer.records import Encoded, ExampleRow, Fingerprint, Token, TrainingRecord
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
 EXAMPLES = "examples.parquet"
 Arrays = dict[str, NDArray[Any]]
@@ -52,6 +52,8 @@ class CacheSettings:
     """`float16` or `int8`."""
     normalisation: str = "layer"
     """`layer`, `cosine` or `none`; see `explorer.normalisation`."""
+    batch: int = 1
+    """How many examples share a backward pass, which can be seen in the last digits; 0 asks for the fastest."""
 
 
 @dataclass(frozen=True)
@@ -118,15 +120,16 @@ def fold(sketch: NDArray[np.float32], length: int) -> NDArray[np.float32]:
     return sketch.reshape(*sketch.shape[:-1], length, -1).sum(axis=-1)
 
 
-_LARGEST_HALF = 60_000.0
-"""Rows with larger entries, which float16 can't hold, are stored divided by their scale."""
-
-
 def quantise(sketches: NDArray[np.float32], dtype: str) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """Sketches (rows, K) as they are stored, and the scale (rows) that gives them back."""
-    largest = np.abs(sketches).max(axis=1)
+    """Sketches (rows, K) as they are stored, and the scale (rows) that gives them back.
+
+    Each row fills its format's range, whatever its size: int8's whole range,
+    and for float16 the largest entry lies between a half and one. That scale is
+    a power of two and costs no digit.
+    """
+    largest = np.abs(sketches).max(axis=1).astype(np.float64)
     if dtype == "float16":
-        scale = np.maximum(largest / _LARGEST_HALF, 1.0).astype(np.float32)
+        scale = np.exp2(np.ceil(np.log2(np.where(largest > 0, np.maximum(largest, 2.0**-126), 1.0)))).astype(np.float32)
         return (sketches / scale[:, None]).astype(np.float16), scale
     scale = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
     return np.rint(sketches / scale[:, None]).astype(np.int8), scale
@@ -203,7 +206,7 @@ class Store:
     def check_model(self, fingerprint: Fingerprint) -> None:
         """Raise MismatchError unless the cache was made with this model."""
         made = self.manifest.fingerprint
-        for what in ("base", "adapter", "tokenizer", "template", "layout"):
+        for what in ("base", "adapter", "tokenizer", "template", "precision", "layout"):
             if getattr(made, what) != getattr(fingerprint, what):
                 names = {"base": "base model", "layout": "set of trainable tensors"}
                 raise MismatchError(
@@ -288,7 +291,24 @@ _NAMES = {"versions", "model", "adapter", "data"}
 def create_cache(folder: Path, manifest: Manifest, examples: Sequence[Mapping[str, Any]]) -> Store:
     """Begin a cache, or take up the one that a stopped run with the same settings left.
 
-    Raises MismatchError when the folder holds another cache or other things.
+    Raises what `check_room` does, and CacheError when the folder can't be written.
+    """
+    store = check_room(folder, manifest)
+    if store is not None:
+        return store
+    _make_folder(folder)
+    payload = examples_table(examples)
+    write_whole(folder / EXAMPLES, payload)
+    store = Store(folder, manifest, [], hashlib.sha256(payload).hexdigest())
+    store._write_manifest()
+    return store
+
+
+def check_room(folder: Path, manifest: Manifest) -> Store | None:
+    """The unfinished cache in a folder that this manifest describes; None where one can be begun.
+
+    Raises MismatchError when the folder holds another cache or other things,
+    CacheError when it is no folder.
     """
     if (folder / MANIFEST).is_file():
         store = open_cache(folder)
@@ -300,15 +320,12 @@ def create_cache(folder: Path, manifest: Manifest, examples: Sequence[Mapping[st
                 "give another folder, or remove this one to make it anew."
             )
         return store
+    if folder.exists() and not folder.is_dir():
+        raise CacheError(f"The folder {folder} can't be made: there is a file of that name; give another one.")
     strangers = [path.name for path in folder.iterdir() if path.suffix != ".part"] if folder.is_dir() else []
     if set(strangers) - {EXAMPLES}:
         raise MismatchError(f"{folder} holds other files ({strangers[0]}); give an empty or new folder.")
-    _make_folder(folder)
-    payload = examples_table(examples)
-    write_whole(folder / EXAMPLES, payload)
-    store = Store(folder, manifest, [], hashlib.sha256(payload).hexdigest())
-    store._write_manifest()
-    return store
+    return None
 
 
 def _make_folder(folder: Path) -> None:

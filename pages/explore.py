@@ -1,5 +1,6 @@
 """Ask the model, select a word of its answer, see the training examples behind it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import streamlit as st
@@ -7,7 +8,7 @@ import streamlit as st
 from explorer import views
 from explorer.app import messages, resources, state
 from explorer.app.component import CardView, example_cards, strip_event, token_strip
-from explorer.app.desk import Explaining, Question
+from explorer.app.desk import Asking, Explaining, Question
 from explorer.errors import ExplorerError
 from explorer.generation import GenerationSettings
 from explorer.records import Answer, Influence, Ranking
@@ -25,16 +26,32 @@ desk = resources.desk()
 
 
 def ask(prompt: str) -> None:
-    """Begin a new answer; errors are shown where the answer would stand."""
+    """Begin a new answer."""
     st.session_state["prompt"] = prompt
+    begin(prompt, lambda: desk.ask(state.session(), prompt, generation_settings()))
+
+
+def begin(prompt: str, start: Callable[[], Asking]) -> None:
+    """Look at another answer; errors are shown where it would stand."""
     st.session_state.pop("refused", None)
     if not prompt.strip():
         st.session_state["refused"] = "The prompt is empty; type a question first."
         return
     try:
-        state.begin(desk.ask(state.session(), prompt, GenerationSettings(max_tokens=80)))
+        state.begin(start())
     except ExplorerError as problem:
         st.session_state["refused"] = str(problem)
+
+
+def generation_settings() -> GenerationSettings:
+    """How the next answer is drawn, as set on the page."""
+    usual = GenerationSettings()
+    return GenerationSettings(
+        max_tokens=int(st.session_state.get("max_tokens", usual.max_tokens)),
+        temperature=float(st.session_state.get("temperature", usual.temperature)),
+        top_p=float(st.session_state.get("top_p", usual.top_p)),
+        seed=int(st.session_state.get("seed", usual.seed)),
+    )
 
 
 def header() -> None:
@@ -54,6 +71,7 @@ def prompt_box() -> None:
         field, button = st.columns([6, 1], vertical_alignment="bottom")
         field.text_input("Ask the model", key="prompt", placeholder="Type a question, or try one of those below")
         button.form_submit_button("Ask", type="primary", width="stretch", on_click=ask_typed)
+    generation_box()
     ready = resources.ready_prompts()
     if not ready:
         return
@@ -71,6 +89,34 @@ def prompt_box() -> None:
             label_visibility="collapsed",
             on_change=try_ready,
         )
+
+
+def generation_box() -> None:
+    """How answers are drawn; the next one follows it."""
+    usual = GenerationSettings()
+    with st.popover("Settings", icon=":material/tune:"):
+        st.slider(
+            "Temperature",
+            0.0,
+            2.0,
+            usual.temperature,
+            0.1,
+            key="temperature",
+            help="0 takes the most probable token each time; higher values draw more freely",
+        )
+        st.slider(
+            "Top-p",
+            0.05,
+            1.0,
+            usual.top_p,
+            0.05,
+            key="top_p",
+            help="Draws among the most probable tokens that together hold this probability",
+        )
+        st.number_input(
+            "Seed", 0, 2**31 - 1, usual.seed, key="seed", help="The same seed and settings give the same text"
+        )
+        st.number_input("Longest answer, in tokens", 1, 1000, usual.max_tokens, key="max_tokens")
 
 
 def ask_typed() -> None:
@@ -130,10 +176,46 @@ def show_answer(answer: Answer | None) -> None:
         streaming=streaming,
         on_change=selection_changed,
     )
-    if not streaming:
-        st.caption(
-            "Click a word to ask about it; shift-click or drag for a span; Escape asks about the whole response again."
+    if streaming:
+        st.button("Stop", icon=":material/stop:", on_click=stop)
+        return
+    st.caption(
+        "Click a word to ask about it; shift-click or drag for a span; Escape asks about the whole response again."
+    )
+    with st.container(horizontal=True):
+        st.button(
+            "Regenerate",
+            icon=":material/refresh:",
+            on_click=regenerate,
+            help="Asks again with the settings above; at a temperature above 0 with the next seed",
         )
+        with st.popover("Edit the answer", icon=":material/edit:"), st.form("edit", border=False):
+            st.text_area("Ask about this text as if the model had said it", answer.text, key=f"edited_{answer.id}")
+            st.form_submit_button("Attribute this text", on_click=attribute, args=(answer.id,))
+
+
+def stop() -> None:
+    """End the answer where it is."""
+    if asking := state.asking():
+        asking.stop()
+
+
+def regenerate() -> None:
+    """Ask the same again; another seed gives another text where chance has a say."""
+    asking = state.asking()
+    if asking is None:
+        return
+    if generation_settings().temperature > 0:
+        st.session_state["seed"] = (generation_settings().seed + 1) % 2**31
+    begin(asking.prompt, lambda: desk.ask(state.session(), asking.prompt, generation_settings()))
+
+
+def attribute(answer_id: str) -> None:
+    """Take the edited text for the answer."""
+    asking = state.asking()
+    if asking is not None:
+        text = str(st.session_state[f"edited_{answer_id}"])
+        begin(asking.prompt, lambda: desk.attribute(state.session(), asking.prompt, text))
 
 
 def selection_changed() -> None:
@@ -146,7 +228,7 @@ def selection_changed() -> None:
 
 def show_examples(answer: Answer) -> None:
     """The most influential training examples for what is selected."""
-    choice, filtering = st.columns([3, 2], vertical_alignment="bottom")
+    choice, colouring, filtering = st.columns([3, 3, 3], vertical_alignment="bottom")
     direction = choice.segmented_control(
         "Direction",
         ["Proponents", "Opponents"],
@@ -156,11 +238,23 @@ def show_examples(answer: Answer) -> None:
         label_visibility="collapsed",
         help="Proponents made the answer more likely, opponents less likely",
     )
+    colours = colouring.segmented_control(
+        "Colours",
+        ["Own loss", "Position"],
+        default="Own loss",
+        required=True,
+        key="colours",
+        label_visibility="collapsed",
+        help="What a training token's colour means. Own loss: learning to say this token. Position: what of the "
+        "example's influence passes through this place, the prompt's too",
+    )
     sources = sorted({row.source for row in desk.engine.store.examples if row.source})
     chosen = filtering.multiselect(
         "Source", sources, key="sources", placeholder="All sources", label_visibility="collapsed"
     )
-    question = Question(answer, state.selection(), direction == "Opponents", state.count(), tuple(chosen))
+    question = Question(
+        answer, state.selection(), direction == "Opponents", state.count(), tuple(chosen), colours == "Position"
+    )
     explaining = explain(question)
     if explaining.error:
         messages.failed(explaining.error)
@@ -173,9 +267,11 @@ def show_examples(answer: Answer) -> None:
     pending = ranking is None or not explaining.ahead.finished or not explaining.refined.finished
     example_cards(
         CARDS,
-        view_id=f"{answer.id}:{question.selection}:{question.opponents}:{','.join(chosen)}",
-        cards=[card(rank, found, ranking) for rank, found in enumerate(ranking.influences, start=1)] if ranking else [],
-        scale=views.full_colour(ranking) if ranking else 0.0,
+        view_id=f"{answer.id}:{question.selection}:{question.opponents}:{question.positions}:{','.join(chosen)}",
+        cards=[card(rank, found, ranking, question.positions) for rank, found in enumerate(ranking.influences, start=1)]
+        if ranking
+        else [],
+        scale=views.full_colour(ranking, question.positions) if ranking else 0.0,
         pending=pending,
         empty="Computing the gradient of what you asked about …"
         if ranking is None
@@ -196,7 +292,7 @@ def explain(question: Question) -> Explaining:
 
 def describe(question: Question, ranking: Ranking | None) -> None:
     """Say which influence is shown, how it was found, and whether anything stands out."""
-    scores, colours = views.question_kind(question.selection)
+    scores, colours = views.question_kind(question.selection, question.positions)
     what = views.selected_text(question.answer, question.selection)
     pushed = "away from" if question.opponents else "towards"
     st.text(f"What pushed the model {pushed} {what}")
@@ -228,21 +324,23 @@ def describe(question: Question, ranking: Ranking | None) -> None:
         )
 
 
-def card(rank: int, found: Influence, ranking: Ranking) -> CardView:
-    """One example as its card shows it."""
+def card(rank: int, found: Influence, ranking: Ranking, positions: bool) -> CardView:
+    """One example as its card shows it: the tokens of its response, or of all its positions."""
     example = desk.engine.store.examples[found.row]
+    values = views.token_values(found, positions)
     return CardView(
         key=f"row-{found.row}",
         rank=rank,
         score=found.score,
         exact=found.exact,
-        prompt=views.shortened(example.prompt, views.LONGEST_PROMPT),
-        tokens=example.tokens,
+        prompt="" if positions else views.shortened(example.prompt, views.LONGEST_PROMPT),
+        tokens=desk.engine.sequence(found.row) if positions else example.tokens,
         source=example.source,
         percentile=views.percentile(ranking, found.score),
-        values=None if found.values is None else tuple(map(float, found.values)),
+        values=None if values is None else tuple(map(float, values)),
         values_exact=found.exact,
-        checksum=found.checksum,
+        checksum=views.token_checksum(found, positions),
+        adds_up=positions,
     )
 
 

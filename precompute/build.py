@@ -1,7 +1,9 @@
 """Makes a cache, shard by shard, and takes up where a stopped run left off."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,23 @@ import torch
 import transformers
 
 from explorer.engine import make_sketcher
-from explorer.errors import DataError, PromptError
+from explorer.errors import CacheError, DataError, PromptError
 from explorer.model import LanguageModel
 from explorer.records import Encoded, Example
-from explorer.store import Arrays, CacheSettings, Manifest, Store, create_cache, only_writer
+from explorer.store import (
+    MANIFEST,
+    Arrays,
+    CacheSettings,
+    Manifest,
+    Store,
+    check_room,
+    create_cache,
+    only_writer,
+    open_cache,
+)
+from precompute.batching import fastest_batch
 from precompute.dataset import data_hash
+from precompute.estimate import Cost, estimate
 from precompute.sketches import sketch_shard
 from precompute.token_gradients import token_rows, token_shard
 
@@ -26,6 +40,9 @@ TOKEN_EXAMPLES_PER_SHARD = 4
 Report = Callable[[str, int, int], None]
 """Called with the stage (`examples`, `tokens`), how many are done, and how many there are."""
 
+Announce = Callable[[Cost], None]
+"""Called with what is still to be spent, measured on one example, before the first shard."""
+
 
 def build_cache(
     model: LanguageModel,
@@ -35,18 +52,29 @@ def build_cache(
     tokens: int,
     data_name: str,
     report: Report = lambda stage, done, total: None,
+    announce: Announce | None = None,
 ) -> Store:
     """Make the cache in `folder`, or finish it: the bytes are those of one undisturbed run.
 
     `tokens` says how many examples get per-token sketches. Raises DataError for
     an example the model can't read, MismatchError when the folder holds
-    something else, CacheError when it can't be written.
+    something else, CacheError when it can't be written or the disk is too full.
     """
     encoded = [encode_example(model, example, row) for row, example in enumerate(examples)]
+    with_tokens = min(tokens, len(examples))
+    if not settings.batch and (folder / MANIFEST).is_file():
+        settings = replace(settings, batch=open_cache(folder).manifest.settings.batch)
+    manifest = _manifest(model, examples, folder, settings, with_tokens, data_name)
+    check_room(folder, manifest)
+    if not settings.batch:
+        settings = replace(settings, batch=fastest_batch(model, encoded))
+        manifest = replace(manifest, settings=settings)
+    if announce:
+        announce(_cost(model, encoded, folder, settings, with_tokens))
     with only_writer(folder):
         store = create_cache(
             folder,
-            _manifest(model, examples, folder, settings, min(tokens, len(examples)), data_name),
+            manifest,
             _rows(model, examples, encoded),
         )
         sketcher = make_sketcher(model, settings)
@@ -59,17 +87,37 @@ def build_cache(
             lambda shard: sketch_shard(model, sketcher, settings, shard),
             lambda done: report("examples", done, len(pairs)),
         )
-        with_tokens = token_rows(store, tokens)
-        total = sum(encoded[row].response_length for row in with_tokens)
+        chosen = token_rows(store, with_tokens)
+        total = sum(encoded[row].response_length for row in chosen)
         norms = store.norms
         return _fill(
             store,
             "tokens",
-            [(row, encoded[row]) for row in with_tokens],
+            [(row, encoded[row]) for row in chosen],
             TOKEN_EXAMPLES_PER_SHARD,
             lambda shard: token_shard(model, sketcher, settings, norms, shard),
             lambda done: report("tokens", done, total),
         )
+
+
+def _cost(
+    model: LanguageModel, encoded: Sequence[Encoded], folder: Path, settings: CacheSettings, with_tokens: int
+) -> Cost:
+    """What is still to be spent. Raises CacheError when the disk hasn't room for it."""
+    done, have = {"sketches": 0, "tokens": 0}, 0
+    if (folder / MANIFEST).is_file():
+        store = open_cache(folder)
+        done = {kind: sum(shard.count for shard in store.shards_of(kind)) for kind in done}
+        have = sum(shard.size for shard in store.shards)
+    found = estimate(model, encoded, settings, with_tokens, (done["sketches"], done["tokens"]))
+    there = next(path for path in [folder.absolute(), *folder.absolute().parents] if path.is_dir())
+    free = shutil.disk_usage(there).free
+    if found.size - have > free:
+        raise CacheError(
+            f"The cache needs {found.size / 1e9:,.1f} GB and {there} has {free / 1e9:,.1f} GB free; "
+            "give another folder, a smaller --k, --dtype int8, or fewer --tokens."
+        )
+    return found
 
 
 def _fill(

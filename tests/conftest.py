@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from explorer.engine import Engine
-from explorer.model import LanguageModel, load_model
+from explorer.loading import load_model
+from explorer.model import LanguageModel
 from explorer.session import open_engine
 from explorer.store import CacheSettings
 from precompute.build import build_cache

@@ -1,12 +1,13 @@
-"""A random two-layer Llama with a byte-level tokenizer and a LoRA adapter: no download, seconds to test."""
+"""Random two-layer models with a byte-level tokenizer, and adapters for them: no download, seconds to test."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import peft
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 CHAT = (
     "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>{% endfor %}"
@@ -75,6 +76,52 @@ def save_tiny_adapter(folder: Path, model: Path, seed: int = 1) -> Path:
     record = {"epochs": 2, "learning_rate": 0.01}
     (folder / "training.json").write_text(json.dumps(record), encoding="utf-8")
     return folder
+
+
+def save_tiny_relative(folder: Path, family: str, seed: int = 0, **options: Any) -> Path:
+    """Write a random model of any family transformers knows (2 layers, width 16) and the tokenizer.
+
+    `options` go into its config. Nothing is left as families initialise it:
+    norms aren't ones, biases aren't zeros, and attention isn't uniform.
+    """
+    torch.manual_seed(seed)
+    tokenizer = byte_tokenizer()
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": True,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 1,
+    }
+    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes | options))
+    disturb(network)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_change(folder: Path, model: Path, config: peft.PeftConfig, seed: int = 1) -> Path:
+    """Write an adapter of any kind, none of whose tensors does nothing."""
+    torch.manual_seed(seed)
+    network = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(model), config)
+    disturb(network)
+    # Of embeddings too the changes alone are written, not what they change.
+    network.save_pretrained(str(folder), save_embedding_layers=False)
+    return folder
+
+
+def disturb(network: torch.nn.Module) -> None:
+    """Add a little noise to everything trainable."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.2 * torch.randn_like(parameter))
 
 
 ROWS = [

@@ -15,7 +15,8 @@
  * @property {WireToken[]} tokens
  * @property {(number | null)[] | null} values One a token; null while not known.
  * @property {boolean} values_exact
- * @property {number | null} checksum Relative difference between the tokens' mean and the score.
+ * @property {number | null} checksum Relative difference between the tokens' mean (or sum) and the score.
+ * @property {boolean} adds_up Whether the tokens' sum, not their mean, is the score.
  * @property {boolean} agrees Whether the checksum is as small as it should be.
  */
 /**
@@ -102,6 +103,7 @@ class Card {
   drawPrompt(prompt) {
     if (this.drawnPrompt === prompt) return;
     this.drawnPrompt = prompt;
+    this.prompt.hidden = prompt === "";
     fillText(this.prompt, prompt);
   }
 
@@ -126,7 +128,7 @@ class Card {
     if (this.drawnValues === mark) return;
     this.drawnValues = mark;
     this.values = values;
-    this.tokens.setAttribute("aria-label", values ? "Response tokens with their influence" : "Response tokens");
+    this.tokens.setAttribute("aria-label", values ? "Tokens with their influence" : "Tokens");
     this.spans.forEach((span, index) => {
       const value = values?.[index] ?? null;
       const paint = drawing.colour(value === null || drawing.scale <= 0 ? 0 : value / drawing.scale);
@@ -185,9 +187,10 @@ function footnote(data, pending) {
   const kind = data.values_exact ? "token values exact" : "token values from the sketch";
   if (data.checksum === null) return kind;
   const size = data.checksum === 0 ? "0" : data.checksum.toExponential(0).replace("e-", "e−");
+  const whole = data.adds_up ? "sum" : "mean";
   return data.agrees
-    ? `mean of tokens = score ✓ (to ${size}) · ${kind}`
-    : `mean of tokens ≠ score ⚠ (off by ${(100 * data.checksum).toPrecision(2)}%) · ${kind}`;
+    ? `${whole} of tokens = score ✓ (to ${size}) · ${kind}`
+    : `${whole} of tokens ≠ score ⚠ (off by ${(100 * data.checksum).toPrecision(2)}%) · ${kind}`;
 }
 
 // ---------------------------------------------------------------- all cards

@@ -44,16 +44,19 @@ class CardView:
     exact: bool
     """True for an exact score, False for one from the sketches."""
     prompt: str
+    """Empty where it is among the tokens."""
     tokens: tuple[Token, ...]
-    """The tokens of the response."""
+    """The tokens of the response, or of prompt and response."""
     source: str = ""
     percentile: float | None = None
     """Place among all examples by score, 0 (strongest opponent) to 100 (strongest proponent)."""
     values: tuple[float, ...] | None = None
-    """Influence of each response token; None while it isn't known."""
+    """Influence of each token; None while it isn't known."""
     values_exact: bool = False
     checksum: float | None = None
-    """Relative difference between the mean of the values and the score."""
+    """Relative difference between the mean (or sum) of the values and the score."""
+    adds_up: bool = False
+    """True when the values sum to the score, False when their mean is it."""
 
     def __post_init__(self) -> None:
         """Refuse values that don't match the tokens."""
@@ -180,6 +183,7 @@ def _card(card: CardView) -> dict[str, Any]:
         "values": None if card.values is None else [_number(value) for value in card.values],
         "values_exact": card.values_exact,
         "checksum": checksum,
+        "adds_up": card.adds_up,
         "agrees": checksum is not None and abs(checksum) <= CHECKSUM_TOLERANCE,
     }
 

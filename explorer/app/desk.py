@@ -4,7 +4,8 @@ Streamlit is unknown here. Every browser session has a name; its newer question
 of a kind replaces its older one.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from explorer.engine import Engine
 from explorer.generation import GenerationSettings
@@ -17,7 +18,14 @@ class Asking:
     """An answer on its way; read it from any thread."""
 
     task: Task
+    prompt: str
     answer: Answer | None = None
+    stopped: bool = False
+    """True once the person has read enough of it."""
+
+    def stop(self) -> None:
+        """End the answer with the token at hand; what there is can be asked about."""
+        self.stopped = True
 
     @property
     def error(self) -> str | None:
@@ -35,6 +43,8 @@ class Question:
     count: int
     sources: tuple[str, ...] = ()
     """Only examples with one of these sources; all when empty."""
+    positions: bool = False
+    """Whether tokens are coloured by what passes through their position, not by their own loss."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +74,28 @@ class Desk:
 
     def ask(self, session: str, prompt: str, settings: GenerationSettings) -> Asking:
         """Begin an answer, and the gradient of its whole response after it."""
+        return self._begin(session, prompt, self.engine.answer(prompt, settings))
+
+    def attribute(self, session: str, prompt: str, response: str) -> Asking:
+        """Take a response from elsewhere as the answer, and begin its gradient."""
+        # Made when the worker comes to it: the tokenizer is the worker's, too.
+        return self._begin(session, prompt, (self.engine.given_answer(prompt, response) for _ in range(1)))
+
+    def _begin(self, session: str, prompt: str, answers: Iterator[Answer]) -> Asking:
         asking: Asking
 
         def steps() -> Steps:
-            for answer in self.engine.answer(prompt, settings):
-                asking.answer = answer
+            for answer in answers:
+                asking.answer = replace(answer, finished=answer.finished or asking.stopped)
+                if asking.answer.finished:
+                    break
                 yield
             if asking.answer is not None:
                 self.engine.ask(asking.answer, None)
 
         for kind in ("asked", "refined", "ahead"):
             self.worker.cancel((session, kind))
-        asking = Asking(self.worker.prepare((session, "answer"), Urgency.ASKED, steps()))
+        asking = Asking(self.worker.prepare((session, "answer"), Urgency.ASKED, steps()), prompt)
         self.worker.start(asking.task)
         return asking
 
@@ -123,6 +143,11 @@ class Desk:
         for row in self._candidates(question):
             self.engine.refine(question.answer, question.selection, row)
             yield
+        if question.positions:
+            ranking = self.ranking(question)
+            for influence in ranking.influences if ranking else ():
+                self.engine.locate(question.answer, question.selection, influence.row)
+                yield
 
     def _ahead(self, question: Question) -> Steps:
         """First the gradients of tokens that may be clicked next, then the checksums of what is shown."""

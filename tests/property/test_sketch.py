@@ -1,11 +1,11 @@
 """RapidGrad: one scatter-add is Algorithm 1; linear, foldable, unbiased, seeded."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -13,8 +13,10 @@ from explorer import sketch
 from explorer.sketch import Sketcher, SketchSettings
 from explorer.store import fold
 
+SHORTEST = sketch._SHORTEST
+"""To what gradients are padded at least."""
 SMALL_PAD = 64
-"""Stands in for the 2²⁰ to which gradients are padded, so that the literal algorithm is quick."""
+"""Stands in for it, so that the literal algorithm is quick."""
 
 FEW = settings(max_examples=40)
 LENGTHS = st.sampled_from([1, 2, 8, 16, 64, 256])
@@ -25,29 +27,25 @@ SEEDS = st.integers(0, 2**40)
 @pytest.fixture(autouse=True, scope="module")
 def small_pad() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sketch, "_PAD_UNIT", SMALL_PAD)
+        patch.setattr(sketch, "_SHORTEST", SMALL_PAD)
         yield
 
 
-def algorithm_1(
-    vector: NDArray[np.float64], length: int, rounds: int, seed: int, signed: bool = True
-) -> NDArray[np.float64]:
+def algorithm_1(vector: NDArray[np.float64], length: int, rounds: int, seed: int) -> NDArray[np.float64]:
     """The paper's Algorithm 1, step by step in float64: (D) → (K)."""
     padded = np.zeros(sketch.padded_length(len(vector), length))
     padded[: len(vector)] = vector
-    choices = sketch.divisors(len(padded), sketch._LARGEST_SHUFFLE)
-    for round_ in range(rounds):
-        rows = int(sketch.generator(seed, "rows", round_).choice(choices))
-        matrix = padded.reshape(rows, -1)
-        shuffled = np.empty_like(matrix)
-        shuffled[sketch.generator(seed, "row shuffle", round_).permutation(rows)] = matrix
-        columns = int(sketch.generator(seed, "columns", round_).choice(choices))
-        matrix = shuffled.reshape(-1, columns)
-        shuffled = np.empty_like(matrix)
-        shuffled[:, sketch.generator(seed, "column shuffle", round_).permutation(columns)] = matrix
+    for shuffle in sketch.draw_shuffles(len(padded), SketchSettings(length, rounds, seed)):
+        if shuffle.by_rows:
+            matrix = padded.reshape(len(shuffle.to), -1)
+            shuffled = np.empty_like(matrix)
+            shuffled[shuffle.to] = matrix
+        else:
+            matrix = padded.reshape(-1, len(shuffle.to))
+            shuffled = np.empty_like(matrix)
+            shuffled[:, shuffle.to] = matrix
         padded = shuffled.reshape(-1)
-    if signed:
-        padded = padded * sketch.rademacher(np.arange(len(padded)), seed)
+    padded = padded * sketch.rademacher(np.arange(len(padded)), seed)
     return padded.reshape(length, -1).sum(axis=1)
 
 
@@ -79,7 +77,7 @@ def test_one_scatter_add_equals_algorithm_1_step_by_step(sizes: list[int], lengt
 
 
 def test_the_scatter_add_equals_algorithm_1_at_the_padding_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sketch, "_PAD_UNIT", 1 << 20)
+    monkeypatch.setattr(sketch, "_SHORTEST", SHORTEST)
     gradient = gradient_of([700, 301], seed=4)
     found = sketcher_for(gradient, length=4096, rounds=2, seed=7)(gradient)
     np.testing.assert_allclose(found, algorithm_1(flat(gradient), 4096, 2, 7), rtol=1e-5, atol=1e-5)
@@ -122,33 +120,101 @@ def test_settings_algorithm_1_cannot_use_are_refused(length: int, rounds: int, s
         SketchSettings(length, rounds)
 
 
+@given(parameters=st.integers(1, 10_000), exponent=st.integers(0, 12))
+@example(parameters=1024, exponent=0)
+@example(parameters=1025, exponent=0)
+def test_the_padded_length_is_the_shortest_power_of_two_that_holds_all(parameters: int, exponent: int) -> None:
+    length = 1 << exponent
+    padded = sketch.padded_length(parameters, length)
+    assert padded & (padded - 1) == 0, f"{padded} is no power of two"
+    least = max(parameters, length, SMALL_PAD)
+    assert least <= padded < 2 * least
+
+
+def test_gradients_are_padded_to_two_to_the_twentieth_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sketch, "_SHORTEST", SHORTEST)
+    assert sketch.padded_length(5, 4) == 1 << 20
+
+
 @FEW
-@given(exponent=st.integers(0, 9), rounds=st.integers(1, 8), seed=SEEDS)
-def test_the_shuffle_is_a_permutation(exponent: int, rounds: int, seed: int) -> None:
-    padded = 3 << exponent
-    places = sketch.shuffled_positions(padded, padded, rounds, seed)
+@given(exponent=st.integers(0, 10), rounds=st.integers(1, 8), seed=SEEDS)
+def test_shuffles_alternate_between_rows_and_columns_and_move_each_once(exponent: int, rounds: int, seed: int) -> None:
+    shuffles = list(sketch.draw_shuffles(1 << exponent, SketchSettings(1, rounds, seed)))
+    assert [shuffle.by_rows for shuffle in shuffles] == [True, False] * rounds
+    for shuffle in shuffles:
+        assert (1 << exponent) % len(shuffle.to) == 0, f"{len(shuffle.to)} doesn't divide the padded length"
+        assert sorted(shuffle.to.tolist()) == list(range(len(shuffle.to)))
+
+
+def test_every_divisor_up_to_the_limit_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sketch, "_LARGEST_SHUFFLE", 32)
+    drawn = {len(shuffle.to) for shuffle in sketch.draw_shuffles(256, SketchSettings(1, rounds=60))}
+    assert drawn == {1, 2, 4, 8, 16, 32}
+
+
+@FEW
+@given(exponent=st.integers(0, 10), rounds=st.integers(1, 8), seed=SEEDS)
+def test_the_shuffles_together_are_a_permutation(exponent: int, rounds: int, seed: int) -> None:
+    padded = 1 << exponent
+    shuffles = list(sketch.draw_shuffles(padded, SketchSettings(1, rounds, seed)))
+    places = sketch.shuffled_places(np.arange(padded), padded, shuffles)
     assert sorted(places.tolist()) == list(range(padded)), "two parameters were moved to one place"
 
 
 @FEW
-@given(parameters=st.integers(1, 500), padded=st.sampled_from([512, 1024]), seed=SEEDS)
-def test_fewer_parameters_are_moved_to_the_same_places(parameters: int, padded: int, seed: int) -> None:
-    some = sketch.shuffled_positions(parameters, padded, 3, seed)
-    assert np.array_equal(some, sketch.shuffled_positions(padded, padded, 3, seed)[:parameters])
+@given(places=st.lists(st.integers(0, 511), min_size=1, max_size=20), seed=SEEDS)
+def test_a_place_is_moved_alike_whatever_is_moved_with_it(places: list[int], seed: int) -> None:
+    shuffles = list(sketch.draw_shuffles(512, SketchSettings(1, 3, seed)))
+    together = sketch.shuffled_places(np.arange(512), 512, shuffles)
+    assert np.array_equal(sketch.shuffled_places(np.array(places), 512, shuffles), together[places])
 
 
-@given(number=st.integers(1, 5000), largest=st.integers(1, 5000))
-def test_divisors_are_all_divisors_up_to_the_limit(number: int, largest: int) -> None:
-    assert sketch.divisors(number, largest) == [d for d in range(1, min(number, largest) + 1) if number % d == 0]
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_the_table_is_the_same_whatever_is_moved_at_a_time(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    expected = sketch.bucket_table(500, SketchSettings(32, 5, seed=2))
+    monkeypatch.setattr(sketch, "_BLOCK", block)
+    assert np.array_equal(sketch.bucket_table(500, SketchSettings(32, 5, seed=2)), expected)
 
 
-@given(parameters=st.integers(1, 10_000), exponent=st.integers(0, 9))
-def test_the_padded_length_is_the_next_multiple_of_k_and_of_the_pad(parameters: int, exponent: int) -> None:
-    length = 1 << exponent
-    padded = sketch.padded_length(parameters, length)
-    unit = max(length, SMALL_PAD)
-    assert padded % length == padded % SMALL_PAD == 0
-    assert parameters <= padded < parameters + unit
+def test_a_large_table_is_mapped_from_a_file_and_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    gradient = gradient_of([200, 77, 64], seed=1)
+    table, expected = sketch.bucket_table(341, SketchSettings(32, 3)), sketcher_for(gradient, 32)(gradient)
+    assert not isinstance(table, np.memmap)
+    monkeypatch.setattr(sketch, "_IN_MEMORY", 340)
+    mapped = sketch.bucket_table(341, SketchSettings(32, 3))
+    assert isinstance(mapped, np.memmap)
+    assert np.array_equal(mapped, table)
+    assert np.array_equal(sketcher_for(gradient, 32)(gradient), expected)
+
+
+@FEW
+@given(sizes=SIZES, length=LENGTHS, seed=SEEDS, data=st.data())
+def test_tensors_may_be_added_one_at_a_time_each_times_a_factor(
+    sizes: list[int], length: int, seed: int, data: st.DataObject
+) -> None:
+    gradient = gradient_of(sizes, 1)
+    factors = {name: data.draw(st.floats(-3, 3)) for name in gradient}
+    sketcher = sketcher_for(gradient, length, seed=seed)
+    growing = sketcher.begin()
+    for name in data.draw(st.permutations(list(gradient))):
+        growing.add(name, gradient[name], factors[name])
+    expected = sketcher({name: factors[name] * part for name, part in gradient.items()})
+    np.testing.assert_allclose(growing.values(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_tensor_that_is_left_out_counts_as_zero() -> None:
+    gradient = gradient_of([20, 30], seed=1)
+    sketcher = sketcher_for(gradient, 16)
+    zeros = {"layer 1": torch.zeros_like(gradient["layer 1"])}
+    assert np.array_equal(sketcher({"layer 0": gradient["layer 0"]}), sketcher(gradient | zeros))
+    assert not sketcher.begin().values().any()
+
+
+def test_half_precision_gradients_are_summed_in_float32() -> None:
+    gradient = {"layer": torch.randn(4096, generator=torch.Generator().manual_seed(0)).bfloat16()}
+    found = sketcher_for(gradient, 2)(gradient)
+    assert np.array_equal(found, sketcher_for(gradient, 2)({"layer": gradient["layer"].float()}))
+    assert not np.array_equal(found, torch.from_numpy(found).bfloat16().float())
 
 
 def test_signs_are_plus_and_minus_one_in_equal_parts() -> None:
@@ -193,8 +259,17 @@ def orthogonal_blocks() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return u, v
 
 
-@pytest.mark.parametrize("pair", [aligned, orthogonal_blocks], ids=["aligned", "orthogonal blocks"])
-def test_inner_products_are_unbiased_with_the_known_variance(pair) -> None:  # type: ignore[no-untyped-def]
+def outer_products() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Two matrices of rank one whose sides are powers of two, as gradients of linear layers are and shuffles' sides."""
+    random = np.random.default_rng(3)
+    a, b, x = random.normal(size=16), random.normal(size=16), random.normal(size=32)
+    return np.outer(a, x).ravel(), np.outer(b, x).ravel()
+
+
+@pytest.mark.parametrize("pair", [aligned, orthogonal_blocks, outer_products])
+def test_inner_products_are_unbiased_with_the_known_variance(
+    pair: Callable[[], tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> None:
     u, v = pair()
     seeds, length = 400, 32
     products = np.empty(seeds)

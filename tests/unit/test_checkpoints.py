@@ -10,7 +10,8 @@ import pytest
 from explorer import gradients
 from explorer.engine import Engine
 from explorer.errors import MismatchError, ModelError
-from explorer.model import Checkpoint, LanguageModel, load_model
+from explorer.loading import load_model
+from explorer.model import Checkpoint, LanguageModel
 from explorer.records import Encoded
 from explorer.session import open_engine
 from explorer.store import CacheSettings, open_cache
@@ -48,8 +49,7 @@ def at(model: LanguageModel, checkpoint: Checkpoint) -> LanguageModel:
 
 
 def normalised(model: LanguageModel, encoded: Encoded) -> list[gradients.Gradient]:
-    whole, _ = gradients.example_gradient(model, encoded)
-    norms = gradients.norms(whole)
+    norms = gradients.norms(gradients.gradient(model, encoded))
     return [gradients.divided(g, norms) for g in gradients.token_gradients(model, encoded)]
 
 
@@ -87,6 +87,41 @@ def test_influence_is_the_weighted_sum_over_checkpoints(engine: Engine, selectio
         assert found.values is not None and found.checksum is not None
         np.testing.assert_allclose(found.values, expected, rtol=5e-4, atol=1e-6)
         assert found.checksum < 1e-4
+
+
+@pytest.mark.parametrize("selection", [None, (2, 3)])
+def test_the_gradient_over_checkpoints_is_each_ones_own_side_by_side(
+    engine: Engine, selection: tuple[int, int] | None
+) -> None:
+    encoded = engine.store.examples[0].encoded
+    found = gradients.gradient(engine.model, encoded, selection)
+    assert list(found) == [name for name, _ in engine.model.fingerprint.layout]
+    for checkpoint in engine.model.checkpoints:
+        own = gradients.gradient(at(engine.model, checkpoint), encoded, selection)
+        for name, part in own.items():
+            np.testing.assert_allclose(found[checkpoint.qualified(name)], part, rtol=1e-5, atol=1e-8)
+
+
+def test_the_shares_of_positions_over_checkpoints_sum_to_the_inner_product(engine: Engine) -> None:
+    encoded = engine.store.examples[0].encoded
+    direction = gradients.gradient(engine.model, engine.store.examples[1].encoded)
+    shares = gradients.position_shares(engine.model, encoded, direction)
+    expected = gradients.inner_product(gradients.gradient(engine.model, encoded), direction)
+    assert shares.sum() == pytest.approx(expected, rel=1e-4, abs=1e-5 * float(np.abs(shares).max()))
+
+
+def test_a_batch_over_checkpoints_gives_the_gradients_of_each_checkpoint(engine: Engine) -> None:
+    pair = [example.encoded for example in engine.store.examples[:2]]
+    found: list[gradients.Gradient] = [{}, {}]
+    for checkpoint in engine.model.checkpoints:
+        gradients.example_gradients(
+            engine.model, checkpoint, pair, lambda sequence, name, part: found[sequence].update({name: part})
+        )
+    for encoded, own in zip(pair, found, strict=True):
+        expected = gradients.gradient(engine.model, encoded)
+        assert own.keys() == expected.keys()
+        for name, part in expected.items():
+            np.testing.assert_allclose(own[name], part, rtol=1e-3, atol=1e-5 * float(part.norm()), err_msg=name)
 
 
 def test_sketched_scores_over_checkpoints_approximate_the_exact_ones(engine: Engine) -> None:

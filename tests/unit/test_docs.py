@@ -10,6 +10,8 @@ from explorer.cli import parser
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "ARCHITECTURE.md")
+ALL_DOCUMENTS = (*DOCUMENTS, *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
+ROOMS = ("explorer", "explorer/app", "precompute")
 
 
 def commands(document: str) -> list[list[str]]:
@@ -26,15 +28,31 @@ def test_every_shown_command_is_one_the_program_takes(document: str) -> None:
         parser().parse_args(command)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", ALL_DOCUMENTS)
 def test_every_linked_file_exists(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    assert all((ROOT / link).is_file() for link in links), links
+    assert all((ROOT / document).parent.joinpath(link).is_file() for link in links), links
+
+
+@pytest.mark.parametrize("document", ALL_DOCUMENTS)
+def test_every_name_of_a_module_exists(document: str) -> None:
+    """`module.name` and `module.Class.name`, whatever of it the module defines or assigns."""
+    sources = {path.stem: path.read_text(encoding="utf-8") for room in ROOMS for path in (ROOT / room).glob("*.py")}
+    text = (ROOT / document).read_text(encoding="utf-8")
+    named = [(module, names) for module, names in re.findall(r"`(\w+)\.([\w.]+)`", text) if module in sources]
+    missing = [
+        f"{module}.{names}"
+        for module, names in named
+        for name in names.split(".")
+        if names != "py"
+        and not re.search(rf"^ *(?:(?:def|class) {name}\b|{name}(?::| =))", sources[module], re.MULTILINE)
+    ]
+    assert not missing, f"{document} names what isn't there: {missing}"
 
 
 def test_the_architecture_names_every_module() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    modules = {path.name for room in ("explorer", "explorer/app", "precompute") for path in (ROOT / room).glob("*.py")}
+    modules = {path.name for room in ROOMS for path in (ROOT / room).glob("*.py")}
     missing = {name for name in modules - {"__init__.py"} if name not in text}
     assert not missing, f"ARCHITECTURE.md doesn't say what these are for: {sorted(missing)}"

@@ -11,7 +11,8 @@ import torch
 
 from explorer import cli, gradients
 from explorer.errors import DataError, ModelError
-from explorer.model import LanguageModel, load_model
+from explorer.loading import load_model
+from explorer.model import LanguageModel
 from explorer.records import Encoded
 from precompute.dataset import data_hash, read_examples
 from precompute.finetune import FinetuneSettings, _batches, finetune

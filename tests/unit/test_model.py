@@ -3,17 +3,32 @@
 import dataclasses
 import json
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    BartConfig,
+    BartForConditionalGeneration,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
-from explorer.errors import ModelError, PromptError
-from explorer.model import LanguageModel, Template, load_model
+from explorer import loading
+from explorer.errors import ModelError, PromptError, UnsupportedError
+from explorer.loading import load_model
+from explorer.model import LanguageModel, Template
 from explorer.records import Message, Token
 from tests.conftest import Tiny
 from tests.tiny import byte_tokenizer
@@ -264,6 +279,92 @@ def test_an_adapter_of_another_model_is_refused(tiny: Tiny, tmp_path: Path) -> N
         load_model(str(tiny.model), folder)
 
 
+PROMPT_LEARNING = {
+    "PROMPT_TUNING": peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+    "PREFIX_TUNING": peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+    "P_TUNING": peft.PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+}
+
+
+@pytest.mark.parametrize("kind", PROMPT_LEARNING)
+def test_an_adapter_that_adds_virtual_tokens_is_refused_by_its_kind(tiny: Tiny, tmp_path: Path, kind: str) -> None:
+    network = AutoModelForCausalLM.from_pretrained(tiny.model)
+    peft.get_peft_model(network, PROMPT_LEARNING[kind]).save_pretrained(str(tmp_path))
+    with pytest.raises(UnsupportedError, match=f"of the kind {kind}, which adds virtual tokens .*such as LoRA"):
+        load_model(str(tiny.model), tmp_path, device="cpu")
+
+
+def saved(folder: Path, network: PreTrainedModel) -> str:
+    """A model folder with the tiny tokenizer."""
+    network.save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+SIZES: dict[str, Any] = {"vocab_size": 300, "d_model": 16, "num_layers": 1}
+ENCODER_DECODERS: dict[str, Callable[[], PreTrainedModel]] = {
+    "T5": lambda: T5ForConditionalGeneration(T5Config(**SIZES, d_kv=4, d_ff=32, num_heads=4)),
+    "Bart": lambda: BartForConditionalGeneration(BartConfig(**SIZES, encoder_layers=1, decoder_layers=1)),
+}
+
+
+@pytest.mark.parametrize("kind", ENCODER_DECODERS)
+def test_an_encoder_decoder_is_refused_as_such(tmp_path: Path, kind: str) -> None:
+    folder = saved(tmp_path, ENCODER_DECODERS[kind]())
+    with pytest.raises(UnsupportedError, match=f"{kind}.*, an encoder-decoder; give a decoder-only language model"):
+        load_model(folder, device="cpu")
+
+
+def test_a_model_that_cannot_leave_out_logits_is_refused_by_its_kind(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(self: LlamaForCausalLM, input_ids: torch.Tensor) -> None: ...
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", forward)
+    with pytest.raises(UnsupportedError, match="is a LlamaForCausalLM, which can't give logits for some positions"):
+        load_model(str(tiny.model), device="cpu")
+
+
+def quantised(tiny: Tiny, folder: Path, method: str, **more: Any) -> Path:
+    """The tiny model with a config that says it is quantised; its weights are not."""
+    shutil.copytree(tiny.model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": method, **more}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_a_model_quantised_by_something_else_is_refused_naming_it(tiny: Tiny, tmp_path: Path, method: str) -> None:
+    folder = quantised(tiny, tmp_path / "model", method, bits=4)
+    for adapter in (None, tiny.adapter):
+        with pytest.raises(UnsupportedError, match=f"is quantised by {method}; give the unquantised model and --pre"):
+            load_model(str(folder), adapter, device="cpu")
+
+
+def test_all_parameters_of_a_quantised_model_are_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    true = loading._base
+
+    def four_bit(*arguments: Any) -> Any:
+        network, tokenizer = true(*arguments)
+        network.config.quantization_config = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+        return network, tokenizer
+
+    monkeypatch.setattr(loading, "_base", four_bit)
+    with pytest.raises(ModelError, match="its own weights have no gradients; give the --adapter trained on it"):
+        load_model(str(tiny.model), device="cpu")
+    assert load_model(str(tiny.model), tiny.adapter, device="cpu").fingerprint.precision == "4bit"
+
+
+@pytest.mark.parametrize("missing", ["bitsandbytes", "accelerate"])
+def test_four_bits_without_their_libraries_are_refused_with_what_to_install(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ModelError, match=r"need bitsandbytes and accelerate; install rapidin-explorer\[qlora\]"):
+        load_model(str(tiny.model), tiny.adapter, device="cpu", precision="4bit")
+
+
 def test_a_device_this_machine_lacks_is_refused(tiny: Tiny) -> None:
     for device in ("toaster", "cuda:99"):
         with pytest.raises(ModelError, match=f"{device}"):
@@ -299,15 +400,18 @@ def test_the_fingerprint_changes_with_each_thing_it_names(tiny: Tiny, tmp_path: 
         for name, text in edits.get("append", {}).items():
             with (tmp_path / name).open("a", encoding="utf-8") as handle:
                 handle.write(text)
-        model = load_model(str(folder), adapter, edits.get("template", "auto"), device="cpu")
+        precision = edits.get("precision", "auto")
+        model = load_model(str(folder), adapter, edits.get("template", "auto"), device="cpu", precision=precision)
         return {
             name
-            for name in ("base", "adapter", "tokenizer", "template", "layout")
+            for name in ("base", "adapter", "tokenizer", "template", "precision", "layout")
             if getattr(model.fingerprint, name) != getattr(original, name)
         }
 
     original = load_model(str(tiny.model), tiny.adapter, device="cpu").fingerprint
     assert changed() == set(), "a copy of the same files must have the same fingerprint"
     assert changed(template="alpaca") == {"template"}
+    assert changed(precision="float32") == set(), "the weights are stored so"
+    assert changed(precision="bfloat16") == {"precision"}
     assert changed(append={"model/tokenizer_config.json": "\n"}) == {"tokenizer"}
     assert changed(append={"adapter/adapter_config.json": "\n"}) == {"adapter"}

@@ -1,0 +1,105 @@
+"""What making a cache will cost, measured on one example before it starts."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+
+from explorer import gradients
+from explorer.gradients import group_size
+from explorer.model import LanguageModel
+from explorer.records import Encoded
+from explorer.store import CacheSettings
+
+_BYTES = {"float16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is still to be spent on a cache."""
+
+    examples: int
+    """Examples to sketch."""
+    examples_s: float
+    """Seconds for them."""
+    tokens: int
+    """Tokens to sketch."""
+    tokens_s: float
+    """Seconds for them."""
+    size: int
+    """Bytes the whole cache will need on disk."""
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        parts = [f"{self.examples:,} examples, about {duration(self.examples_s)}"]
+        if self.tokens:
+            parts.append(f"{self.tokens:,} tokens, about {duration(self.tokens_s)}")
+        return f"to do: {'; '.join(parts)}; {self.size / 1e6:,.0f} MB on disk"
+
+
+def estimate(
+    model: LanguageModel,
+    encoded: Sequence[Encoded],
+    settings: CacheSettings,
+    with_tokens: int,
+    done: tuple[int, int] = (0, 0),
+) -> Cost:
+    """Time one example of middling length, and scale by the positions there are.
+
+    `with_tokens` examples get token sketches, which ones is known only later;
+    `done` says how many examples and tokens are finished already.
+    """
+    count = len(encoded)
+    middle = sorted(encoded, key=lambda item: len(item.ids))[count // 2]
+    positions = sum(len(item.ids) for item in encoded)
+    tokens = round(sum(item.response_length for item in encoded) * with_tokens / count)
+    examples_left, tokens_left = count - done[0], max(0, tokens - done[1])
+    mean_length = positions / count / len(middle.ids)
+    per_value = _BYTES[settings.dtype]
+    return Cost(
+        examples=examples_left,
+        examples_s=examples_left * mean_length * _example_seconds(model, middle, settings.batch),
+        tokens=tokens_left,
+        tokens_s=tokens_left * mean_length * _token_seconds(model, middle) if tokens_left else 0.0,
+        size=count * (settings.length * per_value + 4 * len(model.fingerprint.layout) + 8)
+        + tokens * (settings.token_length * per_value + 4),
+    )
+
+
+def _example_seconds(model: LanguageModel, encoded: Encoded, batch: int) -> float:
+    def run() -> None:
+        for checkpoint in model.checkpoints:
+            gradients.example_gradients(model, checkpoint, [encoded] * batch, lambda i, name, part: None)
+
+    return _seconds(model, run) / batch
+
+
+def _token_seconds(model: LanguageModel, encoded: Encoded) -> float:
+    """A backward pass, and the token's part of a forward pass."""
+    one = _seconds(model, lambda: next(gradients.token_gradients(model, encoded)))
+    two = _seconds(model, lambda: list(islice(gradients.token_gradients(model, encoded), 2)))
+    backward = max(two - one, one / 4) if encoded.response_length > 1 else one
+    return backward + max(one - backward, 0) / group_size(encoded)
+
+
+def _seconds(model: LanguageModel, work: Callable[[], object]) -> float:
+    """The faster of two runs after one that warms up."""
+    runs = []
+    for _ in range(3):
+        started = time.perf_counter()
+        work()
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+        runs.append(time.perf_counter() - started)
+    return min(runs[1:])
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a person says it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
