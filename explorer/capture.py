@@ -40,8 +40,8 @@ class Call:
 class _Rule:
     """How one kind of tensor gets its gradient from a call; the batch holds one sequence."""
 
-    gradient: Callable[[Call], torch.Tensor]
-    """The gradient, of the tensor's shape."""
+    gradient: Callable[[Call, torch.Tensor | None], torch.Tensor]
+    """The gradient, of the tensor's shape, added in place to what other calls gave."""
     shares: Callable[[Call, torch.Tensor], torch.Tensor]
     """Each position's inner product with a direction of the tensor's shape (T')."""
 
@@ -68,8 +68,12 @@ def _bias_shares(call: Call, v: torch.Tensor) -> torch.Tensor:
     return _per_position(call, call.returned * v)
 
 
-def _embedding_gradient(call: Call) -> torch.Tensor:
-    total = torch.zeros_like(_weight(call))
+def _dense(gradient: Callable[[Call], torch.Tensor]) -> Callable[[Call, torch.Tensor | None], torch.Tensor]:
+    return lambda call, others: gradient(call) if others is None else others.add_(gradient(call))
+
+
+def _embedding_gradient(call: Call, others: torch.Tensor | None) -> torch.Tensor:
+    total = torch.zeros_like(_weight(call)) if others is None else others
     return total.index_add_(0, call.entered.flatten(), _rows(_scaled(call)).to(total.dtype))
 
 
@@ -108,13 +112,13 @@ def _per_position(call: Call, products: torch.Tensor) -> torch.Tensor:
 
 
 _RULES: dict[tuple[str, str], _Rule] = {
-    ("linear", "weight"): _Rule(lambda call: _rows(call.returned).T @ _rows(call.entered), _linear_shares),
-    ("linear", "bias"): _Rule(lambda call: _rows(call.returned).sum(0), _bias_shares),
-    ("conv", "weight"): _Rule(lambda call: _rows(call.entered).T @ _rows(call.returned), _conv_shares),
-    ("conv", "bias"): _Rule(lambda call: _rows(call.returned).sum(0), _bias_shares),
+    ("linear", "weight"): _Rule(_dense(lambda call: _rows(call.returned).T @ _rows(call.entered)), _linear_shares),
+    ("linear", "bias"): _Rule(_dense(lambda call: _rows(call.returned).sum(0)), _bias_shares),
+    ("conv", "weight"): _Rule(_dense(lambda call: _rows(call.entered).T @ _rows(call.returned)), _conv_shares),
+    ("conv", "bias"): _Rule(_dense(lambda call: _rows(call.returned).sum(0)), _bias_shares),
     ("embedding", "weight"): _Rule(_embedding_gradient, _embedding_shares),
-    ("norm", "weight"): _Rule(lambda call: _rows(call.returned * _norm_derivative(call)).sum(0), _norm_shares),
-    ("norm", "bias"): _Rule(lambda call: _rows(call.returned).sum(0), _bias_shares),
+    ("norm", "weight"): _Rule(_dense(lambda call: _rows(call.returned * _norm_derivative(call)).sum(0)), _norm_shares),
+    ("norm", "bias"): _Rule(_dense(lambda call: _rows(call.returned).sum(0)), _bias_shares),
 }
 
 
@@ -211,8 +215,11 @@ class Capture:
     @torch.no_grad()
     def gradient(self, name: str, sequence: int) -> torch.Tensor | None:
         """The gradient of one sequence of the batch with respect to one tensor; None where it is zero."""
-        parts = [rule.gradient(call.of(sequence)) for rule, call in self._of(name)]
-        return sum(parts[1:], parts[0]) if parts else None
+        total = None
+        # Embeddings last: they add a few rows to what a tied output layer gave.
+        for rule, call in sorted(self._of(name), key=lambda use: _kind(use[1].module) == "embedding"):
+            total = rule.gradient(call.of(sequence), total)
+        return total
 
     @torch.no_grad()
     def shares(self, direction: Mapping[str, torch.Tensor], length: int, kept: Sequence[int]) -> torch.Tensor:

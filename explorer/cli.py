@@ -244,6 +244,10 @@ def _query(options: argparse.Namespace) -> None:
     from explorer.report import example_report, example_text, question_report, question_text
 
     selection = _selection(options)
+    if options.positions and (options.approximate or not options.json):
+        raise PromptError("--positions goes with --json, and with exact scores: the shares add up to these.")
+    if options.by is not None and (options.opponents or options.approximate or options.positions):
+        raise PromptError("--by gives every output token's value, exactly; it goes without ranking options.")
     engine = _engine(options)
     if options.by is not None:
         swapped = example_report(engine, options.prompt, options.response, options.by, selection, options.max_tokens)

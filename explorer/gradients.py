@@ -150,31 +150,39 @@ def gradient(model: LanguageModel, encoded: Encoded, selection: Selection = None
 
 
 def token_gradients(model: LanguageModel, encoded: Encoded) -> Iterator[Gradient]:
-    """∇L(s^i) for i = 1…G in turn, at every checkpoint: one backward pass a token, forward passes shared.
+    """∇L(s^i) for i = 1…G in turn, at every checkpoint; see `each_token`."""
+    found = zeros(model)
+    for _ in each_token(model, encoded, found.__setitem__):
+        yield dict(found)
+        # A tensor that this token's loss depends on needn't matter to the next.
+        found.update(zeros(model))
 
-    Tokens are taken in groups, each by a forward pass that ends with the
-    group, so that next to nothing after a token is computed.
+
+def each_token(model: LanguageModel, encoded: Encoded, receive: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
+    """Hand over ∇L(s^i) tensor by tensor, and yield, for i = 1…G in turn.
+
+    One backward pass a token, forward passes shared. Tokens are taken in
+    groups, each by a forward pass that ends with the group, so that next to
+    nothing after a token is computed.
     """
-    group = group_size(encoded)
-    for first in range(0, encoded.response_length, group):
-        stop = min(first + group, encoded.response_length)
+    for group in np.array_split(np.arange(encoded.response_length), group_count(encoded)):
+        stop = int(group[-1]) + 1
         cut = Encoded(encoded.ids[: encoded.response_start + stop], encoded.response_start)
         losses = [(checkpoint, token_losses(model, [cut], checkpoint.tensors)[0]) for checkpoint in model.checkpoints]
-        for position in range(first, stop):
-            found = zeros(model)
+        for position in group.tolist():
             for checkpoint, each in losses:
-                _hand_over(model, checkpoint, each[position], found.__setitem__, keep_graph=position < stop - 1)
-            yield found
+                _hand_over(model, checkpoint, each[position], receive, keep_graph=position < stop - 1)
+            yield
 
 
-def group_size(encoded: Encoded) -> int:
-    """How many tokens share a forward pass.
+def group_count(encoded: Encoded) -> int:
+    """In how many groups the tokens share forward passes.
 
     A forward pass costs about as much as a backward pass, both grow with the
     positions T. A group of n tokens spends T/n positions forward and n/2
     needless ones backward for each: least in all at n = √(2T).
     """
-    return max(1, round(math.sqrt(2 * len(encoded.ids))))
+    return max(1, round(encoded.response_length / math.sqrt(2 * len(encoded.ids))))
 
 
 # Values along a direction, without a gradient for every token

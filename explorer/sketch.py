@@ -102,6 +102,10 @@ class Sketch:
         table = self._tables[name].to(self._signed.device, non_blocking=True)
         self._signed.index_add_(0, table, part.detach().reshape(-1).float(), alpha=factor)
 
+    def clear(self) -> None:
+        """Begin anew."""
+        self._signed.zero_()
+
     def values(self) -> NDArray[np.float32]:
         """The RapidGrad (K) of what was added so far."""
         return (self._signed[: self._length] - self._signed[self._length :]).cpu().numpy()

@@ -1,6 +1,7 @@
 """Ask the model, select a word of its answer, see the training examples behind it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
@@ -28,6 +29,7 @@ desk = resources.desk()
 def ask(prompt: str) -> None:
     """Begin a new answer."""
     st.session_state["prompt"] = prompt
+    state.first_seed()
     begin(prompt, lambda: desk.ask(state.session(), prompt, generation_settings()))
 
 
@@ -179,8 +181,10 @@ def show_answer(answer: Answer | None) -> None:
     if streaming:
         st.button("Stop", icon=":material/stop:", on_click=stop)
         return
+    drawn = asking.settings if (asking := state.asking()) else None
     st.caption(
         "Click a word to ask about it; shift-click or drag for a span; Escape asks about the whole response again."
+        + (f" Drawn with the seed {drawn.seed}." if drawn and drawn.temperature > 0 else "")
     )
     with st.container(horizontal=True):
         st.button(
@@ -205,9 +209,10 @@ def regenerate() -> None:
     asking = state.asking()
     if asking is None:
         return
-    if generation_settings().temperature > 0:
-        st.session_state["seed"] = (generation_settings().seed + 1) % 2**31
-    begin(asking.prompt, lambda: desk.ask(state.session(), asking.prompt, generation_settings()))
+    settings = generation_settings()
+    if settings.temperature > 0:
+        settings = replace(settings, seed=state.next_seed(settings.seed))
+    begin(asking.prompt, lambda: desk.ask(state.session(), asking.prompt, settings))
 
 
 def attribute(answer_id: str) -> None:
@@ -215,6 +220,9 @@ def attribute(answer_id: str) -> None:
     asking = state.asking()
     if asking is not None:
         text = str(st.session_state[f"edited_{answer_id}"])
+        if not text.strip():
+            st.session_state["refused"] = "The response is empty; give some text to ask about."
+            return
         begin(asking.prompt, lambda: desk.attribute(state.session(), asking.prompt, text))
 
 
@@ -228,8 +236,8 @@ def selection_changed() -> None:
 
 def show_examples(answer: Answer) -> None:
     """The most influential training examples for what is selected."""
-    choice, colouring, filtering = st.columns([3, 3, 3], vertical_alignment="bottom")
-    direction = choice.segmented_control(
+    controls = st.container(horizontal=True, vertical_alignment="bottom")
+    direction = controls.segmented_control(
         "Direction",
         ["Proponents", "Opponents"],
         default="Proponents",
@@ -238,7 +246,7 @@ def show_examples(answer: Answer) -> None:
         label_visibility="collapsed",
         help="Proponents made the answer more likely, opponents less likely",
     )
-    colours = colouring.segmented_control(
+    colours = controls.segmented_control(
         "Colours",
         ["Own loss", "Position"],
         default="Own loss",
@@ -249,7 +257,7 @@ def show_examples(answer: Answer) -> None:
         "example's influence passes through this place, the prompt's too",
     )
     sources = sorted({row.source for row in desk.engine.store.examples if row.source})
-    chosen = filtering.multiselect(
+    chosen = controls.multiselect(
         "Source", sources, key="sources", placeholder="All sources", label_visibility="collapsed"
     )
     question = Question(
@@ -333,8 +341,8 @@ def card(rank: int, found: Influence, ranking: Ranking, positions: bool) -> Card
         rank=rank,
         score=found.score,
         exact=found.exact,
-        prompt="" if positions else views.shortened(example.prompt, views.LONGEST_PROMPT),
-        tokens=desk.engine.sequence(found.row) if positions else example.tokens,
+        prompt="" if positions and values is not None else views.shortened(example.prompt, views.LONGEST_PROMPT),
+        tokens=desk.engine.sequence(found.row) if positions and values is not None else example.tokens,
         source=example.source,
         percentile=views.percentile(ranking, found.score),
         values=None if values is None else tuple(map(float, values)),

@@ -28,7 +28,7 @@ from explorer.store import (
 )
 from precompute.batching import fastest_batch
 from precompute.dataset import data_hash
-from precompute.estimate import Cost, estimate
+from precompute.estimate import Cost, estimate, volume
 from precompute.sketches import sketch_shard
 from precompute.token_gradients import token_rows, token_shard
 
@@ -56,9 +56,10 @@ def build_cache(
 ) -> Store:
     """Make the cache in `folder`, or finish it: the bytes are those of one undisturbed run.
 
-    `tokens` says how many examples get per-token sketches. Raises DataError for
-    an example the model can't read, MismatchError when the folder holds
-    something else, CacheError when it can't be written or the disk is too full.
+    `tokens` says how many examples get per-token sketches. With `announce` the
+    cost is measured first, and a disk without room for it refused. Raises
+    DataError for an example the model can't read, MismatchError when the folder
+    holds something else, CacheError when it can't be written.
     """
     encoded = [encode_example(model, example, row) for row, example in enumerate(examples)]
     with_tokens = min(tokens, len(examples))
@@ -105,16 +106,20 @@ def _cost(
 ) -> Cost:
     """What is still to be spent. Raises CacheError when the disk hasn't room for it."""
     done, have = {"sketches": 0, "tokens": 0}, 0
+    # Which examples get token sketches is known once all have their own.
+    tokens = round(sum(item.response_length for item in encoded) * with_tokens / len(encoded))
     if (folder / MANIFEST).is_file():
         store = open_cache(folder)
         done = {kind: sum(shard.count for shard in store.shards_of(kind)) for kind in done}
         have = sum(shard.size for shard in store.shards)
-    found = estimate(model, encoded, settings, with_tokens, (done["sketches"], done["tokens"]))
+        if store.complete:
+            tokens = sum(encoded[row].response_length for row in token_rows(store, with_tokens))
+    found = estimate(model, encoded, settings, tokens, (done["sketches"], done["tokens"]))
     there = next(path for path in [folder.absolute(), *folder.absolute().parents] if path.is_dir())
     free = shutil.disk_usage(there).free
     if found.size - have > free:
         raise CacheError(
-            f"The cache needs {found.size / 1e9:,.1f} GB and {there} has {free / 1e9:,.1f} GB free; "
+            f"The cache needs {volume(found.size)} and {there} has {volume(free)} free; "
             "give another folder, a smaller --k, --dtype int8, or fewer --tokens."
         )
     return found

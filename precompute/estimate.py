@@ -8,7 +8,7 @@ from itertools import islice
 import torch
 
 from explorer import gradients
-from explorer.gradients import group_size
+from explorer.gradients import group_count
 from explorer.model import LanguageModel
 from explorer.records import Encoded
 from explorer.store import CacheSettings
@@ -33,34 +33,37 @@ class Cost:
 
     def __str__(self) -> str:
         """One line for a person."""
-        parts = [f"{self.examples:,} examples, about {duration(self.examples_s)}"]
+        parts = []
+        if self.examples:
+            parts.append(f"{self.examples:,} examples, about {duration(self.examples_s)}")
         if self.tokens:
             parts.append(f"{self.tokens:,} tokens, about {duration(self.tokens_s)}")
-        return f"to do: {'; '.join(parts)}; {self.size / 1e6:,.0f} MB on disk"
+        return f"to do: {'; '.join(parts) or 'nothing'}; {volume(self.size)} on disk"
 
 
 def estimate(
     model: LanguageModel,
     encoded: Sequence[Encoded],
     settings: CacheSettings,
-    with_tokens: int,
+    tokens: int,
     done: tuple[int, int] = (0, 0),
 ) -> Cost:
     """Time one example of middling length, and scale by the positions there are.
 
-    `with_tokens` examples get token sketches, which ones is known only later;
-    `done` says how many examples and tokens are finished already.
+    So many `tokens` get a sketch; `done` says how many examples and tokens are
+    finished already.
     """
     count = len(encoded)
     middle = sorted(encoded, key=lambda item: len(item.ids))[count // 2]
     positions = sum(len(item.ids) for item in encoded)
-    tokens = round(sum(item.response_length for item in encoded) * with_tokens / count)
     examples_left, tokens_left = count - done[0], max(0, tokens - done[1])
     mean_length = positions / count / len(middle.ids)
     per_value = _BYTES[settings.dtype]
     return Cost(
         examples=examples_left,
-        examples_s=examples_left * mean_length * _example_seconds(model, middle, settings.batch),
+        examples_s=examples_left * mean_length * _example_seconds(model, middle, settings.batch)
+        if examples_left
+        else 0.0,
         tokens=tokens_left,
         tokens_s=tokens_left * mean_length * _token_seconds(model, middle) if tokens_left else 0.0,
         size=count * (settings.length * per_value + 4 * len(model.fingerprint.layout) + 8)
@@ -81,7 +84,7 @@ def _token_seconds(model: LanguageModel, encoded: Encoded) -> float:
     one = _seconds(model, lambda: next(gradients.token_gradients(model, encoded)))
     two = _seconds(model, lambda: list(islice(gradients.token_gradients(model, encoded), 2)))
     backward = max(two - one, one / 4) if encoded.response_length > 1 else one
-    return backward + max(one - backward, 0) / group_size(encoded)
+    return backward + max(one - backward, 0) * group_count(encoded) / encoded.response_length
 
 
 def _seconds(model: LanguageModel, work: Callable[[], object]) -> float:
@@ -94,6 +97,14 @@ def _seconds(model: LanguageModel, work: Callable[[], object]) -> float:
             torch.cuda.synchronize()
         runs.append(time.perf_counter() - started)
     return min(runs[1:])
+
+
+def volume(size: int) -> str:
+    """Bytes as a person says them."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.3g} {name}"
+    return f"{size} bytes"
 
 
 def duration(seconds: float) -> str:

@@ -1,8 +1,10 @@
 """One shard of per-token sketches: a pure function of model, settings, norms and rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from explorer import gradients
@@ -10,7 +12,7 @@ from explorer.model import LanguageModel
 from explorer.normalisation import divisors
 from explorer.records import Encoded
 from explorer.scores import example_scores, ranked
-from explorer.sketch import Sketcher
+from explorer.sketch import Sketch, Sketcher
 from explorer.store import Arrays, CacheSettings, Store, fold, quantise
 
 
@@ -38,11 +40,14 @@ def token_shard(
     A token's gradient is divided by the norms of its *whole* example (`norms`,
     N × L), so that token sketches average to the example's.
     """
-    sketches, offsets = [], [0]
+    names = [name for name, _ in model.fingerprint.layout]
+    sketch, sketches, offsets = sketcher.begin(), [], [0]
     for row, encoded in rows:
         by = divisors(norms[row], settings.normalisation)
-        for gradient in gradients.token_gradients(model, encoded):
-            sketches.append(fold(sketcher(gradients.divided(gradient, by)), settings.token_length))
+        factors = dict(zip(names, np.divide(1.0, by, out=np.zeros_like(by), where=by > 0).tolist(), strict=True))
+        for _ in gradients.each_token(model, encoded, partial(_add, sketch, factors)):
+            sketches.append(fold(sketch.values(), settings.token_length))
+            sketch.clear()
             yield None
         offsets.append(len(sketches))
     stored, scale = quantise(np.stack(sketches), settings.dtype)
@@ -52,3 +57,7 @@ def token_shard(
         "rows": np.asarray([row for row, _ in rows], dtype=np.int64),
         "offsets": np.asarray(offsets, dtype=np.int64),
     }
+
+
+def _add(sketch: Sketch, factors: Mapping[str, float], name: str, part: torch.Tensor) -> None:
+    sketch.add(name, part, factors[name])

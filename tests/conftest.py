@@ -1,6 +1,7 @@
 """What all tests share: a tiny model, adapter, data set and finished cache, made once a run."""
 
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from explorer.loading import load_model
 from explorer.model import LanguageModel
 from explorer.session import open_engine
 from explorer.store import CacheSettings
+from explorer.worker import Steps, Urgency, Worker
 from precompute.build import build_cache
 from precompute.dataset import read_examples
 from tests.tiny import save_tiny_adapter, save_tiny_data, save_tiny_model
@@ -36,6 +38,36 @@ class Tiny:
     adapter: Path
     data: Path
     cache: Path
+
+
+class Turnstile:
+    """Work that takes turns with what others ask for, and holds the worker until it is told how many steps to grant."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._there, self._allowed, self._open = threading.Semaphore(0), threading.Semaphore(0), False
+
+        def steps() -> Steps:
+            while not self._open:
+                self._there.release()
+                assert self._allowed.acquire(timeout=60), "nobody opened the turnstile"
+                yield
+
+        worker.submit(self, Urgency.ASKED, steps())
+        self._wait()
+
+    def let_through(self, count: int) -> None:
+        """Let everyone else at it make so many steps, and hold them again."""
+        for _ in range(count):
+            self._allowed.release()
+            self._wait()
+
+    def open(self) -> None:
+        """Hold nobody any more."""
+        self._open = True
+        self._allowed.release()
+
+    def _wait(self) -> None:
+        assert self._there.acquire(timeout=60), "the worker is busy with something else"
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ class Asking:
 
     task: Task
     prompt: str
+    settings: GenerationSettings | None
+    """How it is drawn; None for a response from elsewhere."""
     answer: Answer | None = None
     stopped: bool = False
     """True once the person has read enough of it."""
@@ -74,14 +76,16 @@ class Desk:
 
     def ask(self, session: str, prompt: str, settings: GenerationSettings) -> Asking:
         """Begin an answer, and the gradient of its whole response after it."""
-        return self._begin(session, prompt, self.engine.answer(prompt, settings))
+        return self._begin(session, prompt, settings, self.engine.answer(prompt, settings))
 
     def attribute(self, session: str, prompt: str, response: str) -> Asking:
         """Take a response from elsewhere as the answer, and begin its gradient."""
         # Made when the worker comes to it: the tokenizer is the worker's, too.
-        return self._begin(session, prompt, (self.engine.given_answer(prompt, response) for _ in range(1)))
+        return self._begin(session, prompt, None, (self.engine.given_answer(prompt, response) for _ in range(1)))
 
-    def _begin(self, session: str, prompt: str, answers: Iterator[Answer]) -> Asking:
+    def _begin(
+        self, session: str, prompt: str, settings: GenerationSettings | None, answers: Iterator[Answer]
+    ) -> Asking:
         asking: Asking
 
         def steps() -> Steps:
@@ -95,7 +99,7 @@ class Desk:
 
         for kind in ("asked", "refined", "ahead"):
             self.worker.cancel((session, kind))
-        asking = Asking(self.worker.prepare((session, "answer"), Urgency.ASKED, steps()), prompt)
+        asking = Asking(self.worker.prepare((session, "answer"), Urgency.ASKED, steps()), prompt, settings)
         self.worker.start(asking.task)
         return asking
 
@@ -147,6 +151,7 @@ class Desk:
             ranking = self.ranking(question)
             for influence in ranking.influences if ranking else ():
                 self.engine.locate(question.answer, question.selection, influence.row)
+                self.engine.sequence(influence.row)
                 yield
 
     def _ahead(self, question: Question) -> Steps:

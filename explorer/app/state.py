@@ -28,6 +28,22 @@ def begin(new: Asking) -> None:
     select(None)
 
 
+def first_seed() -> None:
+    """Draw the next answer with the seed that is set, not one that follows it."""
+    st.session_state["regenerated"] = None
+
+
+def next_seed(seed: int) -> int:
+    """The seed of another answer to the same prompt: one on from the last, and from `seed` once that is set anew.
+
+    It can't be written into the field that sets it: a browser sends what it has until the field is drawn again.
+    """
+    since, times = st.session_state.get("regenerated") or (seed, 0)
+    times = times + 1 if since == seed else 1
+    st.session_state["regenerated"] = (seed, times)
+    return int(seed + times) % 2**31
+
+
 def answer() -> Answer | None:
     """The answer as far as it has come."""
     current = asking()

@@ -2,19 +2,27 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from explorer.app import resources
+from explorer.generation import GenerationSettings
 from tests.app.conftest import component, settled
-from tests.conftest import Tiny
+from tests.conftest import Tiny, Turnstile
+from tests.tiny import ROWS
 
 Start = Callable[..., AppTest]
 
 
 def ask(at: AppTest, prompt: str) -> AppTest:
     at.text_input(key="prompt").set_value(prompt)
-    return next(button for button in at.button if button.label == "Ask").click().run()
+    return press(at, "Ask")
+
+
+def press(at: AppTest, label: str) -> AppTest:
+    return next(button for button in at.button if button.label == label).click().run()
 
 
 def answered(at: AppTest) -> AppTest:
@@ -95,3 +103,190 @@ def test_markup_in_a_prompt_stays_text(start: Start) -> None:
     at = answered(ask(start(), "<script>alert(1)</script> **bold** $x$"))
     assert not at.exception
     assert not any("alert(1)" in element.value for element in at.markdown)
+
+
+# How answers are drawn
+
+
+def tokens(at: AppTest) -> list[Any]:
+    """The tokens of the complete answer as the browser gets them."""
+    strip = component(at, "answer_strip")
+    assert strip is not None and not strip["streaming"]
+    return list(strip["tokens"])
+
+
+def drawn(at: AppTest, **settings: float) -> list[Any]:
+    """The answer that comes with these settings."""
+    for key, value in settings.items():
+        widgets = at.slider if key in ("temperature", "top_p") else at.number_input
+        widgets(key=key).set_value(value)
+    return tokens(answered(ask(at, "What is bright?")))
+
+
+def test_the_same_seed_and_settings_give_the_same_text_and_another_seed_another(start: Start) -> None:
+    at = start()
+    first = drawn(at, temperature=1.5, seed=3, max_tokens=12)
+    assert drawn(at, seed=4) != first
+    assert drawn(at, seed=3) == first
+    assert drawn(start(), temperature=1.5, seed=3, max_tokens=12) == first
+
+
+def test_at_temperature_zero_the_seed_has_no_say(start: Start) -> None:
+    at = start()
+    assert drawn(at, seed=3, max_tokens=8) == drawn(at, seed=4) == drawn(at, temperature=0.0)
+    assert not any("seed" in caption.value for caption in at.caption)
+
+
+def test_a_narrower_choice_gives_another_text(start: Start) -> None:
+    at = start()
+    wide = drawn(at, temperature=0.5, seed=5, max_tokens=12)
+    assert drawn(at, top_p=0.1) != wide
+    assert at.session_state["asking"].settings == GenerationSettings(12, temperature=0.5, top_p=0.1, seed=5)
+
+
+def test_an_answer_is_as_long_as_it_may_be(start: Start) -> None:
+    at = start()
+    longer, shorter = drawn(at, max_tokens=9), drawn(at, max_tokens=3)
+    assert (len(longer), len(shorter)) == (9, 3) and longer[:3] == shorter
+
+
+def test_regenerating_draws_another_answer_each_time_from_the_next_seed(start: Start) -> None:
+    at = start()
+    found = [drawn(at, temperature=1.5, seed=3, max_tokens=12)]
+    for seed in (4, 5, 6):
+        # A closed popover doesn't draw its field anew: the browser goes on sending what was set there.
+        at.number_input(key="seed").set_value(3)
+        at = answered(press(at, "Regenerate"))
+        found.append(tokens(at))
+        assert any(f"Drawn with the seed {seed}." in caption.value for caption in at.caption)
+    assert at.text_input(key="prompt").value == "What is bright?"
+    again = [drawn(at, seed=seed) for seed in (3, 4, 5, 6)]
+    assert found == again and len({str(one) for one in found}) == 4
+
+
+def test_regenerating_goes_on_from_a_seed_that_was_set_anew(start: Start) -> None:
+    at = start()
+    drawn(at, temperature=1.5, seed=3, max_tokens=12)
+    at = answered(press(at, "Regenerate"))
+    at.number_input(key="seed").set_value(20)
+    at = answered(press(at, "Regenerate"))
+    regenerated = tokens(at)
+    assert drawn(at, seed=21) == regenerated
+
+
+def test_regenerating_begins_anew_with_every_prompt(start: Start) -> None:
+    at = start()
+    drawn(at, temperature=1.5, seed=3, max_tokens=12)
+    for _ in range(2):
+        at = answered(press(at, "Regenerate"))
+    drawn(at)
+    assert at.session_state["asking"].settings.seed == 3
+    at = answered(press(at, "Regenerate"))
+    assert at.session_state["asking"].settings.seed == 4
+
+
+def test_regenerating_at_temperature_zero_gives_the_same_answer(start: Start) -> None:
+    at = start()
+    first = drawn(at, max_tokens=8)
+    at.session_state["selection"] = (1, 2)
+    at = answered(press(answered(at.run()), "Regenerate"))
+    assert tokens(at) == first
+    assert component(at, "answer_strip")["selection"] is None  # type: ignore[index]
+
+
+# An answer that was read far enough, and one from elsewhere
+
+
+def test_a_stopped_answer_stays_as_it_is_and_has_its_cards(start: Start) -> None:
+    at = start()
+    at.number_input(key="max_tokens").set_value(12)
+    turnstile = Turnstile(resources.desk().worker)
+    at = ask(at, "What is bright?")
+    turnstile.let_through(3)
+    at.run()
+    strip = component(at, "answer_strip")
+    assert strip is not None and strip["streaming"] and len(strip["tokens"]) == 3
+    assert component(at, "example_cards") is None
+    assert not any(button.label == "Regenerate" for button in at.button)
+    at = press(at, "Stop")
+    turnstile.open()
+    at = answered(at)
+    stopped, cards = tokens(at), component(at, "example_cards")
+    # The step at hand made one more.
+    assert len(stopped) == 4 and stopped[:3] == strip["tokens"]
+    assert cards is not None and len(cards["cards"]) == 7 and all(card["exact"] for card in cards["cards"])
+    assert not any(button.label == "Stop" for button in at.button)
+    assert len(tokens(answered(press(at, "Regenerate")))) == 12
+
+
+def edited(at: AppTest, text: str) -> AppTest:
+    """Put a text in the place of the answer."""
+    (area,) = at.text_area
+    area.set_value(text)
+    return press(at, "Attribute this text")
+
+
+def test_an_edited_answer_is_attributed_as_if_the_model_had_said_it(start: Start) -> None:
+    at = answered(ask(start(), ROWS[1]["prompt"]))
+    before = tokens(at)
+    assert at.text_area[0].value == at.session_state["asking"].answer.text
+    at = answered(edited(at, ROWS[1]["response"]))
+    given = tokens(at)
+    assert given != before
+    # The last one ends the sequence, as in training.
+    assert "".join(token for token in given[:-1]) == ROWS[1]["response"] and given[-1][2] is True
+    cards = component(at, "example_cards")
+    assert cards is not None and cards["cards"][0]["key"] == "row-1", "the row with this very prompt and response"
+    assert at.text_area[0].value == ROWS[1]["response"], "what was given can be edited further"
+    assert tokens(answered(press(at, "Regenerate"))) == before
+
+
+def test_an_empty_text_is_refused_with_the_way_out_and_the_page_goes_on(start: Start) -> None:
+    at = answered(ask(start(), "What is bright?"))
+    at = settled(edited(at, "  "), lambda page: bool(page.error))
+    assert any("The response is empty; give some text" in text.value for text in at.text)
+    at = answered(ask(at, "What is bright?"))
+    assert not at.error and tokens(at)
+
+
+# What a colour means
+
+
+def test_positions_cover_prompt_and_response_and_add_up_to_the_score(start: Start) -> None:
+    at = answered(ask(start(), "What is bright?"))
+    usual = component(at, "example_cards")
+    at.button_group(key="colours").set_value("Position")
+    at = answered(at.run())
+    found = component(at, "example_cards")
+    assert usual and found and found["view_id"] != usual["view_id"] and len(found["cards"]) == 7
+    assert found["scale"] > 0 and found["scale"] != usual["scale"]
+    assert any("position in the training example, adding up to the score" in line.value for line in at.caption)
+    examples = resources.desk().engine.store.examples
+    for card, own in zip(found["cards"], usual["cards"], strict=True):
+        example = examples[int(card["key"].removeprefix("row-"))]
+        assert (card["key"], card["score"]) == (own["key"], own["score"]), "the score stays what it was"
+        assert len(card["tokens"]) == len(card["values"]) == len(example.encoded.ids)
+        assert card["tokens"][example.encoded.response_start :] == own["tokens"]
+        texts = [token if isinstance(token, str) else token[0] for token in card["tokens"]]
+        assert example.prompt in "".join(texts) and card["prompt"] == ""
+        size = sum(map(abs, card["values"]))
+        assert sum(card["values"]) == pytest.approx(card["score"], abs=1e-4 * size)
+        assert sum(map(abs, card["values"][: example.encoded.response_start])) > 1e-3 * size
+        assert card["adds_up"] and card["agrees"] and card["values_exact"], card
+        assert own["prompt"] == example.prompt and not own["adds_up"]
+
+
+def test_positions_of_a_selection_and_back_to_losses(start: Start) -> None:
+    at = answered(ask(start(), "What is bright?"))
+    at.session_state["selection"] = (1, 3)
+    usual = component(answered(at.run()), "example_cards")
+    at.button_group(key="colours").set_value("Position")
+    found = component(answered(at.run()), "example_cards")
+    assert found is not None and usual is not None
+    for card in found["cards"]:
+        size = sum(map(abs, card["values"]))
+        assert sum(card["values"]) == pytest.approx(card["score"], abs=1e-4 * size)
+    at.button_group(key="colours").set_value("Own loss")
+    again = component(answered(at.run()), "example_cards")
+    assert again is not None
+    assert again["cards"] == usual["cards"] and again["view_id"] == usual["view_id"]

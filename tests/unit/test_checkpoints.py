@@ -43,6 +43,15 @@ def engine(tiny: Tiny, trained: Path) -> Engine:
     return open_engine(cache, device="cpu")
 
 
+@pytest.fixture(scope="module")
+def two(tiny: Tiny, trained: Path) -> Engine:
+    """A cache over two of the checkpoints."""
+    model = load_model(str(tiny.model), trained, device="cpu", checkpoints="1,final")
+    cache = trained.parent / "two"
+    build_cache(model, read_examples(tiny.data), cache, CacheSettings(4096, 1024), tokens=0, data_name="train.jsonl")
+    return open_engine(cache, device="cpu")
+
+
 def at(model: LanguageModel, checkpoint: Checkpoint) -> LanguageModel:
     """The same model with its gradients taken at one checkpoint alone."""
     return dataclasses.replace(model, checkpoints=(Checkpoint("", checkpoint.tensors),))
@@ -87,6 +96,38 @@ def test_influence_is_the_weighted_sum_over_checkpoints(engine: Engine, selectio
         assert found.values is not None and found.checksum is not None
         np.testing.assert_allclose(found.values, expected, rtol=5e-4, atol=1e-6)
         assert found.checksum < 1e-4
+
+
+@pytest.mark.parametrize("selection", [None, (2, 3), (1, 4)])
+def test_what_an_example_did_to_output_tokens_is_the_weighted_sum_over_checkpoints(
+    two: Engine, selection: tuple[int, int] | None
+) -> None:
+    answer = two.given_answer("What is bright?", "It is the sun.")
+    weights = dict(two.model.training.checkpoints)
+    assert list(weights) == ["1", "final"] and weights["1"] > 1.5 * weights["final"], "equal weights prove nothing"
+    for row in range(3):
+        expected = np.zeros(len(answer.tokens))
+        for checkpoint in two.model.checkpoints:
+            model = at(two.model, checkpoint)
+            outputs = normalised(model, answer.encoded)
+            inputs = normalised(model, two.store.examples[row].encoded)
+            matrix = np.array([[gradients.inner_product(q, g) for g in inputs] for q in outputs])
+            chosen = matrix if selection is None else matrix[:, slice(*selection)]
+            expected += weights[checkpoint.name] * chosen.mean(axis=1)
+        found = two.output_values(answer, row, selection)
+        np.testing.assert_allclose(found, expected, rtol=5e-4, atol=1e-6)
+        if selection is None:
+            assert found.mean() == pytest.approx(two.refine(answer, None, row).score, rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize("selection", [None, (2, 3)])
+def test_the_positions_over_checkpoints_sum_to_the_score(two: Engine, selection: tuple[int, int] | None) -> None:
+    answer = two.given_answer("What is bright?", "It is the sun.")
+    for row in range(3):
+        found = two.locate(answer, selection, row)
+        assert found.positions is not None
+        size = float(np.abs(found.positions).sum())
+        assert found.positions.sum() == pytest.approx(found.score, abs=2e-5 * size)
 
 
 @pytest.mark.parametrize("selection", [None, (2, 3)])

@@ -7,13 +7,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import peft
 import pytest
 
+import precompute.build
 from explorer import cli
+from explorer.store import open_cache
 from tests.conftest import Tiny
-from tests.tiny import ROWS, save_tiny_model
+from tests.tiny import ROWS, save_tiny_change, save_tiny_model
 
 COMMANDS: dict[str, argparse.ArgumentParser] = next(
     action.choices for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)
@@ -140,6 +144,15 @@ def test_another_template_is_refused(capsys: Captured, tiny: Tiny) -> None:
         (["--prompt", "x", "--response", "So.", "--token", "99"], "the answer has the tokens 0 to 3"),
         (["--prompt", "x", "--response", "So.", "--token", "-1"], "the answer has the tokens 0 to 3"),
         (["--prompt", "x", "--token", "1", "--span", "1:2"], "not allowed with"),
+        (["--prompt", "x", "--response", "So.", "--by", "7"], "There is no example 7; the cache has the rows 0 to 6"),
+        (["--prompt", "x", "--response", "So.", "--by", "-1"], "There is no example -1; the cache has the rows 0 to 6"),
+        (["--prompt", "x", "--response", "So.", "--by", "one"], "invalid int value"),
+        (["--prompt", "x", "--by", "0", "--token", "9"], "Row 0 has the response tokens 0 to 8, not 9 to 9"),
+        (["--prompt", "x", "--by", "0", "--token", "-1"], "Row 0 has the response tokens 0 to 8, not -1 to -1"),
+        (["--prompt", "x", "--by", "0", "--span", "2:10"], "Row 0 has the response tokens 0 to 8, not 2 to 9"),
+        (["--prompt", "x", "--by", "0", "--span", "3:2"], "Row 0 has the response tokens 0 to 8"),
+        (["--prompt", "x", "--by", "0", "--span", "3"], "--span takes two token numbers"),
+        (["--prompt", "x", "--response", " ", "--by", "0"], "The response is empty"),
         (["--prompt", "x", "--top-k", "0"], "0 is less than 1"),
         (["--prompt", "x", "--top-k", "many"], "invalid"),
         (["--prompt", "x", "--device", "toaster"], "The device toaster can't be used here"),
@@ -330,6 +343,98 @@ def test_a_query_without_json_is_readable(capsys: Captured, tiny: Tiny) -> None:
     assert "[sky]" in out and re.search(r"^  1  \+", out, re.MULTILINE)
 
 
+@pytest.mark.parametrize("selected", [[], ["--token", "2"], ["--span", "1:4"]])
+def test_position_values_sum_to_the_score_prompt_included(capsys: Captured, tiny: Tiny, selected: list[str]) -> None:
+    report = query(capsys, tiny, "--response", "It is the sun.", "--top-k", "7", "--positions", *selected)
+    assert report["exact"] and len(report["examples"]) == 7
+    for example in report["examples"]:
+        tokens, values = example["position_tokens"], example["position_values"]
+        assert len(tokens) == len(values) > len(example["tokens"])
+        assert tokens[-len(example["tokens"]) :] == example["tokens"]
+        assert example["prompt"] in "".join(tokens[: -len(example["tokens"])])
+        size = sum(map(abs, values))
+        assert abs(sum(values) - example["score"]) <= 1e-4 * size, f"row {example['row']}"
+        # The other meaning is reported as well, and checked.
+        assert len(example["token_values"]) == len(example["tokens"]) and example["checksum"] is not None
+
+
+def test_positions_are_reported_only_when_they_are_asked_for(capsys: Captured, tiny: Tiny) -> None:
+    without = query(capsys, tiny, "--response", "It is the sun.", "--top-k", "2")
+    asked = query(capsys, tiny, "--response", "It is the sun.", "--top-k", "2", "--positions")
+    for example in asked["examples"]:
+        del example["position_tokens"], example["position_values"]
+    assert asked == without
+
+
+def test_positions_of_tensors_without_such_shares_are_refused_by_name(
+    capsys: Captured, tiny: Tiny, tmp_path: Path
+) -> None:
+    config = peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], use_dora=True)
+    adapter = save_tiny_change(tmp_path / "adapter", tiny.model, config)
+    command = ["precompute", tmp_path / "cache", "--data", tiny.data, "--model", tiny.model, "--adapter", adapter]
+    answered(capsys, *command, "--k", "256", "--token-k", "64", "--tokens", "none")
+    question = ["query", tmp_path / "cache", "--prompt", "What?", "--response", "So.", "--top-k", "1", "--json"]
+    assert json.loads(answered(capsys, *question))["exact"]
+    assert "lora_magnitude_vector" in refused(capsys, *question, "--positions")
+
+
+def test_what_an_example_did_averages_to_its_score(capsys: Captured, tiny: Tiny) -> None:
+    usual = query(capsys, tiny, "--response", "It is the sun.", "--top-k", "7")
+    for example in usual["examples"]:
+        row = example["row"]
+        found = query(capsys, tiny, "--response", "It is the sun.", "--by", row)
+        assert (found["row"], found["by"], found["source"]) == (row, None, ROWS[row]["source"])
+        assert (found["example_prompt"], found["example_response"]) == (ROWS[row]["prompt"], ROWS[row]["response"])
+        assert (found["prompt"], found["response"]) == (usual["prompt"], usual["response"])
+        values = found["token_values"]
+        assert found["tokens"] == usual["tokens"] and len(values) == len(found["tokens"])
+        size = sum(map(abs, values)) / len(values)
+        assert abs(found["score"] - sum(values) / len(values)) <= 1e-6 * size
+        assert abs(found["score"] - example["score"]) <= 1e-4 * size, f"row {row}"
+
+
+def test_what_a_token_of_an_example_did_to_a_token_is_the_same_both_ways(capsys: Captured, tiny: Tiny) -> None:
+    by_output = query(capsys, tiny, "--response", "It is the sun.", "--top-k", "7", "--token", "2")
+    values = next(example["token_values"] for example in by_output["examples"] if example["row"] == 1)
+    assert len(values) == 13
+    for i in (0, 5, 12):
+        found = query(capsys, tiny, "--response", "It is the sun.", "--by", "1", "--token", i)
+        assert found["by"] == [i, i + 1]
+        assert found["token_values"][2] == pytest.approx(values[i], rel=1e-3, abs=1e-5 * max(map(abs, values)))
+
+
+def test_a_span_of_an_example_did_the_mean_of_what_its_tokens_did(capsys: Captured, tiny: Tiny) -> None:
+    def by(*options: str) -> dict[str, Any]:
+        return query(capsys, tiny, "--response", "It is the sun.", "--by", "0", *options)
+
+    span, singles, whole = by("--span", "1:3"), [by("--token", "1"), by("--token", "2")], by()
+    assert span["by"] == [1, 3] and len({one["score"] for one in (span, whole, *singles)}) == 4
+    for j, value in enumerate(span["token_values"]):
+        mean = sum(one["token_values"][j] for one in singles) / 2
+        assert value == pytest.approx(mean, rel=1e-3, abs=1e-6)
+    assert by("--span", "0:9")["token_values"] == pytest.approx(whole["token_values"], rel=1e-4, abs=1e-7)
+
+
+def test_what_an_example_did_without_json_is_one_line_a_token(capsys: Captured, tiny: Tiny) -> None:
+    found = query(capsys, tiny, "--response", "It is the sun.", "--by", "1")
+    out = answered(
+        capsys, "query", tiny.cache, "--prompt", "What shines by day?", "--response", "It is the sun.", "--by", "1"
+    )
+    first, blank, *lines, last = out.splitlines()
+    assert first == "row 1: It is the moon, and a star." and blank == ""
+    said = [line.split(maxsplit=1) for line in lines]
+    assert [token for _, token in said] == [repr(token) for token in found["tokens"]]
+    assert [float(value) for value, _ in said] == pytest.approx(found["token_values"], rel=1e-3)
+    assert float(last.split()[0]) == pytest.approx(found["score"], rel=1e-3) and "whole response" in last
+
+
+def test_what_an_example_did_to_a_generated_answer(capsys: Captured, tiny: Tiny) -> None:
+    usual = query(capsys, tiny, "--max-tokens", "6", "--top-k", "1")
+    found = query(capsys, tiny, "--max-tokens", "6", "--by", usual["examples"][0]["row"])
+    assert found["response"] == usual["response"] and len(found["tokens"]) <= 6
+    assert found["score"] == pytest.approx(usual["examples"][0]["score"], rel=1e-3)
+
+
 def test_info_tells_what_the_manifest_tells(capsys: Captured, tiny: Tiny) -> None:
     found = json.loads(answered(capsys, "info", tiny.cache, "--json"))
     assert (found["examples"], found["complete"], found["with_token_sketches"]) == (7, True, 4)
@@ -365,3 +470,127 @@ def test_a_relative_folder_opens_from_anywhere(
     monkeypatch.chdir(tmp_path / "elsewhere")
     report = answered(capsys, "query", "../cache", "--prompt", "What?", "--response", "So.", "--json")
     assert json.loads(report)["exact"]
+
+
+# What a cache will cost, and how it is made
+
+
+def precompute_command(tiny: Tiny, cache: Path, *options: object) -> list[object]:
+    command: list[object] = ["precompute", cache, "--data", tiny.data, "--model", tiny.model, "--adapter", tiny.adapter]
+    return [*command, "--k", "1024", "--token-k", "256", "--device", "cpu", *options]
+
+
+def reported(capsys: Captured, *arguments: object) -> list[str]:
+    """The lines a command says on stderr when it does its work, but for progress bars."""
+    capsys.readouterr()
+    assert cli.main([str(argument) for argument in arguments]) == 0
+    output = capsys.readouterr()
+    assert output.out == ""
+    return [line for line in output.err.splitlines() if line and "%|" not in line]
+
+
+COST = re.compile(r"to do: 7 examples, about \d+ s; (\d+) tokens, about \d+ s; \d+ MB on disk")
+
+
+@pytest.mark.parametrize("options", [[], ["--batch", "2"], ["--dtype", "int8"]], ids=" ".join)
+def test_an_estimate_says_the_cost_and_writes_nothing(
+    capsys: Captured, tiny: Tiny, tmp_path: Path, options: list[str]
+) -> None:
+    lines = reported(capsys, *precompute_command(tiny, tmp_path / "deep" / "cache", "--estimate", *options))
+    (cost,) = [line for line in lines if line.startswith("to do")]
+    assert (match := COST.fullmatch(cost)) and int(match[1]) > 7
+    assert lines[-1] == "nothing was written" and list(tmp_path.iterdir()) == []
+
+
+def test_an_estimate_without_token_sketches_names_no_tokens(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:
+    lines = reported(capsys, *precompute_command(tiny, tmp_path / "cache", "--estimate", "--tokens", "none"))
+    (cost,) = [line for line in lines if line.startswith("to do")]
+    assert re.fullmatch(r"to do: 7 examples, about \d+ s; \d+ MB on disk", cost)
+
+
+def test_an_estimate_is_refused_where_the_run_would_be(capsys: Captured, tiny: Tiny) -> None:
+    before = {path: path.read_bytes() for path in tiny.cache.rglob("*") if path.is_file()}
+    assert "another settings" in refused(capsys, *precompute_command(tiny, tiny.cache, "--estimate", "--tokens", "4"))
+    assert {path: path.read_bytes() for path in tiny.cache.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_says_its_cost_before_it_begins_and_nothing_once_it_is_done(
+    capsys: Captured, tiny: Tiny, tmp_path: Path
+) -> None:
+    command = precompute_command(tiny, tmp_path / "cache", "--tokens", "3")
+    lines = reported(capsys, *command)
+    assert COST.fullmatch(lines[-2]) and "is complete; see it with: rapidin-explorer serve" in lines[-1]
+    again = reported(capsys, *command)
+    assert re.fullmatch(r"to do: nothing; \d+ MB on disk", again[-2]) and "is complete" in again[-1]
+    before = {path: path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+    assert reported(capsys, *command, "--estimate")[-1] == "nothing was written"
+    assert {path: path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file()} == before
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> list[Path]:
+    """Let every disk have so many bytes left; the folders that were asked about."""
+    asked: list[Path] = []
+
+    def usage(folder: Path) -> SimpleNamespace:
+        asked.append(folder)
+        return SimpleNamespace(total=free, used=0, free=free)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    return asked
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_written(
+    capsys: Captured, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = precompute_command(tiny, tmp_path / "deep" / "cache", "--tokens", "none")
+    # 7 examples of 1024 numbers of two bytes, and some norms.
+    asked = full_disk(monkeypatch, 7 * 1024 * 2)
+    for options in ([], ["--estimate"]):
+        line = refused(capsys, *command, *options)
+        assert re.search(r"The cache needs [\d.]+ GB and \S+ has [\d.]+ GB free; give another folder", line), line
+        assert "--dtype int8" in line and list(tmp_path.iterdir()) == []
+    assert set(asked) == {tmp_path}, "the disk is that of the nearest folder there is"
+    assert answered(capsys, *command, "--dtype", "int8") == "" and (tmp_path / "deep" / "cache").is_dir()
+
+
+def test_what_a_stopped_run_has_written_needs_no_more_room(
+    capsys: Captured, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = precompute_command(tiny, tmp_path / "cache", "--tokens", "2")
+    answered(capsys, *command)
+    full_disk(monkeypatch, 0)
+    assert "to do: nothing" in reported(capsys, *command)[-2]
+
+
+def test_the_batch_that_was_asked_for_is_recorded(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:
+    command = precompute_command(tiny, tmp_path / "cache", "--tokens", "none")
+    answered(capsys, *command, "--batch", "2")
+    assert open_cache(tmp_path / "cache").manifest.settings.batch == 2
+    assert "another settings" in refused(capsys, *command, "--batch", "3")
+    answered(capsys, *command)
+    assert open_cache(tmp_path / "cache").manifest.settings.batch == 2
+
+
+def test_without_a_batch_the_fastest_is_recorded(
+    capsys: Captured, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precompute.build, "fastest_batch", lambda model, encoded: 4)
+    answered(capsys, *precompute_command(tiny, tmp_path / "cache", "--tokens", "none"))
+    assert open_cache(tmp_path / "cache").manifest.settings.batch == 4
+
+
+def test_the_precision_that_was_asked_for_is_recorded_and_used_again(
+    capsys: Captured, tiny: Tiny, tmp_path: Path
+) -> None:
+    found = {}
+    for precision in ("bfloat16", "float32"):
+        cache = tmp_path / precision
+        answered(capsys, *precompute_command(tiny, cache, "--tokens", "none", "--precision", precision))
+        assert open_cache(cache).manifest.fingerprint.precision == precision
+        # Nobody says the precision to `query`; a model in another one would be refused.
+        question = ["query", cache, "--prompt", "What shines by day?", "--response", "It is the sun.", "--json"]
+        found[precision] = json.loads(answered(capsys, *question))["examples"]
+    half, single = ({one["row"]: one["score"] for one in found[precision]} for precision in ("bfloat16", "float32"))
+    assert half.keys() == single.keys() and half != single
+    assert found["bfloat16"][0]["row"] == found["float32"][0]["row"] == 0
+    assert half[0] == pytest.approx(single[0], rel=0.1)

@@ -138,6 +138,95 @@ def test_output_tokens_average_to_the_whole_response(engine: Engine, answer: Ans
         assert np.mean([found.score for found in single]) == pytest.approx(whole.score, rel=1e-3, abs=1e-5 * size)
 
 
+# The swapped direction
+
+
+def over_inputs(matrix: NDArray[np.float64], selection: Selection) -> NDArray[np.float64]:
+    """Columns of M averaged over what is selected of the training example: (G_t, G_k) → (G_t)."""
+    return matrix.mean(axis=1) if selection is None else matrix[:, selection[0] : selection[1]].mean(axis=1)
+
+
+def test_what_an_example_did_to_output_tokens_equals_explicit_backward_passes(engine: Engine, answer: Answer) -> None:
+    for row in range(3):
+        matrix = explicit_matrix(engine, answer, row)
+        for selection in (None, (0, 1), (2, 3), (1, 5), (matrix.shape[1] - 1, matrix.shape[1])):
+            expected = over_inputs(matrix, selection)
+            found = engine.output_values(answer, row, selection)
+            assert found.shape == (len(answer.tokens),)
+            np.testing.assert_allclose(found, expected, rtol=5e-4, atol=2e-6 * np.abs(expected).max())
+
+
+def test_what_an_example_did_to_output_tokens_averages_to_its_influence_on_the_response(
+    engine: Engine, answer: Answer
+) -> None:
+    for row in range(len(ROWS)):
+        found = engine.output_values(answer, row)
+        size = float(np.abs(found).max())
+        assert found.mean() == pytest.approx(engine.refine(answer, None, row).score, rel=5e-4, abs=2e-6 * size)
+
+
+def test_both_directions_agree_on_every_pair_of_tokens(tiny_engine: Engine) -> None:
+    answer, row = tiny_engine.given_answer("What is bright?", "The sun."), 0
+    by_output = [tiny_engine.refine(answer, (j, j + 1), row).values for j in range(len(answer.tokens))]
+    inputs = range(len(tiny_engine.store.examples[row].tokens))
+    by_input = [tiny_engine.output_values(answer, row, (i, i + 1)) for i in inputs]
+    forth, back = np.array(by_output), np.array(by_input).T
+    assert forth.shape == back.shape != back.T.shape
+    np.testing.assert_allclose(forth, back, rtol=1e-3, atol=1e-5 * float(np.abs(back).max()))
+
+
+# Positions
+
+
+@pytest.mark.parametrize("selection", [None, (2, 3), (1, 5)])
+def test_the_shares_of_positions_sum_to_the_score(engine: Engine, answer: Answer, selection: Selection) -> None:
+    for row in range(len(ROWS)):
+        found, encoded = engine.locate(answer, selection, row), engine.store.examples[row].encoded
+        assert found.positions is not None and found.positions.shape == (len(encoded.ids),)
+        # Against the size of the shares, of which a score near zero is a small difference.
+        size = float(np.abs(found.positions).sum())
+        assert found.positions.sum() == pytest.approx(engine.refine(answer, selection, row).score, abs=2e-5 * size)
+        prompt, response = found.positions[: encoded.response_start], found.positions[encoded.response_start :]
+        assert np.abs(prompt).sum() > 1e-3 * size, "nothing passes through the prompt"
+        assert np.abs(response).sum() > 1e-3 * size, "nothing passes through the response"
+        assert found.positions[-1] == 0, "nothing is predicted at the last position"
+
+
+@pytest.mark.parametrize("steps", [("locate", "check"), ("check", "locate")], ids=" then ".join)
+def test_the_checksum_and_the_positions_are_kept_in_either_order(tiny_engine: Engine, steps: tuple[str, str]) -> None:
+    answer = tiny_engine.given_answer("What is bright?", "It is the sun.")
+    tiny_engine.ask(answer, None)
+    refined = tiny_engine.refine(answer, None, 0)
+    assert refined.checksum is None and refined.positions is None
+    for step in steps:
+        last = getattr(tiny_engine, step)(answer, None, 0)
+    assert last.checksum is not None and last.checksum < 1e-4
+    assert last.positions is not None and last.positions.sum() == pytest.approx(last.score, rel=1e-3)
+    assert last.score == refined.score and last.values is refined.values
+    shown = {found.row: found for found in tiny_engine.ranking(answer, None).influences}
+    for known in (tiny_engine.refine(answer, None, 0), shown[0]):
+        assert known.checksum == last.checksum and known.positions is last.positions
+
+
+def test_the_positions_of_one_question_are_not_those_of_another(tiny_engine: Engine) -> None:
+    answer = tiny_engine.given_answer("What is bright?", "It is the sun.")
+    parts = [tiny_engine.locate(answer, (j, j + 1), 0).positions for j in range(len(answer.tokens))]
+    whole = tiny_engine.locate(answer, None, 0).positions
+    assert whole is not None
+    mean = np.array(parts).mean(axis=0)
+    np.testing.assert_allclose(mean, whole, rtol=1e-3, atol=1e-5 * float(np.abs(whole).max()))
+    assert not np.allclose(parts[0], whole, rtol=0.1)  # type: ignore[arg-type]
+
+
+def test_a_sequence_is_shown_with_its_prompt_and_one_token_a_position(tiny_engine: Engine) -> None:
+    for row, example in enumerate(tiny_engine.store.examples):
+        tokens = tiny_engine.sequence(row)
+        assert len(tokens) == len(example.encoded.ids)
+        assert tokens[example.encoded.response_start :] == example.tokens
+        prompt = "".join(token.text for token in tokens[: example.encoded.response_start])
+        assert example.prompt in prompt
+
+
 def test_a_model_like_itself_is_its_own_proponent(engine: Engine) -> None:
     own = engine.given_answer(ROWS[0]["prompt"], ROWS[0]["response"])
     score = engine.refine(own, None, 0).score
