@@ -33,17 +33,16 @@ def main() -> None:
     chosen = parser.parse_args()
     model, encoded = load(chosen, chosen.rows)
     peak = PeakMemory()
-    batch = chosen.batch or fastest_batch(model, encoded)
-    show(measure(model, encoded, chosen.shard, replace(CacheSettings(), batch=batch), peak), chosen.json)
+    show(measure(model, encoded, chosen.shard, chosen.batch, peak), chosen.json)
 
 
-def measure(
-    model: LanguageModel, encoded: list[Encoded], per_shard: int, settings: CacheSettings, peak: PeakMemory
-) -> Figures:
+def measure(model: LanguageModel, encoded: list[Encoded], per_shard: int, batch: int, peak: PeakMemory) -> Figures:
     """Alternate bare passes and caching over the same shards, so that noise meets both alike."""
+    settings = CacheSettings()
     started = time.perf_counter()
     sketcher = Sketcher(model.fingerprint.layout, SketchSettings(settings.length), model.device)
     table_s = time.perf_counter() - started
+    settings = replace(settings, batch=batch or fastest_batch(model, sketcher, settings, encoded))
     bare_passes(model, encoded[: settings.batch], settings.batch)
     bare, caching = [], []
     with tempfile.TemporaryDirectory() as folder:

@@ -90,7 +90,7 @@ def agreement(
         figures.append(
             {
                 "pearson": np.corrcoef(true, found)[0, 1],
-                "spearman": pd.Series(true).corr(pd.Series(found), method="spearman"),
+                "spearman": np.corrcoef(pd.Series(true).rank(), pd.Series(found).rank())[0, 1],
                 "overlap": len(best & set(candidates[:TOP].tolist())) / TOP,
                 "overlap_reranked": len(best & set(reranked.tolist())) / TOP,
             }

@@ -67,8 +67,9 @@ def build_cache(
         settings = replace(settings, batch=open_cache(folder).manifest.settings.batch)
     manifest = _manifest(model, examples, folder, settings, with_tokens, data_name)
     check_room(folder, manifest)
+    sketcher = make_sketcher(model, settings)
     if not settings.batch:
-        settings = replace(settings, batch=fastest_batch(model, encoded))
+        settings = replace(settings, batch=fastest_batch(model, sketcher, settings, encoded))
         manifest = replace(manifest, settings=settings)
     if announce:
         announce(_cost(model, encoded, folder, settings, with_tokens))
@@ -78,7 +79,6 @@ def build_cache(
             manifest,
             _rows(model, examples, encoded),
         )
-        sketcher = make_sketcher(model, settings)
         pairs = list(enumerate(encoded))
         store = _fill(
             store,

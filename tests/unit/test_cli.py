@@ -489,7 +489,7 @@ def reported(capsys: Captured, *arguments: object) -> list[str]:
     return [line for line in output.err.splitlines() if line and "%|" not in line]
 
 
-COST = re.compile(r"to do: 7 examples, about \d+ s; (\d+) tokens, about \d+ s; \d+ MB on disk")
+COST = re.compile(r"to do: 7 examples, about \d+ s; (\d+) tokens, about \d+ s; [\d.]+ [kM]B on disk")
 
 
 @pytest.mark.parametrize("options", [[], ["--batch", "2"], ["--dtype", "int8"]], ids=" ".join)
@@ -505,7 +505,7 @@ def test_an_estimate_says_the_cost_and_writes_nothing(
 def test_an_estimate_without_token_sketches_names_no_tokens(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:
     lines = reported(capsys, *precompute_command(tiny, tmp_path / "cache", "--estimate", "--tokens", "none"))
     (cost,) = [line for line in lines if line.startswith("to do")]
-    assert re.fullmatch(r"to do: 7 examples, about \d+ s; \d+ MB on disk", cost)
+    assert re.fullmatch(r"to do: 7 examples, about \d+ s; [\d.]+ [kM]B on disk", cost)
 
 
 def test_an_estimate_is_refused_where_the_run_would_be(capsys: Captured, tiny: Tiny) -> None:
@@ -521,7 +521,7 @@ def test_a_run_says_its_cost_before_it_begins_and_nothing_once_it_is_done(
     lines = reported(capsys, *command)
     assert COST.fullmatch(lines[-2]) and "is complete; see it with: rapidin-explorer serve" in lines[-1]
     again = reported(capsys, *command)
-    assert re.fullmatch(r"to do: nothing; \d+ MB on disk", again[-2]) and "is complete" in again[-1]
+    assert re.fullmatch(r"to do: nothing; [\d.]+ [kM]B on disk", again[-2]) and "is complete" in again[-1]
     before = {path: path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file()}
     assert reported(capsys, *command, "--estimate")[-1] == "nothing was written"
     assert {path: path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file()} == before
@@ -547,7 +547,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     asked = full_disk(monkeypatch, 7 * 1024 * 2)
     for options in ([], ["--estimate"]):
         line = refused(capsys, *command, *options)
-        assert re.search(r"The cache needs [\d.]+ GB and \S+ has [\d.]+ GB free; give another folder", line), line
+        assert re.search(r"The cache needs [\d.]+ \w+ and \S+ has .*? free; give another folder", line), line
         assert "--dtype int8" in line and list(tmp_path.iterdir()) == []
     assert set(asked) == {tmp_path}, "the disk is that of the nearest folder there is"
     assert answered(capsys, *command, "--dtype", "int8") == "" and (tmp_path / "deep" / "cache").is_dir()
@@ -574,7 +574,7 @@ def test_the_batch_that_was_asked_for_is_recorded(capsys: Captured, tiny: Tiny, 
 def test_without_a_batch_the_fastest_is_recorded(
     capsys: Captured, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precompute.build, "fastest_batch", lambda model, encoded: 4)
+    monkeypatch.setattr(precompute.build, "fastest_batch", lambda *_: 4)
     answered(capsys, *precompute_command(tiny, tmp_path / "cache", "--tokens", "none"))
     assert open_cache(tmp_path / "cache").manifest.settings.batch == 4
 

@@ -70,7 +70,7 @@ def test_a_length_of_time_is_said_as_a_person_says_it(seconds: float, said: str)
     ids=["both", "no tokens", "tokens alone", "nothing"],
 )
 def test_a_cost_is_one_line_that_names_what_is_left(cost: Cost, said: str) -> None:
-    assert str(cost) == f"to do: {said}12,346 MB on disk"
+    assert str(cost) == f"to do: {said}12.3 GB on disk"
 
 
 def test_the_time_of_one_example_is_scaled_by_the_positions_there_are(

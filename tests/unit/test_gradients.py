@@ -128,9 +128,18 @@ def test_token_gradients_are_those_of_single_losses_however_many_share_a_forward
         same(one, reference(model, gradients.token_losses(model, [batch[0]])[0][position]))
 
 
-def test_one_example_is_handed_over_tensor_by_tensor(model: LanguageModel, batch: list[Encoded]) -> None:
+def test_one_example_is_handed_over_tensor_by_tensor(
+    model: LanguageModel, batch: list[Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = gradients.gradient(model, batch[0])
+    tokens = list(gradients.token_gradients(model, batch[0]))
+    # As for a gradient too large to be held whole.
+    monkeypatch.setattr(gradients, "_SMALL", 0)
     (found,), (losses,) = received(model, batch[:1])
-    same(found, gradients.gradient(model, batch[0]))
+    assert list(found) != list(model.trainable), "the last layers' gradients should be complete first"
+    same(found, expected)
+    for large, small in zip(gradients.token_gradients(model, batch[0]), tokens, strict=True):
+        same(large, small)
     np.testing.assert_allclose(losses, gradients.token_losses(model, batch[:1])[0].detach(), rtol=1e-5)
 
 

@@ -17,6 +17,7 @@ from explorer.loading import load_model
 from explorer.model import LanguageModel
 from explorer.normalisation import KINDS, divisors
 from explorer.records import Encoded
+from explorer.sketch import Sketcher
 from explorer.store import Arrays, CacheSettings, Store, file_sha256, open_cache
 from precompute import batching
 from precompute.batching import SIZES, fastest_batch
@@ -156,8 +157,12 @@ def test_a_batch_of_tensors_that_cannot_be_told_apart_is_refused_by_name(untold:
 # How large batches are
 
 
+def fastest(model: LanguageModel, items: Sequence[Encoded]) -> int:
+    return fastest_batch(model, make_sketcher(model, SETTINGS), SETTINGS, items)
+
+
 def test_the_fastest_batch_is_one_of_the_sizes_that_are_tried(model: LanguageModel) -> None:
-    assert fastest_batch(model, encoded(model)) in (1, *SIZES)
+    assert fastest(model, encoded(model)) in (1, *SIZES)
 
 
 @pytest.mark.parametrize(
@@ -172,28 +177,28 @@ def test_the_fastest_batch_is_one_of_the_sizes_that_are_tried(model: LanguageMod
 def test_batches_grow_while_that_saves_time(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], expected: int
 ) -> None:
-    monkeypatch.setattr(batching, "_seconds", lambda model, sample, size: seconds[size])
-    assert fastest_batch(model, 3 * encoded(model)) == expected
+    monkeypatch.setattr(batching, "_seconds", lambda model, sketcher, settings, sample: seconds[settings.batch])
+    assert fastest(model, 3 * encoded(model)) == expected
 
 
 def test_a_batch_is_never_larger_than_the_data(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "_seconds", lambda model, sample, size: 1 / size)
-    assert fastest_batch(model, encoded(model)) == 4 < len(ROWS) < 8
-    assert fastest_batch(model, encoded(model)[:1]) == 1
+    monkeypatch.setattr(batching, "_seconds", lambda model, sketcher, settings, sample: 1 / settings.batch)
+    assert fastest(model, encoded(model)) == 4 < len(ROWS) < 8
+    assert fastest(model, encoded(model)[:1]) == 1
 
 
 def test_batches_stop_growing_where_memory_ends(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    def seconds(model: LanguageModel, sample: Sequence[Encoded], size: int) -> float:
-        if size > 2:
+    def seconds(model: LanguageModel, sketcher: Sketcher, settings: CacheSettings, sample: Sequence[Encoded]) -> float:
+        if settings.batch > 2:
             raise torch.OutOfMemoryError
-        return 1 / size
+        return 1 / settings.batch
 
     monkeypatch.setattr(batching, "_seconds", seconds)
-    assert fastest_batch(model, encoded(model)) == 2
+    assert fastest(model, encoded(model)) == 2
 
 
 def test_tensors_that_cannot_be_told_apart_are_taken_one_by_one(untold: LanguageModel) -> None:
-    assert fastest_batch(untold, encoded(untold)) == 1
+    assert fastest(untold, encoded(untold)) == 1
 
 
 # A run that was stopped, and taken up again
@@ -243,9 +248,9 @@ def test_a_stopped_run_keeps_its_batches_when_the_fastest_are_asked_for(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precompute.build, "EXAMPLES_PER_SHARD", 3)
-    monkeypatch.setattr(precompute.build, "fastest_batch", lambda model, encoded: 2)
+    monkeypatch.setattr(precompute.build, "fastest_batch", lambda *_: 2)
     with pytest.raises(KeyboardInterrupt):
         build(tiny, tmp_path / "cache", batch=0, stop_after=4)
-    monkeypatch.setattr(precompute.build, "fastest_batch", lambda model, encoded: 4)
+    monkeypatch.setattr(precompute.build, "fastest_batch", lambda *_: 4)
     store = build(tiny, tmp_path / "cache", batch=0)
     assert store.complete and store.manifest.settings.batch == 2
