@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from benchmarks.common import load, options, show
 from explorer import gradients
+from explorer.engine import SPARE
 from explorer.model import LanguageModel
 from explorer.normalisation import KINDS, divisors
 from explorer.records import Encoded
@@ -17,8 +18,6 @@ from explorer.store import fold, quantise
 LENGTHS = [1 << exponent for exponent in range(10, 21)]
 ROUNDS = (20, 100)
 TOP = 10
-SPARE = 5
-"""So many examples more than are shown are made exact, as the explorer does for its ten."""
 
 
 def main() -> None:

@@ -29,8 +29,8 @@ from explorer.store import CacheSettings, Store
 Question = tuple[str, Selection]
 """An answer's id and what is selected of it."""
 
-_SPARE = 2
-"""Of every so many shown examples, one more candidate is made exact: the sketch may have ranked it too low."""
+SPARE = 20
+"""So many more candidates than are shown are made exact: the sketches may have ranked them too low."""
 
 
 class Engine:
@@ -152,8 +152,7 @@ class Engine:
     ) -> list[int]:
         """The rows worth making exact before `count` of them are shown: those the sketches rank highest."""
         return [
-            int(row)
-            for row in scores.ranked(self._scores_of((answer.id, selection)), count + count // _SPARE, opponents, among)
+            int(row) for row in scores.ranked(self._scores_of((answer.id, selection)), count + SPARE, opponents, among)
         ]
 
     def progress(self, answer: Answer, selection: Selection, rows: Sequence[int]) -> int:

@@ -45,12 +45,15 @@ def test_a_ranking_is_the_head_of_a_stable_sort(values: list[int], count: int, o
     assert found == order[:count]
 
 
-def test_the_order_is_exact_once_all_candidates_are(tiny_engine: Engine, answer: Answer) -> None:
+def test_the_order_is_exact_once_all_candidates_are(
+    tiny_engine: Engine, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("explorer.engine.SPARE", 2)
     tiny_engine.ask(answer, None)
     before = tiny_engine.ranking(answer, None, count=4)
     assert not before.exact
     candidates = tiny_engine.candidates(answer, None, count=4)
-    assert len(candidates) == 6, "half as many again are candidates"
+    assert len(candidates) == 6, "two more than are shown are candidates"
     for done, row in enumerate(candidates):
         assert tiny_engine.progress(answer, None, candidates) == done
         shown = tiny_engine.ranking(answer, None, count=4)
@@ -67,6 +70,7 @@ def test_the_order_is_exact_once_all_candidates_are(tiny_engine: Engine, answer:
 def test_exact_scores_move_a_candidate_the_sketches_ranked_too_low(
     tiny_engine: Engine, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("explorer.engine.SPARE", 1)
     tiny_engine.ask(answer, None)
     candidates = tiny_engine.candidates(answer, None, count=2)
     for score, row in enumerate(candidates):
