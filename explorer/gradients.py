@@ -3,7 +3,7 @@
 `L(s^i) = −log p(s^i | what precedes it)` for every response token, the
 end-of-sequence token among them; prompt and padding never enter
 (paper, Eq. 1). Logits are computed at response positions alone.
-It knows nothing of sketches, caches or normalisation.
+It knows nothing of sketches or caches.
 """
 
 import math
@@ -17,6 +17,7 @@ from torch.autograd import forward_ad
 from explorer.capture import Capture
 from explorer.forward_mode import forward_mode
 from explorer.model import Checkpoint, LanguageModel
+from explorer.normalisation import reciprocals
 from explorer.records import Encoded, Selection
 
 Gradient = dict[str, torch.Tensor]
@@ -262,8 +263,7 @@ def norms(g: Mapping[str, torch.Tensor]) -> NDArray[np.float32]:
 
 def divided(g: Gradient, by: NDArray[np.float32]) -> Gradient:
     """Every named tensor divided by its entry of `by` (L); 0 where that is 0."""
-    factors = np.divide(1.0, by, out=np.zeros_like(by), where=by > 0)
-    return {name: part * float(factor) for (name, part), factor in zip(g.items(), factors, strict=True)}
+    return {name: part * float(factor) for (name, part), factor in zip(g.items(), reciprocals(by), strict=True)}
 
 
 def weighted(model: LanguageModel, g: Gradient) -> Gradient:

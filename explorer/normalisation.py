@@ -22,7 +22,11 @@ def divisors(norms: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
     return np.full_like(norms, whole)
 
 
+def reciprocals(by: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What each tensor is multiplied by instead of being divided (L); 0 where the divisor is 0."""
+    return np.divide(1.0, by, out=np.zeros_like(by), where=by > 0)
+
+
 def normalised_norm(norms: NDArray[np.float32], kind: str) -> float:
     """The norm of the whole gradient once it is divided."""
-    by = divisors(norms, kind)
-    return float(np.linalg.norm(np.divide(norms, by, out=np.zeros_like(norms), where=by > 0)))
+    return float(np.linalg.norm(norms * reciprocals(divisors(norms, kind))))

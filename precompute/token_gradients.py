@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from explorer import gradients
 from explorer.model import LanguageModel
-from explorer.normalisation import divisors
+from explorer.normalisation import divisors, reciprocals
 from explorer.records import Encoded
 from explorer.scores import example_scores, ranked
 from explorer.sketch import Sketch, Sketcher
@@ -44,7 +44,7 @@ def token_shard(
     sketch, sketches, offsets = sketcher.begin(), [], [0]
     for row, encoded in rows:
         by = divisors(norms[row], settings.normalisation)
-        factors = dict(zip(names, np.divide(1.0, by, out=np.zeros_like(by), where=by > 0).tolist(), strict=True))
+        factors = dict(zip(names, reciprocals(by).tolist(), strict=True))
         for _ in gradients.each_token(model, encoded, partial(_add, sketch, factors)):
             sketches.append(fold(sketch.values(), settings.token_length))
             sketch.clear()

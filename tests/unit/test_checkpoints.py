@@ -37,18 +37,21 @@ def trained(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def engine(tiny: Tiny, trained: Path) -> Engine:
     """A cache over all three checkpoints."""
-    model = load_model(str(tiny.model), trained, device="cpu", checkpoints="all")
-    cache = trained.parent / "cache"
-    build_cache(model, read_examples(tiny.data), cache, CacheSettings(4096, 1024), tokens=2, data_name="train.jsonl")
-    return open_engine(cache, device="cpu")
+    return summed(tiny, trained, "all", tokens=2)
 
 
 @pytest.fixture(scope="module")
 def two(tiny: Tiny, trained: Path) -> Engine:
     """A cache over two of the checkpoints."""
-    model = load_model(str(tiny.model), trained, device="cpu", checkpoints="1,final")
-    cache = trained.parent / "two"
-    build_cache(model, read_examples(tiny.data), cache, CacheSettings(4096, 1024), tokens=0, data_name="train.jsonl")
+    return summed(tiny, trained, "1,final", tokens=0)
+
+
+def summed(tiny: Tiny, trained: Path, checkpoints: str, tokens: int) -> Engine:
+    """A cache over the named checkpoints, opened."""
+    model = load_model(str(tiny.model), trained, device="cpu", checkpoints=checkpoints)
+    cache = trained.parent / f"cache of {checkpoints}"
+    settings = CacheSettings(4096, 1024)
+    build_cache(model, read_examples(tiny.data), cache, settings, tokens=tokens, data_name="train.jsonl")
     return open_engine(cache, device="cpu")
 
 
