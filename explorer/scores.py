@@ -1,4 +1,4 @@
-"""Sketches × store → scores, and who ranks highest.
+"""Scores of tokens, and who ranks highest.
 
 All scores are `e·η·⟨query, example⟩`: positive is a proponent (training on it
 made the answer more likely), negative an opponent. Numpy only.
@@ -10,20 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.store import Store, fold
-
-_BLOCK_ROWS = 256
-"""Rows converted to float32 at a time."""
-
-
-def example_scores(store: Store, query: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Influence of every training example on the question (Eq. 5 or 7): query (K) → (N)."""
-    parts = []
-    for sketches, scale in store.sketches():
-        for start in range(0, len(sketches), _BLOCK_ROWS):
-            rows = slice(start, start + _BLOCK_ROWS)
-            parts.append((sketches[rows].astype(np.float32) @ query) * scale[rows])
-    return np.concatenate(parts) * np.float32(store.manifest.training.scale)
+from explorer.shards import fold
+from explorer.store import Store
 
 
 def token_scores(store: Store, query: NDArray[np.float32], row: int, score: float) -> NDArray[np.float32] | None:
@@ -41,9 +29,16 @@ def token_scores(store: Store, query: NDArray[np.float32], row: int, score: floa
 
 
 def ranked(
-    scores: NDArray[np.floating[Any]], count: int, opponents: bool = False, among: Sequence[int] | None = None
+    scores: NDArray[np.floating[Any]],
+    count: int,
+    opponents: bool = False,
+    among: Sequence[int] | NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """The `count` rows with the largest (or smallest) scores, best first; ties by row number."""
     rows = np.arange(len(scores)) if among is None else np.asarray(among, dtype=np.int64)
     key = scores[rows] if opponents else -scores[rows]
+    if 0 < count < len(rows):
+        # Sorting all of a million takes longer than scoring them.
+        near = np.flatnonzero(key <= np.partition(key, count - 1)[count - 1])
+        rows, key = rows[near], key[near]
     return rows[np.lexsort((rows, key))[:count]]

@@ -9,14 +9,17 @@ from dataclasses import replace
 import torch
 
 from explorer.errors import DataError, UnsupportedError
+from explorer.manifest import CacheSettings
 from explorer.model import LanguageModel
 from explorer.records import Encoded
 from explorer.sketch import Sketcher
-from explorer.store import CacheSettings
 from precompute.sketches import sketch_shard
 
 SIZES = (2, 4, 8, 16)
 """Batch sizes that are tried; on a processor large ones seldom pay, on a GPU they do."""
+_MOST_TOKENS = 512
+"""Batches of more tokens aren't tried on a processor: its products are as fast as they get long before, and what the
+backward pass needs of every token takes memory."""
 _GAIN = 0.95
 """A batch is taken only where it needs at most this share of the time: it costs memory and padding."""
 
@@ -30,10 +33,11 @@ def fastest_batch(model: LanguageModel, sketcher: Sketcher, settings: CacheSetti
     sample = sorted(encoded, key=lambda item: len(item.ids))
     best, least = 1, math.inf
     for size in (1, *SIZES):
-        if size > len(sample):
+        some = _middle(sample, max(2, size))
+        if size > len(sample) or (size > 1 and model.device.type == "cpu" and _tokens(some[-size:]) > _MOST_TOKENS):
             break
         try:
-            taken = _seconds(model, sketcher, replace(settings, batch=size), _middle(sample, max(2, size)))
+            taken = _seconds(model, sketcher, replace(settings, batch=size), some)
         except (UnsupportedError, DataError, torch.OutOfMemoryError):
             # A gradient that isn't finite is reported with its row when its turn comes.
             break
@@ -46,6 +50,11 @@ def fastest_batch(model: LanguageModel, sketcher: Sketcher, settings: CacheSetti
 def _middle(ordered: Sequence[Encoded], count: int) -> Sequence[Encoded]:
     start = max(0, (len(ordered) - count) // 2)
     return ordered[start : start + count]
+
+
+def _tokens(batch: Sequence[Encoded]) -> int:
+    """Tokens of a padded batch."""
+    return len(batch) * max(len(item.ids) for item in batch)
 
 
 def _seconds(model: LanguageModel, sketcher: Sketcher, settings: CacheSettings, sample: Sequence[Encoded]) -> float:

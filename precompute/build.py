@@ -1,44 +1,44 @@
-"""Makes a cache, shard by shard, and takes up where a stopped run left off."""
+"""Makes a cache, or appends to it, shard by shard, and takes up where a stopped run left off."""
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import peft
+import pyarrow as pa
 import torch
 import transformers
 
 from explorer.engine import make_sketcher
-from explorer.errors import CacheError, DataError, PromptError
+from explorer.errors import CacheError, DataError, MismatchError, PromptError
+from explorer.files import only_writer
+from explorer.generations import begin, commit, pending, resumable, sweep
+from explorer.manifest import MANIFEST, CacheSettings, Manifest, Part, Shard
 from explorer.model import LanguageModel
 from explorer.records import Encoded, Example
-from explorer.store import (
-    MANIFEST,
-    Arrays,
-    CacheSettings,
-    Manifest,
-    Store,
-    check_room,
-    create_cache,
-    only_writer,
-    open_cache,
-)
+from explorer.sketch import Sketcher
+from explorer.store import Store, check_room, create_cache, load, open_cache
+from explorer.table import examples_table
 from precompute.batching import fastest_batch
 from precompute.dataset import data_hash
 from precompute.estimate import Cost, estimate, volume
-from precompute.sketches import sketch_shard
-from precompute.token_gradients import token_rows, token_shard
+from precompute.executor import Executor, InProcess
+from precompute.filling import Maker, Report
+from precompute.nulls import add_nulls, mend_nulls
+from precompute.token_gradients import token_rows
 
 EXAMPLES_PER_SHARD = 32
-"""A stopped run loses at most so many examples' work."""
+"""The least examples a shard holds; a stopped run loses at most one shard's work."""
 TOKEN_EXAMPLES_PER_SHARD = 4
-"""The same for token sketches, which cost one backward pass a token."""
-
-Report = Callable[[str, int, int], None]
-"""Called with the stage (`examples`, `tokens`), how many are done, and how many there are."""
+"""The same for token sketches, which cost one backward pass a token; both grow alike."""
+MOST_SHARDS = 512
+"""Above so many shards of sketches they grow instead: the manifest is written anew with every shard."""
+SHARD_BYTES = 1 << 28
+"""They grow no further than so many bytes: a shard is made, and goes from one process to another, in memory."""
 
 Announce = Callable[[Cost], None]
 """Called with what is still to be spent, measured on one example, before the first shard."""
@@ -53,98 +53,180 @@ def build_cache(
     data_name: str,
     report: Report = lambda stage, done, total: None,
     announce: Announce | None = None,
+    null_prompts: int = 0,
+    executor: Executor | None = None,
 ) -> Store:
-    """Make the cache in `folder`, or finish it: the bytes are those of one undisturbed run.
+    """Make the cache in `folder`, or finish and mend it: the bytes are those of one undisturbed run.
 
-    `tokens` says how many examples get per-token sketches. With `announce` the
-    cost is measured first, and a disk without room for it refused. Raises
+    `tokens` says how many examples get per-token sketches, `null_prompts` on
+    how many unrelated prompts all are scored. With `announce` the cost is
+    measured first, and a disk without room for it refused. Sketches are made by
+    the `executor`, or else in this process with `model`. Raises
     DataError for an example the model can't read, MismatchError when the folder
     holds something else, CacheError when it can't be written.
     """
     encoded = [encode_example(model, example, row) for row, example in enumerate(examples)]
     with_tokens = min(tokens, len(examples))
-    if not settings.batch and (folder / MANIFEST).is_file():
-        settings = replace(settings, batch=open_cache(folder).manifest.settings.batch)
+    settings = _resolved(settings, folder, len(examples))
     manifest = _manifest(model, examples, folder, settings, with_tokens, data_name)
-    check_room(folder, manifest)
+    found = check_room(folder, manifest)
     sketcher = make_sketcher(model, settings)
     if not settings.batch:
         settings = replace(settings, batch=fastest_batch(model, sketcher, settings, encoded))
         manifest = replace(manifest, settings=settings)
+    executor = executor or InProcess(model, sketcher)
     if announce:
-        announce(_cost(model, encoded, folder, settings, with_tokens))
+        # Which examples get token sketches is known once all have their own.
+        wanted = _token_count(encoded, found, with_tokens) or round(_mean_length(encoded) * with_tokens)
+        nulls = (found.null_prompts if found else 0) or null_prompts
+        nulls_left = not (found and found.nulls("response"))
+        cost = _cost(model, encoded, folder, settings, wanted, found.shards if found else (), nulls, nulls_left)
+        announce(cost.shared(executor.workers))
+    maker = Maker(executor, dict(enumerate(encoded)), report)
     with only_writer(folder):
-        store = create_cache(
-            folder,
-            manifest,
-            _rows(model, examples, encoded),
-        )
-        pairs = list(enumerate(encoded))
-        store = _fill(
-            store,
-            "sketches",
-            pairs,
-            EXAMPLES_PER_SHARD,
-            lambda shard: sketch_shard(model, sketcher, settings, shard),
-            lambda done: report("examples", done, len(pairs)),
-        )
+        rows = table_rows(model, examples, encoded)
+        store = create_cache(folder, manifest, rows)
+        sweep(store, pending(store))
+        store = mended(store, maker, model, sketcher, store.shards, examples_table(rows))
+        store = maker.fill(store, "sketches", store.ids.tolist(), settings.shard_rows)
         chosen = token_rows(store, with_tokens)
-        total = sum(encoded[row].response_length for row in chosen)
-        norms = store.norms
-        return _fill(
-            store,
-            "tokens",
-            [(row, encoded[row]) for row in chosen],
-            TOKEN_EXAMPLES_PER_SHARD,
-            lambda shard: token_shard(model, sketcher, settings, norms, shard),
-            lambda done: report("tokens", done, total),
-        )
+        store = maker.fill(store, "tokens", chosen, _token_shard_rows(settings))
+        return add_nulls(model, sketcher, store, null_prompts, partial(report, "unrelated prompts"))
+
+
+def append_examples(
+    model: LanguageModel,
+    examples: Sequence[Example],
+    folder: Path,
+    tokens: int,
+    data_name: str,
+    report: Report = lambda stage, done, total: None,
+    announce: Announce | None = None,
+) -> Store:
+    """Append examples to a finished cache; until all are there, readers see it as it was.
+
+    `tokens` says how many of them get per-token sketches. Run again after a
+    stop, it goes on, and ends with the bytes of an undisturbed run; run again
+    after it is done, it changes nothing. Raises what `build_cache` does.
+    """
+    with only_writer(folder):
+        current = open_cache(folder)
+        current.require_complete()
+        current.check_model(model.fingerprint)
+        if current.manifest.training != model.training:
+            raise MismatchError(f"The cache {folder} was made with another training record; append with the same one.")
+        current.check()
+        manifest = _appended(current, data_hash(examples), len(examples), min(tokens, len(examples)), data_name)
+        if manifest is None:
+            sweep(current, pending(current))
+            return current
+        settings, first = manifest.settings, current.manifest.next_id
+        encoded = [encode_example(model, example, row) for row, example in enumerate(examples)]
+        with_tokens = manifest.token_rows - current.manifest.token_rows
+        if announce:
+            found = resumable(current, manifest)
+            done = found.shards[len(current.shards) :] if found else ()
+            tokens_wanted = round(_mean_length(encoded) * with_tokens)
+            announce(_cost(model, encoded, folder, settings, tokens_wanted, done, current.null_prompts))
+        table = pa.concat_tables([current.table, examples_table(table_rows(model, examples, encoded))])
+        store = begin(current, manifest, table)
+        sketcher = make_sketcher(model, settings)
+        maker = Maker(InProcess(model, sketcher), dict(enumerate(encoded, start=first)), report)
+        store = mended(store, maker, model, sketcher, store.shards[len(current.shards) :], table)
+        store = maker.fill(store, "sketches", store.ids[current.manifest.rows :].tolist(), settings.shard_rows)
+        chosen = token_rows(store, with_tokens, among=range(current.manifest.rows, manifest.rows))
+        store = maker.fill(store, "tokens", store.ids[chosen].tolist(), _token_shard_rows(settings))
+        return commit(add_nulls(model, sketcher, store, current.null_prompts, partial(report, "unrelated prompts")))
+
+
+def mended(
+    store: Store,
+    maker: Maker,
+    model: LanguageModel,
+    sketcher: Sketcher,
+    shards: Sequence[Shard],
+    table: pa.Table,
+) -> Store:
+    """The store with the table of examples and those of the shards that are damaged made anew."""
+    damaged = store.damage([store.contents.examples, *shards])
+    if store.contents.examples in damaged:
+        store = store.put_table(table)
+    store = maker.mend(store, [shard for shard in shards if shard in damaged])
+    lost = [shard for shard in shards if shard in damaged and shard.kind == "nulls"]
+    return mend_nulls(model, sketcher, store, lost, partial(maker.report, "mended unrelated prompts"))
+
+
+def _resolved(settings: CacheSettings, folder: Path, rows: int) -> CacheSettings:
+    """The settings with what is left open as the cache in the folder has it, or else by the rule."""
+    kept = load(folder).manifest.settings if (folder / MANIFEST).is_file() else CacheSettings(batch=0)
+    return replace(
+        settings,
+        batch=settings.batch or kept.batch,
+        shard_rows=settings.shard_rows or kept.shard_rows or rows_by_rule(rows, settings),
+    )
+
+
+def rows_by_rule(rows: int, settings: CacheSettings) -> int:
+    """Examples a file of sketches, of so many in all, where nothing else is said."""
+    largest = SHARD_BYTES // (settings.length * np.dtype(settings.dtype).itemsize)
+    return max(EXAMPLES_PER_SHARD, min(-(-rows // MOST_SHARDS), largest))
+
+
+def _token_shard_rows(settings: CacheSettings) -> int:
+    return max(1, settings.shard_rows * TOKEN_EXAMPLES_PER_SHARD // EXAMPLES_PER_SHARD)
+
+
+def _appended(current: Store, sha256: str, rows: int, token_rows: int, name: str) -> Manifest | None:
+    """The manifest with one more part; None where that data is there already."""
+    kept, first = current.manifest, 0
+    for part in kept.parts:
+        if part.sha256 == sha256 and ((current.ids >= first) & (current.ids < first + part.rows)).any():
+            return None
+        first += part.rows
+    return replace(
+        kept,
+        parts=(*kept.parts, Part(name, sha256, rows)),
+        rows=kept.rows + rows,
+        token_rows=kept.token_rows + token_rows,
+        generation=kept.generation + 1,
+    )
+
+
+def _mean_length(encoded: Sequence[Encoded]) -> float:
+    return sum(item.response_length for item in encoded) / len(encoded)
+
+
+def _token_count(encoded: Sequence[Encoded], store: Store | None, with_tokens: int) -> int | None:
+    """How many tokens get a sketch, where all examples have theirs."""
+    if store is None or not store.complete or store.damage(store.shards_of("sketches")):
+        return None
+    return sum(encoded[row].response_length for row in token_rows(store, with_tokens))
 
 
 def _cost(
-    model: LanguageModel, encoded: Sequence[Encoded], folder: Path, settings: CacheSettings, with_tokens: int
+    model: LanguageModel,
+    encoded: Sequence[Encoded],
+    folder: Path,
+    settings: CacheSettings,
+    tokens: int,
+    shards: Sequence[Shard],
+    null_prompts: int,
+    nulls_left: bool = True,
 ) -> Cost:
-    """What is still to be spent. Raises CacheError when the disk hasn't room for it."""
-    done, have = {"sketches": 0, "tokens": 0}, 0
-    # Which examples get token sketches is known once all have their own.
-    tokens = round(sum(item.response_length for item in encoded) * with_tokens / len(encoded))
-    if (folder / MANIFEST).is_file():
-        store = open_cache(folder)
-        done = {kind: sum(shard.count for shard in store.shards_of(kind)) for kind in done}
-        have = sum(shard.size for shard in store.shards)
-        if store.complete:
-            tokens = sum(encoded[row].response_length for row in token_rows(store, with_tokens))
-    found = estimate(model, encoded, settings, tokens, (done["sketches"], done["tokens"]))
+    """What is still to be spent, where so many tokens get a sketch and these shards are made.
+
+    Raises CacheError when the disk hasn't room for it.
+    """
+    done = {kind: sum(shard.count for shard in shards if shard.kind == kind) for kind in ("sketches", "tokens")}
+    found = estimate(model, encoded, settings, tokens, (done["sketches"], done["tokens"]), null_prompts, nulls_left)
     there = next(path for path in [folder.absolute(), *folder.absolute().parents] if path.is_dir())
     free = shutil.disk_usage(there).free
-    if found.size - have > free:
+    if found.size - sum(shard.size for shard in shards) > free:
         raise CacheError(
             f"The cache needs {volume(found.size)} and {there} has {volume(free)} free; "
             "give another folder, a smaller --k, --dtype int8, or fewer --tokens."
         )
     return found
-
-
-def _fill(
-    store: Store,
-    kind: str,
-    rows: Sequence[tuple[int, Encoded]],
-    per_shard: int,
-    make: Callable[[Sequence[tuple[int, Encoded]]], Iterator[Arrays | None]],
-    report: Callable[[int], None],
-) -> Store:
-    """Make the missing shards of one kind, reporting after every unit of work."""
-    done = sum(shard.count for shard in store.shards_of(kind))
-    first = len(store.shards_of(kind)) * per_shard
-    for start in range(first, len(rows), per_shard):
-        arrays: Arrays | None = None
-        for arrays in make(rows[start : start + per_shard]):
-            if arrays is None:
-                done += 1
-                report(done)
-        if arrays is not None:
-            store = store.add_shard(kind, arrays, len(arrays["sketch"]))
-    return store
 
 
 def encode_example(model: LanguageModel, example: Example, row: int) -> Encoded:
@@ -155,7 +237,10 @@ def encode_example(model: LanguageModel, example: Example, row: int) -> Encoded:
         raise DataError(f"Row {row + 1} of the data: {problem}") from None
 
 
-def _rows(model: LanguageModel, examples: Sequence[Example], encoded: Sequence[Encoded]) -> list[dict[str, object]]:
+def table_rows(
+    model: LanguageModel, examples: Sequence[Example], encoded: Sequence[Encoded]
+) -> list[dict[str, object]]:
+    """The rows of the table of examples."""
     return [
         {
             "prompt": example.prompt,
@@ -184,8 +269,7 @@ def _manifest(
         model=os.path.relpath(model.name, folder) if Path(model.name).is_dir() else model.name,
         adapter=os.path.relpath(model.adapter, folder) if model.adapter else "",
         template=model.template.name,
-        data=data_name,
-        data_sha256=data_hash(examples),
+        parts=(Part(data_name, data_hash(examples), len(examples)),),
         rows=len(examples),
         token_rows=with_tokens,
         versions={

@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
 
 from explorer import gradients
 from explorer.gradients import group_count
+from explorer.manifest import CacheSettings
 from explorer.model import LanguageModel
 from explorer.records import Encoded
-from explorer.store import CacheSettings
 
 _BYTES = {"float16": 2, "int8": 1}
+_NULL_PASSES = 3
+"""An unrelated prompt takes two gradients, and its share of the answers about as long as a third."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,14 @@ class Cost:
     """Seconds for them."""
     size: int
     """Bytes the whole cache will need on disk."""
+    nulls: int = 0
+    """Unrelated prompts to answer, and to ask about."""
+    nulls_s: float = 0.0
+    """Seconds for them."""
+
+    def shared(self, workers: int) -> "Cost":
+        """The same where so many workers share the work."""
+        return replace(self, examples_s=self.examples_s / workers, tokens_s=self.tokens_s / workers)
 
     def __str__(self) -> str:
         """One line for a person."""
@@ -38,6 +48,8 @@ class Cost:
             parts.append(f"{self.examples:,} examples, about {duration(self.examples_s)}")
         if self.tokens:
             parts.append(f"{self.tokens:,} tokens, about {duration(self.tokens_s)}")
+        if self.nulls:
+            parts.append(f"{self.nulls:,} unrelated prompts, about {duration(self.nulls_s)}")
         return f"to do: {'; '.join(parts) or 'nothing'}; {volume(self.size)} on disk"
 
 
@@ -47,11 +59,14 @@ def estimate(
     settings: CacheSettings,
     tokens: int,
     done: tuple[int, int] = (0, 0),
+    nulls: int = 0,
+    nulls_left: bool = True,
 ) -> Cost:
     """Time one example of middling length, and scale by the positions there are.
 
-    So many `tokens` get a sketch; `done` says how many examples and tokens are
-    finished already.
+    So many `tokens` get a sketch, and all examples are scored on so many `nulls`,
+    unrelated prompts, unless that is done; `done` says how many examples and
+    tokens are finished already.
     """
     count = len(encoded)
     middle = sorted(encoded, key=lambda item: len(item.ids))[count // 2]
@@ -59,6 +74,7 @@ def estimate(
     examples_left, tokens_left = count - done[0], max(0, tokens - done[1])
     mean_length = positions / count / len(middle.ids)
     per_value = _BYTES[settings.dtype]
+    coarse = sum(length + 4 for length in settings.coarse_lengths)
     return Cost(
         examples=examples_left,
         examples_s=examples_left * mean_length * _example_seconds(model, middle, settings.batch)
@@ -66,15 +82,18 @@ def estimate(
         else 0.0,
         tokens=tokens_left,
         tokens_s=tokens_left * mean_length * _token_seconds(model, middle) if tokens_left else 0.0,
-        size=count * (settings.length * per_value + 4 * len(model.fingerprint.layout) + 8)
-        + tokens * (settings.token_length * per_value + 4),
+        size=count * (settings.length * per_value + coarse + 4 * len(model.fingerprint.layout) + 8)
+        + tokens * (settings.token_length * per_value + 4)
+        + count * nulls * 8,
+        nulls=nulls * nulls_left,
+        nulls_s=nulls * _NULL_PASSES * _example_seconds(model, middle, 1) if nulls and nulls_left else 0.0,
     )
 
 
 def _example_seconds(model: LanguageModel, encoded: Encoded, batch: int) -> float:
     def run() -> None:
         for checkpoint in model.checkpoints:
-            gradients.example_gradients(model, checkpoint, [encoded] * batch, lambda i, name, part: None)
+            gradients.example_gradients(model, checkpoint, [encoded] * batch, lambda sequence, parts: None)
 
     return _seconds(model, run) / batch
 

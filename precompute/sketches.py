@@ -1,6 +1,6 @@
 """One shard of example sketches: a pure function of model, settings and rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from explorer import gradients
 from explorer.errors import DataError
+from explorer.manifest import CacheSettings
 from explorer.model import LanguageModel
 from explorer.records import Encoded
+from explorer.shards import Arrays, fold, level_names, quantise
 from explorer.sketch import Sketcher
-from explorer.store import Arrays, CacheSettings, quantise
 
 
 class NormalisedSketch:
@@ -23,12 +24,13 @@ class NormalisedSketch:
         self._sketch, self._kind = sketcher.begin(), kind
         self._norms = dict.fromkeys(names, 0.0)
 
-    def add(self, name: str, part: torch.Tensor) -> None:
-        """Add the gradient of one whole tensor; each is added once."""
-        norm = float(part.float().norm())
-        self._norms[name] = norm
-        if norm > 0:
-            self._sketch.add(name, part, 1 / norm if self._kind == "layer" else 1.0)
+    def add(self, parts: Mapping[str, torch.Tensor]) -> None:
+        """Add the gradients of some whole tensors; each is added once."""
+        found = torch.stack(torch._foreach_norm([part.float() for part in parts.values()])).tolist()
+        norms = dict(zip(parts, found, strict=True))
+        self._norms.update(norms)
+        by_layer = {name: 1 / norm if norm else 0.0 for name, norm in norms.items()}
+        self._sketch.add(parts, by_layer if self._kind == "layer" else None)
 
     @property
     def norms(self) -> NDArray[np.float32]:
@@ -45,13 +47,13 @@ class NormalisedSketch:
 def sketch_shard(
     model: LanguageModel, sketcher: Sketcher, settings: CacheSettings, rows: Sequence[tuple[int, Encoded]]
 ) -> Iterator[Arrays | None]:
-    """Yield None after every example, and at last the shard: sketch, scale, norms, loss.
+    """Yield None after every example, and at last the shard: sketch, scale, norms, loss, and the coarse levels.
 
     Gradients are normalised before sketching, as the settings say. Raises
     DataError for a gradient that isn't finite.
     """
     names = [name for name, _ in model.fingerprint.layout]
-    found: dict[int, tuple[NormalisedSketch, float]] = {}
+    found: dict[int, tuple[NDArray[np.float32], NDArray[np.float32], float]] = {}
     # Sequences of similar length share a batch: padding is wasted work.
     order = sorted(rows, key=lambda pair: len(pair[1].ids)) if settings.batch > 1 else list(rows)
     for start in range(0, len(order), settings.batch):
@@ -63,17 +65,23 @@ def sketch_shard(
         for (row, _), sketch, loss in zip(batch, sketches, losses, strict=True):
             if not np.isfinite(sketch.norms).all():
                 raise DataError(f"Row {row + 1} of the data has a gradient that isn't finite; mend or remove it.")
-            found[row] = (sketch, float(loss.mean()))
+            found[row] = (sketch.values(), sketch.norms, float(loss.mean()))
             yield None
-    finished = [found[row] for row, _ in rows]
-    stored, scale = quantise(np.stack([sketch.values() for sketch, _ in finished]), settings.dtype)
+    values, norms, losses_of = zip(*(found[row] for row, _ in rows), strict=True)
     yield {
-        "sketch": stored,
-        "scale": scale,
-        "norms": np.stack([sketch.norms for sketch, _ in finished]),
-        "loss": np.asarray([loss for _, loss in finished], dtype=np.float32),
+        **levels(np.stack(values), settings),
+        "norms": np.stack(norms),
+        "loss": np.asarray(losses_of, dtype=np.float32),
     }
 
 
-def _add(sketches: Sequence[NormalisedSketch], sequence: int, name: str, part: torch.Tensor) -> None:
-    sketches[sequence].add(name, part)
+def levels(sketches: NDArray[np.float32], settings: CacheSettings) -> Arrays:
+    """RapidGrads (rows, K) as a shard keeps them: whole, and folded to every coarse length of the settings."""
+    arrays = dict(zip(level_names(), quantise(sketches, settings.dtype), strict=True))
+    for length in settings.coarse_lengths:
+        arrays |= zip(level_names(length), quantise(fold(sketches, length), "int8"), strict=True)
+    return arrays
+
+
+def _add(sketches: Sequence[NormalisedSketch], sequence: int, parts: Mapping[str, torch.Tensor]) -> None:
+    sketches[sequence].add(parts)

@@ -4,20 +4,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from explorer import gradients
+from explorer.manifest import CacheSettings
 from explorer.model import LanguageModel
 from explorer.normalisation import divisors, reciprocals
 from explorer.records import Encoded
-from explorer.scores import example_scores, ranked
-from explorer.sketch import Sketch, Sketcher
-from explorer.store import Arrays, CacheSettings, Store, fold, quantise
+from explorer.scores import ranked
+from explorer.shards import Arrays, fold, quantise
+from explorer.sketch import Sketcher
+from explorer.store import Store
 
 
-def token_rows(store: Store, wanted: int) -> list[int]:
-    """Which examples get token sketches: the `wanted` with most influence on the training set as a whole.
+def token_rows(store: Store, wanted: int, among: Sequence[int] | None = None) -> list[int]:
+    """Which rows get token sketches: the `wanted` with most influence on the training set as a whole.
 
     They are the ones a reader will meet most often. Influence on the whole set
     is one inner product with the sum of all sketches.
@@ -25,27 +26,28 @@ def token_rows(store: Store, wanted: int) -> list[int]:
     whole = np.zeros(store.manifest.settings.length, dtype=np.float32)
     for sketches, scale in store.sketches():
         whole += scale @ sketches.astype(np.float32)
-    return sorted(int(row) for row in ranked(example_scores(store, whole), wanted))
+    scores = np.concatenate([(sketches.astype(np.float32) @ whole) * scale for sketches, scale in store.sketches()])
+    return sorted(int(row) for row in ranked(scores, wanted, among=among))
 
 
 def token_shard(
     model: LanguageModel,
     sketcher: Sketcher,
     settings: CacheSettings,
-    norms: NDArray[np.float32],
+    norms: Mapping[int, NDArray[np.float32]],
     rows: Sequence[tuple[int, Encoded]],
 ) -> Iterator[Arrays | None]:
     """Yield None after every token, and at last the shard: sketch, scale, rows, offsets.
 
-    A token's gradient is divided by the norms of its *whole* example (`norms`,
-    N × L), so that token sketches average to the example's.
+    A token's gradient is divided by the norms (L) of its *whole* example, so that
+    token sketches average to the example's.
     """
     names = [name for name, _ in model.fingerprint.layout]
     sketch, sketches, offsets = sketcher.begin(), [], [0]
     for row, encoded in rows:
         by = divisors(norms[row], settings.normalisation)
         factors = dict(zip(names, reciprocals(by).tolist(), strict=True))
-        for _ in gradients.each_token(model, encoded, partial(_add, sketch, factors)):
+        for _ in gradients.each_token(model, encoded, partial(sketch.add, factors=factors)):
             sketches.append(fold(sketch.values(), settings.token_length))
             sketch.clear()
             yield None
@@ -57,7 +59,3 @@ def token_shard(
         "rows": np.asarray([row for row, _ in rows], dtype=np.int64),
         "offsets": np.asarray(offsets, dtype=np.int64),
     }
-
-
-def _add(sketch: Sketch, factors: Mapping[str, float], name: str, part: torch.Tensor) -> None:
-    sketch.add(name, part, factors[name])

@@ -1,0 +1,73 @@
+"""The table of examples, `examples.parquet`: prompts, responses, token ids, the user's own columns."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from explorer.records import Encoded, ExampleRow, Token
+
+_TOKEN = pa.struct([("text", pa.string()), ("raw", pa.string()), ("special", pa.bool_())])
+# Parquet calls what a list holds `element`; under another name a table that was read would pack into other bytes.
+_FORM = pa.schema(
+    [
+        ("prompt", pa.string()),
+        ("response", pa.string()),
+        ("ids", pa.list_(pa.field("element", pa.int64()))),
+        ("response_start", pa.int64()),
+        ("tokens", pa.list_(pa.field("element", _TOKEN))),
+        ("columns", pa.string()),
+    ]
+)
+
+
+def examples_table(examples: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """The rows of `examples.parquet`; columns of mixed kind are kept as JSON text."""
+    return pa.table(
+        {
+            "prompt": [e["prompt"] for e in examples],
+            "response": [e["response"] for e in examples],
+            "ids": [e["ids"].tolist() for e in examples],
+            "response_start": [e["response_start"] for e in examples],
+            "tokens": [[dataclasses.asdict(token) for token in e["tokens"]] for e in examples],
+            "columns": [json.dumps(e["columns"], default=str, ensure_ascii=False) for e in examples],
+        },
+        schema=_FORM,
+    )
+
+
+def pack_table(table: pa.Table) -> bytes:
+    """The table as a Parquet file; the bytes don't depend on the pieces it was put together from."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.combine_chunks(), sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+def unpack_table(content: NDArray[np.uint8]) -> pa.Table:
+    """What `pack_table` packed."""
+    return pq.read_table(pa.BufferReader(pa.py_buffer(content)))
+
+
+def encoded_examples(table: pa.Table) -> list[Encoded]:
+    """The token ids of every row."""
+    rows = zip(table["ids"].to_pylist(), table["response_start"].to_pylist(), strict=True)
+    return [Encoded(np.asarray(ids, dtype=np.int64), start) for ids, start in rows]
+
+
+def example_row(number: int, id: int, kept: Mapping[str, Any], loss: float) -> ExampleRow:
+    """A row of the table as a record."""
+    return ExampleRow(
+        row=number,
+        id=id,
+        prompt=kept["prompt"],
+        response=kept["response"],
+        encoded=Encoded(np.asarray(kept["ids"], dtype=np.int64), kept["response_start"]),
+        tokens=tuple(Token(**token) for token in kept["tokens"]),
+        loss=loss,
+        columns=json.loads(kept["columns"]),
+    )
