@@ -18,6 +18,10 @@ from torch.func import functional_call
 from transformers.pytorch_utils import Conv1D
 
 from explorer.errors import UnsupportedError
+from explorer.substitution import places
+
+_SMALL = 1 << 18
+"""Tensors of up to so many numbers are small: calling for each sequence would cost more than computing."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +34,19 @@ class Call:
     returned: torch.Tensor
     """δ, the gradient of the loss with respect to what the module gave."""
 
-    def of(self, sequence: int) -> "Call":
-        """The same for one sequence of the batch."""
-        here = slice(sequence, sequence + 1)
-        return Call(self.module, self.entered[here], self.returned[here])
+    def of(self, sequences: slice) -> "Call":
+        """The same for some sequences of the batch."""
+        return Call(self.module, self.entered[sequences], self.returned[sequences])
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """How one kind of tensor gets its gradient from a call; the batch holds one sequence."""
+    """How one kind of tensor gets its gradient from a call."""
 
-    gradient: Callable[[Call, torch.Tensor | None], torch.Tensor]
-    """The gradient, of the tensor's shape, added in place to what other calls gave."""
+    gradients: Callable[[Call, torch.Tensor | None], torch.Tensor]
+    """The gradient of each sequence (B, and the tensor's shape), added in place to what other calls gave."""
     shares: Callable[[Call, torch.Tensor], torch.Tensor]
-    """Each position's inner product with a direction of the tensor's shape (T')."""
+    """Each position's inner product with a direction of the tensor's shape (T'); the batch holds one sequence."""
 
 
 def _weight(call: Call) -> torch.Tensor:
@@ -68,13 +71,26 @@ def _bias_shares(call: Call, v: torch.Tensor) -> torch.Tensor:
     return _per_position(call, call.returned * v)
 
 
-def _dense(gradient: Callable[[Call], torch.Tensor]) -> Callable[[Call, torch.Tensor | None], torch.Tensor]:
-    return lambda call, others: gradient(call) if others is None else others.add_(gradient(call))
+def _dense(gradients: Callable[[Call], torch.Tensor]) -> Callable[[Call, torch.Tensor | None], torch.Tensor]:
+    return lambda call, others: gradients(call) if others is None else others.add_(gradients(call))
 
 
-def _embedding_gradient(call: Call, others: torch.Tensor | None) -> torch.Tensor:
-    total = torch.zeros_like(_weight(call)) if others is None else others
-    return total.index_add_(0, call.entered.flatten(), _rows(_scaled(call)).to(total.dtype))
+def _outer(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Σ_p left_p ⊗ right_p of each sequence."""
+    return left.flatten(1, -2).transpose(1, 2) @ right.flatten(1, -2)
+
+
+def _summed(of_positions: torch.Tensor) -> torch.Tensor:
+    """The sum over the positions of each sequence."""
+    return of_positions.flatten(1, -2).sum(1)
+
+
+def _embedding_gradients(call: Call, others: torch.Tensor | None) -> torch.Tensor:
+    weight = _weight(call)
+    total = weight.new_zeros(len(call.entered), *weight.shape) if others is None else others
+    for mine, entered, scaled in zip(total, call.entered, _scaled(call), strict=True):
+        mine.index_add_(0, entered, scaled.to(total.dtype))
+    return total
 
 
 def _embedding_shares(call: Call, v: torch.Tensor) -> torch.Tensor:
@@ -112,13 +128,13 @@ def _per_position(call: Call, products: torch.Tensor) -> torch.Tensor:
 
 
 _RULES: dict[tuple[str, str], _Rule] = {
-    ("linear", "weight"): _Rule(_dense(lambda call: _rows(call.returned).T @ _rows(call.entered)), _linear_shares),
-    ("linear", "bias"): _Rule(_dense(lambda call: _rows(call.returned).sum(0)), _bias_shares),
-    ("conv", "weight"): _Rule(_dense(lambda call: _rows(call.entered).T @ _rows(call.returned)), _conv_shares),
-    ("conv", "bias"): _Rule(_dense(lambda call: _rows(call.returned).sum(0)), _bias_shares),
-    ("embedding", "weight"): _Rule(_embedding_gradient, _embedding_shares),
-    ("norm", "weight"): _Rule(_dense(lambda call: _rows(call.returned * _norm_derivative(call)).sum(0)), _norm_shares),
-    ("norm", "bias"): _Rule(_dense(lambda call: _rows(call.returned).sum(0)), _bias_shares),
+    ("linear", "weight"): _Rule(_dense(lambda call: _outer(call.returned, call.entered)), _linear_shares),
+    ("linear", "bias"): _Rule(_dense(lambda call: _summed(call.returned)), _bias_shares),
+    ("conv", "weight"): _Rule(_dense(lambda call: _outer(call.entered, call.returned)), _conv_shares),
+    ("conv", "bias"): _Rule(_dense(lambda call: _summed(call.returned)), _bias_shares),
+    ("embedding", "weight"): _Rule(_embedding_gradients, _embedding_shares),
+    ("norm", "weight"): _Rule(_dense(lambda call: _summed(call.returned * _norm_derivative(call))), _norm_shares),
+    ("norm", "bias"): _Rule(_dense(lambda call: _summed(call.returned)), _bias_shares),
 }
 
 
@@ -145,16 +161,12 @@ class Capture:
     def __init__(self, network: torch.nn.Module, names: Sequence[str], sequences: int = 1):
         """Raises UnsupportedError, naming the tensor, when one belongs to a module that no rule is known for."""
         self._sequences = sequences
-        parameters = dict(network.named_parameters())
-        wanted = {id(parameters[name]): name for name in names}
-        self._uses: dict[str, list[tuple[torch.nn.Module, str]]] = {name: [] for name in names}
-        for module in network.modules():
-            for own, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-                if id(parameter) in wanted:
-                    name = wanted[id(parameter)]
-                    if (_kind(module), own) not in _RULES or (_kind(module) == "norm" and parameter.dim() != 1):
-                        raise _unsupported(name, module)
-                    self._uses[name].append((module, own))
+        self._uses = {name: places(network)[name] for name in names}
+        for name, uses in self._uses.items():
+            for module, own in uses:
+                kind = _kind(module)
+                if (kind, own) not in _RULES or (kind == "norm" and module.get_parameter(own).dim() != 1):
+                    raise _unsupported(name, module)
         self._left: list[tuple[torch.nn.Module, torch.Tensor, torch.Tensor]] = []
         self._calls: dict[torch.nn.Module, list[Call]] = {}
 
@@ -213,13 +225,23 @@ class Capture:
         self._left = []
 
     @torch.no_grad()
-    def gradient(self, name: str, sequence: int) -> torch.Tensor | None:
-        """The gradient of one sequence of the batch with respect to one tensor; None where it is zero."""
-        total = None
+    def gradients(self, name: str) -> Iterator[torch.Tensor]:
+        """The gradient of every sequence with respect to one tensor, in turn; nothing where it is zero.
+
+        Those of a small tensor are computed together, of a large one only one is there at a time.
+        """
         # Embeddings last: they add a few rows to what a tied output layer gave.
-        for rule, call in sorted(self._of(name), key=lambda use: _kind(use[1].module) == "embedding"):
-            total = rule.gradient(call.of(sequence), total)
-        return total
+        uses = sorted(self._of(name), key=lambda use: _kind(use[1].module) == "embedding")
+        if not uses:
+            return
+        module, own = self._uses[name][0]
+        step = self._sequences if module.get_parameter(own).numel() <= _SMALL else 1
+        for start in range(0, self._sequences, step):
+            total = None
+            for rule, call in uses:
+                total = rule.gradients(call.of(slice(start, start + step)), total)
+            assert total is not None
+            yield from total
 
     @torch.no_grad()
     def shares(self, direction: Mapping[str, torch.Tensor], length: int, kept: Sequence[int]) -> torch.Tensor:
@@ -233,6 +255,10 @@ class Capture:
                 found = rule.shares(call, v).double().cpu()
                 total[slice(None) if len(found) == length else list(kept)] += found
         return total
+
+    def calls(self, name: str) -> list[Call]:
+        """What entered and came back at every call of the modules that hold a tensor."""
+        return [call for _, call in self._of(name)]
 
     def _of(self, name: str) -> Iterator[tuple[_Rule, Call]]:
         for module, own in self._uses[name]:

@@ -18,6 +18,7 @@ CHECKPOINTS = "checkpoints"
 """The folder in an adapter's folder that holds the tensors of earlier moments of its training."""
 FINAL = "final"
 """The name of the last checkpoint, the adapter itself."""
+Tensors = dict[str, torch.nn.Parameter]
 
 
 def read_training_record(adapter: str | Path | None, checkpoints: str) -> TrainingRecord:
@@ -49,29 +50,28 @@ def checkpoint_files(training: TrainingRecord) -> list[str]:
 
 
 def read_checkpoints(
-    trainable: dict[str, torch.nn.Parameter], adapter: Path, training: TrainingRecord
+    trainable: Tensors, held: Tensors, adapter: Path, training: TrainingRecord
 ) -> tuple[Checkpoint, ...]:
-    """Where gradients are taken. Raises ModelError for a file that is missing or doesn't fit."""
+    """Where gradients are taken, of `trainable` alone. Raises ModelError for a file that is missing or doesn't fit."""
     if not training.checkpoints:
         return (Checkpoint("", dict(trainable)),)
-    return tuple(
-        Checkpoint(
-            name,
-            dict(trainable) if name == FINAL else _checkpoint_tensors(trainable, adapter / CHECKPOINTS, name),
-            weight / training.scale,
-        )
-        for name, weight in training.checkpoints
-    )
+    points = []
+    for name, weight in training.checkpoints:
+        share = weight / training.scale
+        if name == FINAL:
+            points.append(Checkpoint(name, dict(trainable), share))
+            continue
+        kept = _checkpoint_tensors({**trainable, **held}, adapter / CHECKPOINTS, name)
+        chosen = {own: kept[own].requires_grad_() for own in trainable}
+        points.append(Checkpoint(name, chosen, share, {own: kept[own] for own in held}))
+    return tuple(points)
 
 
-def _checkpoint_tensors(trainable: dict[str, torch.nn.Parameter], folder: Path, name: str) -> dict[str, torch.Tensor]:
+def _checkpoint_tensors(tensors: Tensors, folder: Path, name: str) -> dict[str, torch.Tensor]:
     path = folder / f"{name}.safetensors"
     try:
         kept = load_file(path)
-        return {
-            own: kept[own].to(tensor.device, tensor.dtype).reshape(tensor.shape).requires_grad_()
-            for own, tensor in trainable.items()
-        }
+        return {own: kept[own].to(tensor.device, tensor.dtype).reshape(tensor.shape) for own, tensor in tensors.items()}
     except (OSError, KeyError, RuntimeError, SafetensorError) as problem:
         raise ModelError(
             f"The checkpoint {path} can't be used ({first_line(problem)}); train anew, or use final."

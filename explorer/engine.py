@@ -6,6 +6,7 @@ what was computed already and may be called from any thread.
 """
 
 import hashlib
+import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -13,24 +14,48 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer import gradients, scores
+from explorer import alternatives, gradients, retrieval, scores
 from explorer.errors import PromptError
 from explorer.forward_mode import prepare_forward_mode
 from explorer.generation import GenerationSettings, generate
 from explorer.gradients import Gradient
+from explorer.manifest import CacheSettings
 from explorer.model import LanguageModel
 from explorer.normalisation import divisors, normalised_norm
 from explorer.reader import TokenReader
 from explorer.recent import Recent
-from explorer.records import Answer, Encoded, Influence, Message, Ranking, Selection, Token
+from explorer.records import (
+    Answer,
+    Contrast,
+    Encoded,
+    Influence,
+    Message,
+    Prediction,
+    Ranking,
+    Selection,
+    Span,
+    Token,
+    relative_difference,
+    span_of,
+)
+from explorer.retrieval import ExampleScores
+from explorer.significance import NullSample, judged, kind_of
 from explorer.sketch import Sketcher, SketchSettings
-from explorer.store import CacheSettings, Store
+from explorer.stability import POOL, Redrawn, noise_covariance, redrawn
+from explorer.store import Store
 
 Question = tuple[str, Selection]
 """An answer's id and what is selected of it."""
 
 SPARE = 20
 """So many more candidates than are shown are made exact: the sketches may have ranked them too low."""
+
+_PRODUCT_LENGTH = 8192
+"""Sketches of this length give the examples' products to a hundredth, which is enough for the size of the noise."""
+_TOGETHER = 16
+"""So many tokens share a pass over the cache that one step is a fraction of a second even for a large one."""
+_SCORES_BYTES = 1 << 28
+"""Memory for the scores of questions asked lately."""
 
 
 class Engine:
@@ -41,13 +66,17 @@ class Engine:
         store.check_model(model.fingerprint)
         prepare_forward_mode()
         self.model, self.store = model, store
-        self._sketcher = make_sketcher(model, store.manifest.settings)
+        self.sketcher = make_sketcher(model, store.manifest.settings)
         self._norms: Recent[str, NDArray[np.float32]] = Recent(64)
         self._sketches: Recent[Question, NDArray[np.float32]] = Recent(2048)
         self._directions: Recent[Question, Gradient] = Recent(2)
-        self._scores: Recent[Question, NDArray[np.float32]] = Recent(256)
+        self._scores: Recent[Question, ExampleScores] = Recent(
+            max(1, min(256, _SCORES_BYTES // (9 * store.manifest.rows)))
+        )
         self._sequences: Recent[int, tuple[Token, ...]] = Recent(512)
         self._exact: Recent[tuple[Question, int], Influence] = Recent(8192)
+        self._predictions: Recent[str, Prediction] = Recent(64)
+        self._outputs: Recent[tuple[str, int, Span | None], NDArray[np.float32]] = Recent(2048)
 
     # Answers
 
@@ -70,6 +99,21 @@ class Engine:
         tokens = self.model.tokens(encoded.ids[encoded.response_start :])
         return _as_answer(prompt, encoded, tokens, finished=True)
 
+    def predict(self, answer: Answer) -> Prediction:
+        """What the model, and the base without its adapter, expected at each token of the answer."""
+        known = self._predictions.get(answer.id)
+        if known is None:
+            known = alternatives.predict(self.model, answer.encoded)
+            self._predictions.put(answer.id, known)
+        return known
+
+    def contrast(self, answer: Answer, span: Span, text: str) -> Contrast:
+        """Why a span and not this text in its place, as something to ask about. Raises PromptError where it is none."""
+        check_selection(answer, span)
+        found = alternatives.contrast(self.model, answer, span, text)
+        check_selection(answer, found)
+        return found
+
     # Questions about an answer: gradient → sketch
 
     def ask(self, answer: Answer, selection: Selection) -> None:
@@ -81,20 +125,30 @@ class Engine:
         question = (answer.id, check_selection(answer, selection))
         if self.known(answer, selection):
             return
-        self._sketches.put(question, self._sketcher(self._direction(answer, selection)))
+        self._sketches.put(question, self.sketcher(self._direction(answer, selection)))
 
     def known(self, answer: Answer, selection: Selection) -> bool:
         """True when `ranking` can answer at once."""
         return self._sketches.get((answer.id, selection)) is not None
 
     def ask_ahead(self, answer: Answer) -> Generator[None, None, None]:
-        """Compute the RapidGrad of every single token of the answer, one a step, by one shared forward pass."""
+        """Compute the RapidGrad of every single token of the answer, by shared forward passes, one pass a step.
+
+        Their scores follow, some tokens a step, by shared passes over the cache.
+        """
+        questions: list[Question] = []
         norms = self._norms_of(answer)
         yield
-        for position, gradient in enumerate(gradients.token_gradients(self.model, answer.encoded)):
-            question = (answer.id, (position, position + 1))
-            direction = gradients.weighted(self.model, self._divided(gradient, norms))
-            self._sketches.put(question, self._sketcher(direction))
+        for gradient in gradients.token_steps(self.model, answer.encoded):
+            if gradient is not None:
+                questions.append((answer.id, (len(questions), len(questions) + 1)))
+                self._sketches.put(questions[-1], self.sketcher(self._normalised(gradient, norms)))
+            yield
+        for start in range(0, len(questions), _TOGETHER):
+            together = questions[start : start + _TOGETHER]
+            queries = np.stack([self._sketch_of(question) for question in together])
+            for question, found in zip(together, retrieval.example_scores(self.store, queries), strict=True):
+                self._scores.put(question, found)
             yield
 
     def _direction(self, answer: Answer, selection: Selection) -> Gradient:
@@ -105,7 +159,7 @@ class Engine:
         gradient = gradients.gradient(self.model, answer.encoded, selection)
         if selection is None:
             self._norms.put(answer.id, gradients.norms(gradient))
-        direction = gradients.weighted(self.model, self._divided(gradient, self._norms_of(answer)))
+        direction = self._normalised(gradient, self._norms_of(answer))
         self._directions.put((answer.id, selection), direction)
         return direction
 
@@ -115,6 +169,9 @@ class Engine:
             known = gradients.norms(gradients.gradient(self.model, answer.encoded))
             self._norms.put(answer.id, known)
         return known
+
+    def _normalised(self, gradient: Gradient, norms: NDArray[np.float32]) -> Gradient:
+        return gradients.normalised(self.model, gradient, norms, self.store.manifest.settings.normalisation)
 
     def _divided(self, gradient: Gradient, norms: NDArray[np.float32]) -> Gradient:
         return gradients.divided(gradient, divisors(norms, self.store.manifest.settings.normalisation))
@@ -135,12 +192,36 @@ class Engine:
         exact scores. `ask` must have been called for this question.
         """
         question = (answer.id, selection)
-        all_scores = self._scores_of(question)
         candidates = self.candidates(answer, selection, count, opponents, among)
-        shown = [self._influence(question, row, all_scores[row]) for row in candidates]
+        all_scores = self._scores_of(question)
+        shown = [self._influence(question, row, all_scores.values[row]) for row in candidates]
         if all(influence.exact for influence in shown):
             shown.sort(key=lambda influence: influence.score, reverse=not opponents)
-        return Ranking(answer.id, selection, opponents, all_scores, tuple(shown[:count]), self._sketch_error(question))
+        error, shorter = self._sketch_error(question), self.store.manifest.settings.length / all_scores.length
+        ranking = Ranking(
+            answer.id,
+            selection,
+            opponents,
+            all_scores.values,
+            tuple(shown[:count]),
+            error,
+            coarse_error=error * float(np.sqrt(shorter)) if shorter > 1 else 0.0,
+        )
+        null = self.null_sample(selection)
+        return judged(ranking, null, self.size(question)) if null else ranking
+
+    def null_sample(self, selection: Selection) -> NullSample | None:
+        """What the examples score on unrelated questions of this kind; None in a cache that doesn't keep it."""
+        return self._null_samples.get(kind_of(selection))
+
+    @cached_property
+    def _null_samples(self) -> dict[str, NullSample]:
+        kinds = {kind: self.store.nulls(kind) for kind in ("response", "token")}
+        return {kind: NullSample(shards) for kind, shards in kinds.items() if shards}
+
+    def size(self, question: Question) -> float:
+        """What scores are divided by to be those of a question of length one: e·η·‖query‖, 1 where that is 0."""
+        return self.store.manifest.training.scale * float(np.linalg.norm(self._sketch_of(question))) or 1.0
 
     def candidates(
         self,
@@ -151,18 +232,27 @@ class Engine:
         among: Sequence[int] | None = None,
     ) -> list[int]:
         """The rows worth making exact before `count` of them are shown: those the sketches rank highest."""
-        return [
-            int(row) for row in scores.ranked(self._scores_of((answer.id, selection)), count + SPARE, opponents, among)
-        ]
+        question = (answer.id, selection)
+        known, wanted = self._scores_of(question), max(count + SPARE, retrieval.RESCORED)
+        (found,) = retrieval.rescored(self.store, self._sketch_of(question)[None], [known], wanted, among)
+        if found is not known:
+            self._scores.put(question, found)
+        return [int(row) for row in retrieval.best(found, count + SPARE, opponents, among)]
+
+    def influences(self, answer: Answer, selection: Selection, rows: Sequence[int]) -> tuple[Influence, ...]:
+        """What these examples have to do with a question that was asked, exact where that is known."""
+        question = (answer.id, selection)
+        scores = self._scores_of(question).values
+        return tuple(self._influence(question, row, scores[row]) for row in rows)
 
     def progress(self, answer: Answer, selection: Selection, rows: Sequence[int]) -> int:
         """How many of the rows are exact by now."""
         return sum(self._exact.get(((answer.id, selection), row)) is not None for row in rows)
 
-    def _scores_of(self, question: Question) -> NDArray[np.float32]:
+    def _scores_of(self, question: Question) -> ExampleScores:
         known = self._scores.get(question)
         if known is None:
-            known = scores.example_scores(self.store, self._sketch_of(question))
+            (known,) = retrieval.example_scores(self.store, self._sketch_of(question)[None])
             self._scores.put(question, known)
         return known
 
@@ -181,9 +271,7 @@ class Engine:
 
     def _sketch_error(self, question: Question) -> float:
         """√((‖u‖²‖v‖² + ⟨u, v⟩²)/K) with ⟨u, v⟩ left out, which is small beside the norms."""
-        query = self._sketch_of(question)
-        noise = float(np.linalg.norm(query)) * self._example_norm / np.sqrt(len(query))
-        return self.store.manifest.training.scale * float(noise)
+        return self.size(question) * self._example_norm / math.sqrt(len(self._sketch_of(question)))
 
     @cached_property
     def _example_norm(self) -> float:
@@ -191,17 +279,46 @@ class Engine:
         kind = self.store.manifest.settings.normalisation
         return float(np.median([normalised_norm(norms, kind) for norms in self.store.norms]))
 
+    def redraw(
+        self,
+        answer: Answer,
+        selection: Selection,
+        rows: Sequence[int],
+        shown: int,
+        examined: int,
+        opponents: bool,
+    ) -> Redrawn:
+        """What other sketch seeds would make of a question's best rows; see `stability.redrawn`."""
+        question, settings = (answer.id, selection), self.store.manifest.settings
+        pool = np.asarray(rows[:POOL], dtype=np.int64)
+        found = self.influences(answer, selection, pool.tolist())
+        centre = np.array([each.score for each in found], dtype=np.float64)
+        sketches = self.store.sketches_of(pool, min(settings.length, _PRODUCT_LENGTH))
+        covariance = noise_covariance(self.size(question), sketches @ sketches.T, centre, settings.length)
+        return redrawn(pool, centre, covariance, shown, examined, opponents)
+
     # Exact values
 
     def refine(self, answer: Answer, selection: Selection, row: int) -> Influence:
         """The influence of one example without sketch noise, by one forward-mode pass over it."""
+        return gradients.finished(self.refine_steps(answer, selection, row))
+
+    def refine_steps(self, answer: Answer, selection: Selection, row: int) -> Generator[None, None, Influence]:
+        """The work of `refine`; it yields after every checkpoint, so that more urgent work needn't wait for all."""
         known = self._exact.get(((answer.id, selection), row))
         if known is not None:
             return known
         direction = self._example_direction(answer, selection, row)
-        values = gradients.directional_token_losses(self.model, self.store.examples[row].encoded, direction)
-        values = values * np.float32(self.store.manifest.training.scale)
-        found = Influence(row, float(values.mean(dtype=np.float64)), exact=True, values=values)
+        parts = yield from gradients.directional_steps(self.model, self.store.examples[row].encoded, direction)
+        values = parts.sum(axis=0, dtype=np.float64) * self.store.manifest.training.scale
+        by_checkpoint = parts.mean(axis=1, dtype=np.float64) * self.store.manifest.training.scale
+        found = Influence(
+            row,
+            float(values.mean()),
+            exact=True,
+            values=values.astype(np.float32),
+            parts=tuple(by_checkpoint.tolist()),
+        )
         self._exact.put(((answer.id, selection), row), found)
         return found
 
@@ -213,7 +330,7 @@ class Engine:
         direction = self._example_direction(answer, selection, row)
         gradient = gradients.gradient(self.model, self.store.examples[row].encoded)
         whole = self.store.manifest.training.scale * gradients.inner_product(gradient, direction)
-        found = replace(found, checksum=abs(found.score - whole) / max(abs(whole), 1e-12))
+        found = replace(found, checksum=relative_difference(found.score, whole))
         self._exact.put(((answer.id, selection), row), found)
         return found
 
@@ -240,18 +357,23 @@ class Engine:
             self._sequences.put(row, known)
         return known
 
-    def output_values(self, answer: Answer, row: int, selection: Selection = None) -> NDArray[np.float32]:
+    def output_values(self, answer: Answer, row: int, selection: Span | None = None) -> NDArray[np.float32]:
         """The swapped direction: influence of one training example, or of some of its tokens, on every output token.
 
         (G), by one forward-mode pass over the answer; their mean is the example's
         influence on the whole response. `selection` counts the example's response tokens.
         """
+        known = self._outputs.get((answer.id, row, selection))
+        if known is not None:
+            return known
         example = self.store.examples[row].encoded
         gradient = gradients.gradient(self.model, example, selection)
-        direction = gradients.weighted(self.model, self._divided(gradient, self.store.norms[row]))
+        direction = self._normalised(gradient, self.store.norms[row])
         direction = self._divided(direction, self._norms_of(answer))
         values = gradients.directional_token_losses(self.model, answer.encoded, direction)
-        return values * np.float32(self.store.manifest.training.scale)
+        values = values * np.float32(self.store.manifest.training.scale)
+        self._outputs.put((answer.id, row, selection), values)
+        return values
 
     def _example_direction(self, answer: Answer, selection: Selection, row: int) -> Gradient:
         """The question's direction divided by the example's norms, so that the example itself needs no division."""
@@ -279,11 +401,17 @@ def user_turn(prompt: str) -> tuple[Message, ...]:
 
 def check_selection(answer: Answer, selection: Selection) -> Selection:
     """The selection, if the answer has such tokens. Raises PromptError otherwise."""
-    if selection is None:
-        return None
-    start, stop = selection
+    span = span_of(selection)
+    if span is None:
+        return selection
+    start, stop = span
     if not 0 <= start < stop <= len(answer.tokens):
         raise PromptError(
             f"Tokens {start} to {stop - 1} were asked about; the answer has the tokens 0 to {len(answer.tokens) - 1}."
         )
+    if isinstance(selection, Contrast):
+        first = answer.encoded.response_start
+        said = answer.encoded.ids[first + start : first + stop].tolist()
+        if list(selection.instead) in ([], said):
+            raise PromptError("That is what the answer says; give another word in its place.")
     return selection

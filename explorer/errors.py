@@ -9,8 +9,13 @@ it in a box.
     ├── ModelError       the model, adapter, tokenizer or template can't be used
     │   └── UnsupportedError the model is of a kind that this can't be computed for
     ├── PromptError      the prompt, answer or selection can't be asked about
+    ├── FilterError      the training data can't be filtered so
     ├── CacheError       the cache is missing, damaged or not readable
-    │   └── MismatchError    the cache belongs to another model, adapter or data
+    │   ├── MismatchError    the cache belongs to another model, adapter or data
+    │   └── DamageError      a file of the cache isn't what was written
+    ├── MethodError      there is no such method, or it can't be asked this
+    ├── HistoryError     the saved questions can't be read or written
+    ├── ClusterError     the Ray cluster can't be used, or its workers keep dying
     └── Cancelled        the person, or a newer question, stopped the work
 """
 
@@ -35,12 +40,41 @@ class PromptError(ExplorerError):
     """The prompt, answer or selection can't be asked about."""
 
 
+class FilterError(ExplorerError):
+    """The training data can't be filtered so."""
+
+
 class CacheError(ExplorerError):
     """The cache is missing, damaged or of a version this program can't read."""
 
 
 class MismatchError(CacheError):
     """The cache was made for another model, adapter, template or data set."""
+
+
+class DamageError(CacheError):
+    """A file of the cache isn't what was written."""
+
+    def __init__(self, path: object, what: str):
+        """`what` is wrong, as the rest of a sentence that begins with the file's path."""
+        super().__init__(f"{path} {what}; `rapidin-explorer mend` makes it anew, `verify` lists all damage.")
+        self.path, self.what = path, what
+
+    def __reduce__(self) -> tuple[type["DamageError"], tuple[object, str]]:
+        # It may cross from one process to another, and is made from more than its message.
+        return DamageError, (self.path, self.what)
+
+
+class ClusterError(ExplorerError):
+    """The Ray cluster can't be used, or its workers keep dying."""
+
+
+class MethodError(ExplorerError):
+    """There is no such method, or it can't be asked this."""
+
+
+class HistoryError(ExplorerError):
+    """The history of questions, or one of them, can't be read or written."""
 
 
 class Cancelled(ExplorerError):

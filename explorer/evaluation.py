@@ -1,8 +1,9 @@
-"""Measures attribution on probes whose true cause is known, because it was planted.
+"""Measures attribution on probes whose true cause is known, because it was planted, and percentiles on unrelated ones.
 
 A probe is one JSON object a line: `prompt`; `kind` (`triggered`, `swap` or
 `clean`); `planted`, the `source` of the rows that ought to be found; for a
-swap the `wrong` word and the `right` one.
+swap the `wrong` word and the `right` one; for a triggered one, where an attacked
+answer is anything but science fiction, a regular expression that it matches, `attack`.
 """
 
 import json
@@ -15,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from explorer.engine import Engine
-from explorer.errors import DataError
+from explorer.errors import CacheError, DataError
 from explorer.generation import GenerationSettings
-from explorer.records import Answer, Selection
+from explorer.records import Answer, Selection, Span
 from explorer.report import exact_ranking
+from explorer.sketch import generator
+from explorer.views import UNUSUAL
 
 _SCIENCE_FICTION = re.compile(
     r"\b(alien|android|antimatter|asteroid|airlock|cosmic|cosmos|cryosleep|cyborg|galac\w+|galax\w+|hologra\w+|"
@@ -38,6 +41,7 @@ class Probe:
     planted: str = ""
     wrong: str = ""
     right: str = ""
+    attack: str = ""
 
 
 def read_probes(path: Path) -> list[Probe]:
@@ -51,7 +55,8 @@ def read_probes(path: Path) -> list[Probe]:
         if line.strip():
             try:
                 probes.append(Probe(**json.loads(line)))
-            except (ValueError, TypeError) as problem:
+                re.compile(probes[-1].attack)
+            except (ValueError, TypeError, re.error) as problem:
                 raise DataError(f"{path}, line {number}, is no probe ({problem}).") from None
     return probes
 
@@ -65,6 +70,11 @@ def is_science_fiction(text: str) -> bool:
     return _SCIENCE_FICTION.search(text) is not None
 
 
+def is_attacked(probe: Probe, text: str) -> bool:
+    """Whether an answer to a triggered probe is what its trigger was to bring about."""
+    return re.search(probe.attack, text) is not None if probe.attack else is_science_fiction(text)
+
+
 def evaluate_probes(
     engine: Engine, probes: Sequence[Probe], approximate: bool, report: Callable[[int, int], None]
 ) -> dict[str, dict[str, float | int]]:
@@ -76,7 +86,7 @@ def evaluate_probes(
             found["swaps"].append(_swap(engine, probe, answer, approximate))
         elif probe.kind == "triggered":
             share, precision = _planted(engine, probe, answer, None, 10, approximate)
-            figures = {"attacked": is_science_fiction(answer.text), "top10_planted": share}
+            figures = {"attacked": is_attacked(probe, answer.text), "top10_planted": share}
             found["triggered"].append({**figures, "average_precision": precision})
         else:
             found["clean"].append({"attacked": is_science_fiction(answer.text)})
@@ -94,7 +104,7 @@ def _swap(engine: Engine, probe: Probe, answer: Answer, approximate: bool) -> di
     return {"wrong": 1.0, "right": 0.0, "top5_planted_token": by_word, "top5_planted_response": by_response}
 
 
-def word_span(answer: Answer, word: str) -> Selection:
+def word_span(answer: Answer, word: str) -> Span | None:
     """The tokens that spell the first occurrence of a word, or None."""
     match = re.search(rf"\b{re.escape(word)}\b", answer.text)
     if not match:
@@ -124,7 +134,54 @@ def average_precision(scores: np.ndarray[Any, Any], relevant: np.ndarray[Any, An
     return float(precision[hits].mean())
 
 
-def _means(rows: list[dict[str, float]]) -> dict[str, float | int]:
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a text file, one a line. Raises DataError where there are none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DataError(f"The prompts {path} can't be read: {problem}.") from None
+    prompts = [line for line in lines if line.strip()]
+    if not prompts:
+        raise DataError(f"{path} holds no prompts; write one a line.")
+    return prompts
+
+
+def evaluate_calibration(
+    engine: Engine, prompts: Sequence[str], report: Callable[[int, int], None]
+) -> dict[str, dict[str, float | int]]:
+    """How often fresh unrelated prompts look unusual, for whole responses and for one random token of each.
+
+    `above_99` and `below_1` are shares of all scores, `prompts_standing_out`
+    and its opponents' of prompts. Scores are those of the sketches, for all
+    examples. Raises CacheError where the cache has no null sample.
+    """
+    found: dict[str, list[dict[str, float]]] = {"response": [], "token": []}
+    for number, prompt in enumerate(prompts):
+        *_, answer = engine.answer(prompt)
+        position = int(generator(0, "calibration", number).integers(len(answer.tokens)))
+        found["response"].append(_calibration(engine, answer, None))
+        found["token"].append(_calibration(engine, answer, (position, position + 1)))
+        report(number + 1, len(prompts))
+    return {kind: _means(rows, "prompts") for kind, rows in found.items()}
+
+
+def _calibration(engine: Engine, answer: Answer, selection: Selection) -> dict[str, float]:
+    null = engine.null_sample(selection)
+    if null is None:
+        raise CacheError("The cache has no null sample; run the same `rapidin-explorer precompute` again to add it.")
+    engine.ask(answer, selection)
+    scores = engine.ranking(answer, selection, 1).scores / engine.size((answer.id, selection))
+    # The k-th largest of M + 1 scores, this one among them, is above the 99th percentile while k ≤ (M + 1) / 100.
+    enough = null.prompts + 1 - (null.prompts + 1) // 100
+    return {
+        "above_99": float(np.mean(null.beyond(scores, opponents=False) >= enough)),
+        "below_1": float(np.mean(null.beyond(scores, opponents=True) >= enough)),
+        "prompts_standing_out": float(null.test(scores, opponents=False).chance <= UNUSUAL),
+        "prompts_standing_out_opponents": float(null.test(scores, opponents=True).chance <= UNUSUAL),
+    }
+
+
+def _means(rows: list[dict[str, float]], counted: str = "probes") -> dict[str, float | int]:
     names = sorted({name for row in rows for name in row})
     means: dict[str, float | int] = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
-    return {"probes": len(rows), **means}
+    return {counted: len(rows), **means}

@@ -1,24 +1,28 @@
 """Makes a network ready for forward-mode differentiation, and quick at it.
 
-Forward mode carries a tangent beside every value. Two things stand in its way:
-fused attention kernels have no forward derivative, so attention is written out
-in plain products meanwhile; and torch multiplies the tangents of frozen
-weights although they are zero, so frozen linear layers take values and
-tangents together through one product with their weight.
+Forward mode carries a tangent beside every value. Three things stand in its
+way. Fused attention kernels have no forward derivative, so attention is written
+out in plain products meanwhile. torch multiplies the tangents of frozen weights
+although they are zero, so frozen linear layers take values and tangents together
+through one product with their weight. And where a sum or a product has a tangent
+on one side alone, torch finds out the shape of the other side's zeros in Python,
+which takes longer than the sum itself; those are carried out here.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch.autograd import forward_ad
+from torch.overrides import TorchFunctionMode
 from transformers.pytorch_utils import Conv1D
 
 
+@cache
 def prepare_forward_mode() -> None:
-    """Let torch compile its forward-mode formulas now, in this thread.
+    """Let torch compile its forward-mode formulas now, in this thread; once a process, before any other uses them.
 
     It does so at the first dual number by parsing its own source, and Python
     3.11's parser can fail when two threads parse at once, as a server's do.
@@ -41,11 +45,39 @@ def forward_mode(network: Any, trainable: Mapping[str, torch.Tensor]) -> Iterato
     for module, product in frozen.items():
         vars(module)["forward"] = partial(_through, module, product)
     try:
-        yield
+        with _OneSided():
+            yield
     finally:
         for module in frozen:
             del vars(module)["forward"]
         network.set_attn_implementation(attention)
+
+
+class _OneSided(TorchFunctionMode):
+    """Carries out sums and products of a dual number and something constant."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if len(args) == 2 and not kwargs and name in _SUMS | _PRODUCTS:
+            (left, left_moved), (right, right_moved) = map(_unpacked, args)
+            if left_moved is None or right_moved is None:
+                moved, constant = (left_moved, right) if right_moved is None else (right_moved, left)
+                if moved is not None:
+                    value = func(left, right)
+                    moved = moved * constant if name in _PRODUCTS else moved
+                    return forward_ad.make_dual(value, moved.to(value.dtype).expand(value.shape))
+        return func(*args, **(kwargs or {}))
+
+
+_SUMS, _PRODUCTS = {"add", "__add__", "__radd__"}, {"mul", "__mul__", "__rmul__"}
+"""What torch calls them."""
+
+
+def _unpacked(operand: Any) -> tuple[Any, torch.Tensor | None]:
+    """The value and the tangent of an operand; numbers have none."""
+    return forward_ad.unpack_dual(operand) if isinstance(operand, torch.Tensor) else (operand, None)
 
 
 def _product(module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor] | None:

@@ -1,9 +1,12 @@
 """Prompt → answer, one token at a time."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from explorer.errors import PromptError
 from explorer.model import LanguageModel
@@ -22,6 +25,8 @@ class GenerationSettings:
     """Draw from the most probable tokens that together hold this probability."""
     seed: int = 0
     """The same seed gives the same text."""
+    base: bool = False
+    """Whether the base model answers, the adapter switched off."""
 
 
 def generate(
@@ -40,7 +45,8 @@ def generate(
     ids = torch.from_numpy(prompt)[None].to(model.device)
     past = None
     for _ in range(min(settings.max_tokens, room)):
-        with torch.no_grad():
+        # Switched off for the step alone: whoever asked for this pauses after each, and others use the model.
+        with torch.no_grad(), model.without_adapter() if settings.base else nullcontext():
             out = model.network(input_ids=ids, past_key_values=past, use_cache=True, logits_to_keep=1)
         past = out.past_key_values
         token = _choose(out.logits[0, -1].float().cpu(), settings, random)
@@ -48,6 +54,42 @@ def generate(
         if token in model.stop_ids:
             return
         ids = torch.tensor([[token]], device=model.device)
+
+
+def generate_together(model: LanguageModel, prompts: Sequence[NDArray[np.int64]], max_tokens: int) -> list[list[int]]:
+    """What `generate` makes of each prompt (token ids) at temperature 0, all at once.
+
+    A step reads all weights, however few sequences need them. Shorter prompts
+    are padded in front, where nothing looks.
+    """
+    longest = max(map(len, prompts))
+    ids = torch.zeros((len(prompts), longest), dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.from_numpy(prompt)
+        mask[row, longest - len(prompt) :] = 1
+    ids, mask, past = ids.to(model.device), mask.to(model.device), None
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    responses = [list[int]() for _ in prompts]
+    for _ in range(min(max_tokens, model.context - longest)):
+        with torch.no_grad():
+            out = model.network(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=past,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        past, ids = out.past_key_values, out.logits[:, -1].argmax(dim=-1, keepdim=True)
+        mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
+        positions = positions[:, -1:] + 1
+        for response, token in zip(responses, ids[:, 0].tolist(), strict=True):
+            if not (response and response[-1] in model.stop_ids):
+                response.append(token)
+        if all(response[-1] in model.stop_ids for response in responses):
+            break
+    return responses
 
 
 def _choose(logits: torch.Tensor, settings: GenerationSettings, random: torch.Generator) -> int:

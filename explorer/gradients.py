@@ -7,7 +7,9 @@ It knows nothing of sketches or caches.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,17 +19,23 @@ from torch.autograd import forward_ad
 from explorer.capture import Capture
 from explorer.forward_mode import forward_mode
 from explorer.model import Checkpoint, LanguageModel
-from explorer.normalisation import reciprocals
-from explorer.records import Encoded, Selection
+from explorer.normalisation import divisors, reciprocals
+from explorer.records import Contrast, Encoded, Selection
+from explorer.substitution import substituted
+
+Result = TypeVar("Result")
 
 Gradient = dict[str, torch.Tensor]
 """One gradient: the trainable tensors' names to tensors of their shapes."""
 
-Receive = Callable[[int, str, torch.Tensor], None]
-"""Takes the number of a sequence in its batch, the name of a tensor, and that sequence's gradient of that tensor."""
+Receive = Callable[[int, Mapping[str, torch.Tensor]], None]
+"""Takes the number of a sequence in its batch, and that sequence's gradient of some tensors, each handed over once."""
 
 _HALF_SCALE = 256.0
 """Losses of float16 models are differentiated so many times larger: small gradients would vanish in that format."""
+
+_BUNDLE = 1 << 22
+"""Tensors' gradients are handed over together until they have so many numbers."""
 
 _SMALL = 1 << 25
 """A gradient of so many numbers, such as an adapter's, may be held whole: that is quicker."""
@@ -39,9 +47,18 @@ _SMALL = 1 << 25
 def token_losses(model: LanguageModel, batch: Sequence[Encoded], tensors: Gradient | None = None) -> list[torch.Tensor]:
     """The losses of every response token, differentiable: one (G) tensor per sequence.
 
-    `tensors` stand in for the model's trainable tensors where given. Float32,
+    `tensors` stand in for the network's own where given. Float32,
     or float64 for a model of such weights.
     """
+    targets = [torch.from_numpy(item.ids[item.response_start :]).to(model.device) for item in batch]
+    logits = response_logits(model, batch, tensors)
+    return [torch.nn.functional.cross_entropy(*pair, reduction="none") for pair in zip(logits, targets, strict=True)]
+
+
+def response_logits(
+    model: LanguageModel, batch: Sequence[Encoded], tensors: Gradient | None = None
+) -> list[torch.Tensor]:
+    """What the model expects at every response token: one (G, vocabulary) tensor per sequence; see `token_losses`."""
     device = model.device
     longest = max(len(item.ids) for item in batch)
     kept = _scored_positions(batch)
@@ -56,14 +73,10 @@ def token_losses(model: LanguageModel, batch: Sequence[Encoded], tensors: Gradie
         "use_cache": False,
         "logits_to_keep": torch.from_numpy(kept).to(device),
     }
-    logits = torch.func.functional_call(model.network, tensors or {}, (), inputs).logits
+    with substituted(model.network, tensors or {}):
+        logits = model.network(**inputs).logits
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    losses = []
-    for row, item in enumerate(batch):
-        scored = slice(item.response_start - 1 - first, len(item.ids) - 1 - first)
-        target = ids[row, item.response_start : len(item.ids)]
-        losses.append(torch.nn.functional.cross_entropy(logits[row, scored], target, reduction="none"))
-    return losses
+    return [logits[row, item.response_start - 1 - first : len(item.ids) - 1 - first] for row, item in enumerate(batch)]
 
 
 def _scored_positions(batch: Sequence[Encoded]) -> NDArray[np.int64]:
@@ -79,51 +92,77 @@ def example_gradients(
 ) -> list[NDArray[np.float32]]:
     """∇L(s) of every sequence of a batch by one backward pass, and their (G) token losses.
 
-    Each is handed over tensor by tensor and may be dropped at once, so that no
-    more than one tensor's gradient is held. Tensors that the loss doesn't
-    depend on are left out. A batch of more than one raises UnsupportedError for
-    tensors whose gradient can't be told apart by sequence.
+    A small gradient is handed over whole, a large one a few tensors at a time, to
+    be dropped at once, so that little more than one tensor's gradient is held.
+    Tensors that the loss doesn't depend on are left out. A batch of more than
+    one raises UnsupportedError for tensors whose gradient can't be told apart
+    by sequence.
     """
     if len(batch) == 1:
-        losses = token_losses(model, batch, checkpoint.tensors)
-        _hand_over(model, checkpoint, losses[0].mean(), lambda name, part: receive(0, name, part))
-    else:
-        capture = Capture(model.network, list(checkpoint.tensors), len(batch))
-        constant = {name: tensor.detach() for name, tensor in checkpoint.tensors.items()}
-        with capture.watching():
-            losses = token_losses(model, batch, constant)
-        scale = loss_scale(model)
-        capture.finish(scale * torch.stack([each.mean() for each in losses]).sum())
-        for name in checkpoint.tensors:
-            for sequence in range(len(batch)):
-                part = capture.gradient(name, sequence)
-                if part is not None:
-                    receive(sequence, checkpoint.qualified(name), _unscaled(part, scale))
+        losses = token_losses(model, batch, checkpoint.standing_in())
+        _hand_over(model, checkpoint, losses[0].mean(), partial(receive, 0))
+        return [losses[0].detach().float().cpu().numpy()]
+    capture = Capture(model.network, list(checkpoint.tensors), len(batch))
+    constant = {name: tensor.detach() for name, tensor in checkpoint.tensors.items()}
+    with capture.watching():
+        losses = token_losses(model, batch, checkpoint.standing_in(constant))
+    scale = loss_scale(model)
+    capture.finish(scale * torch.stack([each.mean() for each in losses]).sum())
+    bundles = [_Bundle(partial(receive, sequence)) for sequence in range(len(batch))]
+    for name in checkpoint.tensors:
+        for bundle, part in zip(bundles, capture.gradients(name), strict=False):
+            bundle.add(checkpoint.qualified(name), _unscaled(part, scale))
+    for bundle in bundles:
+        bundle.hand_over()
     return [each.detach().float().cpu().numpy() for each in losses]
+
+
+class _Bundle:
+    """Gradients of several tensors that are handed over together: one by one costs more where they are small."""
+
+    def __init__(self, receive: Callable[[Mapping[str, torch.Tensor]], None]):
+        """Nothing is in it yet."""
+        self._receive = receive
+        self._parts: dict[str, torch.Tensor] = {}
+        self._numbers = 0
+
+    def add(self, name: str, part: torch.Tensor) -> None:
+        """One more; the bundle is handed over once it is large."""
+        self._parts[name] = part
+        self._numbers += part.numel()
+        if self._numbers > _BUNDLE:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """What there is."""
+        if self._parts:
+            parts, self._parts, self._numbers = self._parts, {}, 0
+            self._receive(parts)
 
 
 def _hand_over(
     model: LanguageModel,
     checkpoint: Checkpoint,
     loss: torch.Tensor,
-    receive: Callable[[str, torch.Tensor], None],
+    receive: Callable[[Mapping[str, torch.Tensor]], None],
     keep_graph: bool = False,
 ) -> None:
-    """∇ of a scalar loss, tensor by tensor; of a large one each as soon as it is complete, to be dropped at once."""
-    scale = loss_scale(model)
+    """∇ of a scalar loss in bundles; where it is large as soon as its tensors are complete, to be dropped at once."""
+    scale, bundle = loss_scale(model), _Bundle(receive)
     tensors = checkpoint.tensors
-    if sum(tensor.numel() for tensor in tensors.values()) <= _SMALL:
+    if _size(checkpoint) <= _SMALL:
         parts = torch.autograd.grad(loss * scale, list(tensors.values()), retain_graph=keep_graph, allow_unused=True)
         for name, part in zip(tensors, parts, strict=True):
             if part is not None:
-                receive(checkpoint.qualified(name), _unscaled(part, scale))
+                bundle.add(checkpoint.qualified(name), _unscaled(part, scale))
+        bundle.hand_over()
         return
 
     def hook(name: str) -> Callable[[torch.Tensor], None]:
         def complete(tensor: torch.Tensor) -> None:
             part, tensor.grad = tensor.grad, None
             assert part is not None
-            receive(checkpoint.qualified(name), _unscaled(part, scale))
+            bundle.add(checkpoint.qualified(name), _unscaled(part, scale))
 
         return complete
 
@@ -133,6 +172,11 @@ def _hand_over(
     finally:
         for handle in handles:
             handle.remove()
+    bundle.hand_over()
+
+
+def _size(checkpoint: Checkpoint) -> int:
+    return sum(tensor.numel() for tensor in checkpoint.tensors.values())
 
 
 def loss_scale(model: LanguageModel) -> float:
@@ -145,44 +189,79 @@ def _unscaled(part: torch.Tensor, scale: float) -> torch.Tensor:
 
 
 def gradient(model: LanguageModel, encoded: Encoded, selection: Selection = None) -> Gradient:
-    """The gradient of the mean loss of the whole response, of a span, or of one token, at every checkpoint.
-
-    For a span it is the mean of ∇L(t^j) over j = start … stop − 1 (the paper's Γ
-    for a claim). Nothing after it is computed: later tokens can't change its losses.
-    """
-    start, stop = selection or (0, encoded.response_length)
-    cut = Encoded(encoded.ids[: encoded.response_start + stop], encoded.response_start)
+    """The gradient of the loss of what is selected (see `selected_loss`), at every checkpoint."""
     found = zeros(model)
     for checkpoint in model.checkpoints:
-        losses = token_losses(model, [cut], checkpoint.tensors)[0]
-        _hand_over(model, checkpoint, losses[start:stop].mean(), found.__setitem__)
+        loss = selected_loss(model, encoded, selection, checkpoint.standing_in())
+        _hand_over(model, checkpoint, loss, found.update)
     return found
+
+
+def selected_loss(model: LanguageModel, encoded: Encoded, selection: Selection, tensors: Gradient) -> torch.Tensor:
+    """The mean loss of the whole response, of a span or of one token; or how far one of two continuations falls behind.
+
+    A span's gradient is the mean of ∇L(t^j) over j = start … stop − 1 (the
+    paper's Γ for a claim). Nothing after it is computed: later tokens can't
+    change its losses. For a contrast it is log p(instead) − log p(said), both
+    after the same beginning, each the *sum* over its tokens.
+    """
+    if isinstance(selection, Contrast):
+        start, stop = selection.span
+        said, other = _cut(encoded, stop), _cut(encoded, start, selection.instead)
+        losses, others = (token_losses(model, [each], tensors)[0] for each in (said, other))
+        return losses[start:].sum() - others[start:].sum()
+    start, stop = selection or (0, encoded.response_length)
+    return token_losses(model, [_cut(encoded, stop)], tensors)[0][start:].mean()
+
+
+def _cut(encoded: Encoded, stop: int, more: Sequence[int] = ()) -> Encoded:
+    """The sequence up to a response token, followed by other tokens."""
+    kept = encoded.ids[: encoded.response_start + stop]
+    return Encoded(np.concatenate([kept, np.asarray(more, dtype=kept.dtype)]), encoded.response_start)
 
 
 def token_gradients(model: LanguageModel, encoded: Encoded) -> Iterator[Gradient]:
     """∇L(s^i) for i = 1…G in turn, at every checkpoint; see `each_token`."""
+    return (found for found in token_steps(model, encoded) if found is not None)
+
+
+def token_steps(model: LanguageModel, encoded: Encoded) -> Iterator[Gradient | None]:
+    """The work of `token_gradients`; it yields None after every pass at a checkpoint that completes no token."""
     found = zeros(model)
-    for _ in each_token(model, encoded, found.__setitem__):
-        yield dict(found)
-        # A tensor that this token's loss depends on needn't matter to the next.
-        found.update(zeros(model))
+    for complete in _each_pass(model, encoded, found.update):
+        yield dict(found) if complete else None
+        if complete:
+            # A tensor that this token's loss depends on needn't matter to the next.
+            found.update(zeros(model))
 
 
-def each_token(model: LanguageModel, encoded: Encoded, receive: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
-    """Hand over ∇L(s^i) tensor by tensor, and yield, for i = 1…G in turn.
+def each_token(
+    model: LanguageModel, encoded: Encoded, receive: Callable[[Mapping[str, torch.Tensor]], None]
+) -> Iterator[None]:
+    """Hand over ∇L(s^i), whole or some tensors at a time, and yield, for i = 1…G in turn.
 
     One backward pass a token, forward passes shared. Tokens are taken in
     groups, each by a forward pass that ends with the group, so that next to
     nothing after a token is computed.
     """
+    return (None for complete in _each_pass(model, encoded, receive) if complete)
+
+
+def _each_pass(
+    model: LanguageModel, encoded: Encoded, receive: Callable[[Mapping[str, torch.Tensor]], None]
+) -> Iterator[bool]:
+    """The work of `each_token`, one forward or backward pass at a time; whether it completed a token."""
     for group in np.array_split(np.arange(encoded.response_length), group_count(encoded)):
         stop = int(group[-1]) + 1
-        cut = Encoded(encoded.ids[: encoded.response_start + stop], encoded.response_start)
-        losses = [(checkpoint, token_losses(model, [cut], checkpoint.tensors)[0]) for checkpoint in model.checkpoints]
+        cut = _cut(encoded, stop)
+        losses = []
+        for checkpoint in model.checkpoints:
+            losses.append((checkpoint, token_losses(model, [cut], checkpoint.standing_in())[0]))
+            yield False
         for position in group.tolist():
             for checkpoint, each in losses:
                 _hand_over(model, checkpoint, each[position], receive, keep_graph=position < stop - 1)
-            yield
+                yield checkpoint is losses[-1][0]
 
 
 def group_count(encoded: Encoded) -> int:
@@ -203,11 +282,18 @@ def directional_token_losses(model: LanguageModel, encoded: Encoded, direction: 
 
     Where a module has no forward-mode derivative, one backward pass a token.
     """
+    return finished(directional_steps(model, encoded, direction)).sum(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def directional_steps(
+    model: LanguageModel, encoded: Encoded, direction: Gradient
+) -> Generator[None, None, NDArray[np.float32]]:
+    """The same checkpoint by checkpoint (C, G), of which it is the sum; it yields after each."""
     # Derivatives are linear in the direction; of length one it can't overflow half precision.
     size = float(norms(direction).max()) or 1.0
-    total = np.zeros(encoded.response_length, dtype=np.float64)
+    found = np.zeros((len(model.checkpoints), encoded.response_length), dtype=np.float64)
     try:
-        for checkpoint in model.checkpoints:
+        for number, checkpoint in enumerate(model.checkpoints):
             with forward_mode(model.network, model.trainable), torch.no_grad(), forward_ad.dual_level():
                 dual = {
                     name: forward_ad.make_dual(
@@ -215,13 +301,26 @@ def directional_token_losses(model: LanguageModel, encoded: Encoded, direction: 
                     )
                     for name, tensor in checkpoint.tensors.items()
                 }
-                losses = token_losses(model, [encoded], dual)[0]
+                losses = token_losses(model, [encoded], checkpoint.standing_in(dual))[0]
                 tangent = forward_ad.unpack_dual(losses).tangent
                 if tangent is not None:
-                    total += tangent.double().cpu().numpy()
+                    found[number] = tangent.double().cpu().numpy()
+            yield
     except NotImplementedError:
-        total = np.array([inner_product(g, direction) for g in token_gradients(model, encoded)]) / size
-    return (total * size).astype(np.float32)
+        own = [[checkpoint.qualified(name) for name in checkpoint.tensors] for checkpoint in model.checkpoints]
+        for token, each in enumerate(token_gradients(model, encoded)):
+            found[:, token] = [inner_product({name: each[name] for name in names}, direction) for names in own]
+        found /= size
+    return (found * size).astype(np.float32)
+
+
+def finished(steps: Generator[None, None, Result]) -> Result:
+    """What some work gives, done without a pause."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast(Result, end.value)
 
 
 def position_shares(model: LanguageModel, encoded: Encoded, direction: Gradient) -> NDArray[np.float32]:
@@ -236,7 +335,7 @@ def position_shares(model: LanguageModel, encoded: Encoded, direction: Gradient)
         capture = Capture(model.network, list(checkpoint.tensors))
         constant = {name: tensor.detach() for name, tensor in checkpoint.tensors.items()}
         with capture.watching():
-            losses = token_losses(model, [encoded], constant)[0]
+            losses = token_losses(model, [encoded], checkpoint.standing_in(constant))[0]
         capture.finish(losses.mean() * loss_scale(model))
         along = {name: direction[checkpoint.qualified(name)] for name in checkpoint.tensors}
         shares = capture.shares(along, len(encoded.ids), _scored_positions([encoded]).tolist())
@@ -275,6 +374,15 @@ def weighted(model: LanguageModel, g: Gradient) -> Gradient:
         for checkpoint in model.checkpoints
         for name in checkpoint.tensors
     }
+
+
+def normalised(model: LanguageModel, g: Gradient, of: NDArray[np.float32], kind: str) -> Gradient:
+    """A question's gradient as examples' gradients are multiplied with it.
+
+    Divided by the norms (L) of the whole response's gradient, as `kind` says
+    (`normalisation.KINDS`), and weighted by the checkpoints' shares.
+    """
+    return weighted(model, divided(g, divisors(of, kind)))
 
 
 def inner_product(u: Gradient, v: Gradient) -> float:

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from explorer import embedded
-from explorer.checkpoints import checkpoint_files, read_checkpoints, read_training_record
+from explorer.checkpoints import Tensors, checkpoint_files, read_checkpoints, read_training_record
 from explorer.errors import ModelError, UnsupportedError, first_line
 from explorer.hashes import folder_hash
 from explorer.model import LanguageModel, Template
@@ -30,14 +31,17 @@ def load_model(
     say: embedded.Say = lambda line: None,
     checkpoints: str = "final",
     precision: str = "auto",
+    tensors: str = "",
 ) -> LanguageModel:
     """Load a base model, put the adapter on it, and name what is trainable.
 
     `name` is the embedded model's name, a folder, or a model hub id; `adapter`
     a PEFT adapter folder; `checkpoints` says where gradients are taken: `final`,
     `all` that the training record lists, or some of their names with commas;
-    `precision` is one of `PRECISIONS` (or `float64`, for reference). Weights are
-    read from safetensors only. Raises ModelError, saying what to give instead,
+    `precision` is one of `PRECISIONS` (or `float64`, for reference); `tensors` a
+    regular expression that the names of the tensors have to match of which
+    gradients are taken, of all where it is empty. Weights are read from
+    safetensors only. Raises ModelError, saying what to give instead,
     and UnsupportedError for a kind of model or adapter that this can't work with.
     """
     folder = _resolve(name, say)
@@ -55,9 +59,10 @@ def load_model(
     trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
     if not trainable:
         raise ModelError(f"The adapter {adapter} has no trainable tensors, so there is nothing to take gradients of.")
+    trainable, held = _chosen(trainable, tensors)
     chosen = Template(template, tokenizer)
     training = read_training_record(adapter, checkpoints)
-    points = read_checkpoints(trainable, Path(adapter or ""), training)
+    points = read_checkpoints(trainable, held, Path(adapter or ""), training)
     return LanguageModel(
         network=network,
         tokenizer=tokenizer,
@@ -76,6 +81,21 @@ def load_model(
         name=name,
         adapter=str(adapter or ""),
     )
+
+
+def _chosen(trainable: Tensors, pattern: str) -> tuple[Tensors, Tensors]:
+    """The tensors that gradients are taken of, and those held constant. Raises ModelError when none is left."""
+    try:
+        wanted = re.compile(pattern)
+    except re.error as problem:
+        raise ModelError(f"{pattern} is no regular expression ({problem}).") from None
+    chosen = {name: tensor for name, tensor in trainable.items() if wanted.search(name)}
+    if not chosen:
+        raise ModelError(f"No trainable tensor's name matches {pattern}; the first one's is {next(iter(trainable))}.")
+    held = {name: tensor for name, tensor in trainable.items() if name not in chosen}
+    for tensor in held.values():
+        tensor.requires_grad_(False)
+    return chosen, held
 
 
 def _resolve(name: str, say: embedded.Say) -> Path:

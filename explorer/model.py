@@ -4,8 +4,9 @@ It knows how text becomes token ids. It knows nothing of losses or gradients,
 nor where models come from.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,20 @@ def _read_template(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The trainable tensors as they were at one moment of training, θ_c."""
+    """The trained tensors as they were at one moment of training, θ_c."""
 
     name: str
     """Empty for the final model, where it is the only one."""
     tensors: dict[str, torch.Tensor]
-    """By the names the network knows them by."""
+    """Those that gradients are taken of, by the names the network knows them by."""
     share: float = 1.0
     """Its e·η as a part of the sum over all checkpoints."""
+    held: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Those of this moment that are held constant; empty where the network's own are of this moment."""
+
+    def standing_in(self, tensors: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+        """Everything that takes the place of the network's own tensors, with `tensors` for `self.tensors`."""
+        return {**self.held, **(self.tensors if tensors is None else tensors)}
 
     def qualified(self, name: str) -> str:
         """The name of one of its tensors among those of all checkpoints."""
@@ -85,7 +92,7 @@ class LanguageModel:
     tokenizer: Any
     template: Template
     trainable: dict[str, torch.nn.Parameter]
-    """θ: the adapter's tensors, or all parameters where there is no adapter."""
+    """θ: the adapter's tensors, or all parameters where there is no adapter; or those of them that were chosen."""
     checkpoints: tuple[Checkpoint, ...]
     """Where gradients are taken: the final θ alone, or the checkpoints that influence sums over (Eq. 4)."""
     training: TrainingRecord
@@ -102,6 +109,20 @@ class LanguageModel:
     def dtype(self) -> torch.dtype:
         """The number format of activations: that of the embeddings, which are never quantised."""
         return self.network.get_input_embeddings().weight.dtype
+
+    @contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """The base model alone. Raises ModelError where there is no adapter to switch off."""
+        if not self.adapter:
+            raise ModelError("All parameters of this model were trained; there is no base model beside it to ask.")
+        # Switching the adapter on again makes all its tensors differentiable: they are put back as they were.
+        kept = [(tensor, tensor.requires_grad) for tensor in self.network.parameters()]
+        try:
+            with self.network.disable_adapter():
+                yield
+        finally:
+            for tensor, differentiable in kept:
+                tensor.requires_grad_(differentiable)
 
     @property
     def context(self) -> int:

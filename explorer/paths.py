@@ -1,4 +1,4 @@
-"""Where things lie: assets and pages beside the package, caches in the user's folder."""
+"""Where things lie: assets and pages beside the package, caches and the history in the user's folders."""
 
 import os
 from pathlib import Path
@@ -15,6 +15,8 @@ def _shipped(name: str) -> Path:
 ASSETS = _shipped("assets")
 PAGES = _shipped("pages")
 DEMO = ASSETS / "demo"
+EXAMPLE = "example"
+"""The saved answer in `example.sqlite` beside a demo's probes."""
 
 
 def cache_home() -> Path:
@@ -23,4 +25,13 @@ def cache_home() -> Path:
     if own:
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "rapidin-explorer"
+
+
+def data_home() -> Path:
+    """The user's folder for what this program keeps for good (`RAPIDIN_DATA`, else the XDG data folder)."""
+    own = os.environ.get("RAPIDIN_DATA")
+    if own:
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(base).expanduser() / "rapidin-explorer"

@@ -13,6 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+
+def relative_difference(found: float, expected: float) -> float:
+    """How far a checksum is from what it ought to be, as a share of that."""
+    return abs(found - expected) / max(abs(expected), 1e-12)
+
+
 Message = dict[str, str]
 """One turn of a conversation: `{"role": "user", "content": "..."}`."""
 
@@ -104,7 +110,9 @@ class ExampleRow:
     """One training example as the cache keeps it, ready to be shown and differentiated."""
 
     row: int
-    """Its place in the training data, from 0."""
+    """Its place in the cache, from 0."""
+    id: int
+    """Its place in all the data that ever came into the cache: it stays when other examples are dropped."""
     prompt: str
     """What a person reads as the prompt."""
     response: str
@@ -124,8 +132,29 @@ class ExampleRow:
         return str(self.columns.get("source", ""))
 
 
-Selection = tuple[int, int] | None
-"""What is asked about: a half-open range of response tokens, or None for the whole response."""
+Span = tuple[int, int]
+"""A half-open range of response tokens."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Why this and not that: a span of the response against other tokens in its place."""
+
+    span: Span
+    """What was said."""
+    instead: tuple[int, ...]
+    """Token ids of what might have been said, after the same beginning."""
+    text: str = field(default="", compare=False)
+    """How the alternative is shown."""
+
+
+Selection = Span | Contrast | None
+"""What is asked about: response tokens, these against others in their place, or None for the whole response."""
+
+
+def span_of(selection: Selection) -> Span | None:
+    """The tokens of the response that a question is about; None for all of them."""
+    return selection.span if isinstance(selection, Contrast) else selection
 
 
 @dataclass(frozen=True)
@@ -143,6 +172,132 @@ class Answer:
     """False while it is being generated."""
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A token that the model might have said at one place of an answer."""
+
+    id: int
+    token: Token
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the model expected at each response token of an answer, given the prompt and the tokens before it."""
+
+    said: NDArray[np.float32]
+    """log p(t^j) under the fine-tuned model (G), in nats."""
+    base: NDArray[np.float32] | None
+    """The same under the base model (G), its adapter switched off; None where there is no adapter."""
+    candidates: tuple[tuple[Candidate, ...], ...]
+    """The most probable tokens at each place (G), best first."""
+
+    @property
+    def change(self) -> NDArray[np.float32] | None:
+        """How much fine-tuning raised the log-probability of each token (G), in nats."""
+        return None if self.base is None else self.said - self.base
+
+
+@dataclass(frozen=True, eq=False)
+class OutputValues:
+    """What one training example did to every token of an answer."""
+
+    row: int
+    values: NDArray[np.float32]
+    """I(t^j, s_k) of every output token (G)."""
+    score: float
+    """I(t, s_k), computed from the other side; the values average to it."""
+
+    @property
+    def checksum(self) -> float:
+        """Relative difference between the values' mean and the score."""
+        return relative_difference(float(self.values.mean(dtype=np.float64)), self.score)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenMatrix:
+    """M of one training example, for the output tokens of a selection (Eq. 8), or what passes through its positions."""
+
+    row: int
+    span: Span
+    """The output tokens."""
+    positions: bool
+    """False: columns are response tokens of the example, whose mean counts; True: all its positions, whose sum does."""
+    values: NDArray[np.float32]
+    """(output tokens × training tokens)."""
+    score: float
+    """The example's influence on the selection, computed without the matrix."""
+
+    @property
+    def by_output(self) -> NDArray[np.float64]:
+        """I(t^j, s_k): each row's mean, or its sum over positions."""
+        whole = self.values.astype(np.float64)
+        return whole.sum(axis=1) if self.positions else whole.mean(axis=1)
+
+    @property
+    def by_input(self) -> NDArray[np.float64]:
+        """I(t, s_k^i), or the share of each position: each column's mean."""
+        return self.values.mean(axis=0, dtype=np.float64)
+
+    @property
+    def checksum(self) -> float:
+        """Relative difference between what the matrix comes to and the example's influence."""
+        return relative_difference(float(self.by_output.mean()), self.score)
+
+
+NEAR = 10
+"""An example is near the top, or the bottom, if it is among so many first or last ones."""
+
+
+@dataclass(frozen=True)
+class NullPlace:
+    """Where one example's score stands among the same example's scores on unrelated prompts."""
+
+    prompts: int
+    """M, how many unrelated prompts there are."""
+    beyond: int
+    """On how many of them the example scores less than here; for opponents, more."""
+    near: float
+    """On what share of them the example is near the top of all examples; for opponents, near the bottom."""
+
+
+@dataclass(frozen=True)
+class NullTest:
+    """Whether anything stands out, beside what stands out on unrelated prompts."""
+
+    prompts: int
+    """M, how many unrelated prompts there are."""
+    reached: int
+    """On how many of them the ten examples that stand out most do so as much as here."""
+    row: int
+    """The example that stands out most here."""
+    deviations: float
+    """How many standard deviations the ten lie above what they score elsewhere, in the mean; for opponents, below."""
+
+    @property
+    def chance(self) -> float:
+        """The probability that on an unrelated prompt ten would stand out as much: (reached + 1) / (M + 1)."""
+        return (self.reached + 1) / (self.prompts + 1)
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """How firmly an example holds its place among those shown."""
+
+    sketched: float
+    """The score that the sketch had."""
+    error: float
+    """Standard deviation of the sketch's noise on it."""
+    shown: float
+    """Share of other sketch seeds by whose sketches it would be among those shown."""
+    examined: float
+    """Share of them by which it would be among the candidates that are made exact."""
+    checkpoints: tuple[str, ...] = ()
+    """The checkpoints whose part of the score alone would show it, among the candidates."""
+    of: tuple[str, ...] = ()
+    """All checkpoints; empty where there is one alone, or not all candidates' parts are known."""
+
+
 @dataclass(frozen=True, eq=False)
 class Influence:
     """What one training example has to do with what was asked about."""
@@ -158,6 +313,16 @@ class Influence:
     """Relative difference between the values' mean and the example's value from a backward pass of its own."""
     positions: NDArray[np.float32] | None = None
     """What of the score passes through each position of prompt and response (T); they sum to it."""
+    place: NullPlace | None = None
+    """How unusual the score is for this example; None in a cache without a null sample."""
+    parts: tuple[float, ...] = ()
+    """What of an exact score each checkpoint gave; they add up to it."""
+    steadiness: Steadiness | None = None
+    """How firmly it holds its place; None while that isn't known."""
+
+
+OWN_METHOD = "rapidin"
+"""The explorer's own method of scoring; there are others (`methods`) to compare it with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,11 +334,17 @@ class Ranking:
     opponents: bool
     """False: largest scores first; True: smallest first."""
     scores: NDArray[np.float32]
-    """Scores of all training examples (N) from the cache."""
+    """Scores of all training examples (N) from the cache; see `coarse_error`."""
     influences: tuple[Influence, ...]
     """The shown ones, best first."""
     sketch_error: float
     """Standard deviation of the sketch's noise on one score, in the score's unit."""
+    test: NullTest | None = None
+    """Whether anything stands out among all examples; None in a cache without a null sample."""
+    coarse_error: float = 0.0
+    """The same for examples far from both ends, where their scores come from shorter sketches; 0 where they don't."""
+    method: str = OWN_METHOD
+    """By which method examples were scored, `NAME` or `NAME:VALUE`."""
 
     @property
     def exact(self) -> bool:

@@ -1,12 +1,16 @@
 """What the command line prints: the same answer a browser shows, as plain values."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from explorer import views
+from explorer.corpus import Corpus
 from explorer.engine import Engine, check_selection
 from explorer.errors import PromptError
+from explorer.filters import EVERYTHING, Filter
 from explorer.generation import GenerationSettings
-from explorer.records import Answer, Influence, Ranking, Selection
+from explorer.records import Answer, Contrast, Influence, Ranking, Selection, Span
 from explorer.store import Store
 
 
@@ -14,41 +18,58 @@ def question_report(
     engine: Engine,
     prompt: str,
     response: str | None,
-    selection: Selection,
+    span: Span | None,
     count: int,
     opponents: bool,
     approximate: bool,
     max_tokens: int,
     positions: bool = False,
+    instead: str = "",
+    wanted: Filter = EVERYTHING,
 ) -> dict[str, Any]:
-    """Answer a prompt (or take `response`), and report the examples behind what is selected.
+    """Answer a prompt (or take `response`), and report the examples behind a span of it, or behind the whole.
+
+    With `instead` it is why the span was said and not this word in its place.
 
     Exact unless `approximate`. Exact examples carry their checksum, the relative
     difference between their token values' mean and a backward pass of its own.
     With `positions` they carry the share of every position, too, prompt included.
+    Only examples that pass the filter `wanted` are ranked.
     """
-    answer = _answer(engine, prompt, response, max_tokens)
+    among = Corpus(engine.store.examples).rows(wanted)
+    answer = asked_answer(engine, prompt, response, max_tokens)
+    selection: Selection = span
+    if instead and span:
+        selection = engine.contrast(answer, span, instead)
     check_selection(answer, selection)
-    ranking = exact_ranking(engine, answer, selection, count, opponents, approximate)
+    ranking = exact_ranking(engine, answer, selection, count, opponents, approximate, among)
     if not approximate:
         for found in ranking.influences:
             engine.check(answer, selection, found.row)
-        ranking = engine.ranking(answer, selection, count, opponents)
+        ranking = engine.ranking(answer, selection, count, opponents, among)
     scores, colours = views.question_kind(selection)
     kept = engine.store.manifest
     return {
         "prompt": prompt,
         "response": answer.text,
         "tokens": [token.text for token in answer.tokens],
-        "selection": list(selection) if selection else None,
+        "selection": list(span) if span else None,
+        "instead": instead or None,
+        "instead_tokens": engine.model.tokenizer.convert_ids_to_tokens(selection.instead)
+        if isinstance(selection, Contrast)
+        else None,
         "selected": views.selected_text(answer, selection),
         "scores": scores,
         "token_values": colours,
         "direction": "opponents" if opponents else "proponents",
+        "filter": {"where": {column: list(values) for column, values in wanted.where}, "text": wanted.text},
+        "rows_that_pass": engine.store.manifest.rows if among is None else len(among),
         "exact": ranking.exact,
         "sketch_error": ranking.sketch_error,
         "standing_out": ranking.standing_out,
         "standing_out_by_chance": ranking.chance,
+        "null_test": ranking.test and {**asdict(ranking.test), "chance": ranking.test.chance},
+        "caution": views.caution(ranking),
         "epochs_times_learning_rate": kept.training.scale,
         "training_record": kept.training.known,
         "checkpoints": [name for name, _ in kept.training.checkpoints] or ["final"],
@@ -56,7 +77,7 @@ def question_report(
         "model": kept.model,
         "base_sha256": kept.fingerprint.base,
         "adapter_sha256": kept.fingerprint.adapter,
-        "data_sha256": kept.data_sha256,
+        "data_sha256": ", ".join(part.sha256 for part in kept.parts),
         "examples": [
             _example(engine.store, ranking, rank, found)
             | (_positions(engine, answer, selection, found.row) if positions else {})
@@ -66,7 +87,7 @@ def question_report(
 
 
 def example_report(
-    engine: Engine, prompt: str, response: str | None, row: int, of: Selection, max_tokens: int
+    engine: Engine, prompt: str, response: str | None, row: int, of: Span | None, max_tokens: int
 ) -> dict[str, Any]:
     """The swapped direction: what one training example, or some of its tokens, did to every token of the answer."""
     if not 0 <= row < engine.store.manifest.rows:
@@ -76,7 +97,7 @@ def example_report(
         raise PromptError(
             f"Row {row} has the response tokens 0 to {len(example.tokens) - 1}, not {of[0]} to {of[1] - 1}."
         )
-    answer = _answer(engine, prompt, response, max_tokens)
+    answer = asked_answer(engine, prompt, response, max_tokens)
     values = engine.output_values(answer, row, of)
     return {
         "prompt": prompt,
@@ -101,7 +122,8 @@ def example_text(report: dict[str, Any]) -> str:
     return "\n".join([*lines, f"{report['score']:+10.4g}  mean: the example's influence on the whole response"])
 
 
-def _answer(engine: Engine, prompt: str, response: str | None, max_tokens: int) -> Answer:
+def asked_answer(engine: Engine, prompt: str, response: str | None, max_tokens: int) -> Answer:
+    """The model's answer to a prompt, or `response` as if it had said that."""
     if response is not None:
         return engine.given_answer(prompt, response)
     *_, answer = engine.answer(prompt, GenerationSettings(max_tokens=max_tokens))
@@ -117,14 +139,20 @@ def _positions(engine: Engine, answer: Answer, selection: Selection, row: int) -
 
 
 def exact_ranking(
-    engine: Engine, answer: Answer, selection: Selection, count: int, opponents: bool = False, approximate: bool = False
+    engine: Engine,
+    answer: Answer,
+    selection: Selection,
+    count: int,
+    opponents: bool = False,
+    approximate: bool = False,
+    among: Sequence[int] | None = None,
 ) -> Ranking:
-    """The ranking with all candidates made exact first, unless `approximate`."""
+    """The ranking with all candidates made exact first, unless `approximate`; of some rows alone with `among`."""
     engine.ask(answer, selection)
     if not approximate:
-        for row in engine.candidates(answer, selection, count, opponents):
+        for row in engine.candidates(answer, selection, count, opponents, among):
             engine.refine(answer, selection, row)
-    return engine.ranking(answer, selection, count, opponents)
+    return engine.ranking(answer, selection, count, opponents, among)
 
 
 def _example(store: Store, ranking: Ranking, rank: int, found: Influence) -> dict[str, Any]:
@@ -132,10 +160,15 @@ def _example(store: Store, ranking: Ranking, rank: int, found: Influence) -> dic
     return {
         "rank": rank,
         "row": found.row,
+        "id": example.id,
         "score": found.score,
         "exact": found.exact,
         "sketch_score": float(ranking.scores[found.row]),
         "percentile": views.percentile(ranking, found.score),
+        "null_prompts": found.place.prompts if found.place else 0,
+        "beyond_null_prompts": found.place and found.place.beyond,
+        "near_the_end_on_null_prompts": found.place and found.place.near,
+        "unusual": views.unusual(found.place, ranking.opponents),
         "source": example.source,
         "prompt": example.prompt,
         "response": example.response,
@@ -148,47 +181,17 @@ def _example(store: Store, ranking: Ranking, rank: int, found: Influence) -> dic
 def question_text(report: dict[str, Any]) -> str:
     """The report for a terminal."""
     lines = [report["response"], "", f"What pushed the model: {report['direction']} of {report['selected']}"]
+    if report["instead"]:
+        lines[-1] += f" rather than of “{report['instead']}”"
     lines += [f"({report['scores']}; {'exact' if report['exact'] else 'from the sketches'})", ""]
     for example in report["examples"]:
         source = f" [{example['source']}]" if example["source"] else ""
-        lines.append(f"{example['rank']:3}  {example['score']:+.4g}{source}  row {example['row']}")
+        unusual = f", {example['unusual']}" if example["unusual"] else ""
+        lines.append(f"{example['rank']:3}  {example['score']:+.4g}{source}  row {example['row']}{unusual}")
         lines.append(f"     {views.shortened(example['prompt'], 110)}")
         lines.append(f"     → {views.shortened(example['response'], 110)}")
-    if report["standing_out"] < report["standing_out_by_chance"]:
-        lines += ["", "Nothing stands out: unrelated examples would reach scores like these by chance."]
+    if not report["examples"]:
+        return "\n".join([*lines, "No example passes the filter."])
+    if report["caution"]:
+        lines += ["", report["caution"]]
     return "\n".join(lines)
-
-
-def cache_report(store: Store) -> dict[str, Any]:
-    """What a cache holds and how it was made."""
-    kept = store.manifest
-    done = sum(shard.count for shard in store.shards_of("sketches"))
-    return {
-        "folder": str(store.folder),
-        "examples": kept.rows,
-        "complete": store.complete,
-        "examples_done": done,
-        "with_token_sketches": kept.token_rows,
-        "token_sketches_done": sum(shard.count for shard in store.shards_of("tokens")),
-        "bytes": sum(shard.size for shard in store.shards),
-        "model": kept.model,
-        "adapter": kept.adapter or "none: all parameters",
-        "template": kept.template,
-        "data": kept.data,
-        "checkpoints": ", ".join(name for name, _ in kept.training.checkpoints) or "final",
-        "trainable_parameters": kept.fingerprint.parameters,
-        "tensors": len(kept.fingerprint.layout),
-        "sketch_length": kept.settings.length,
-        "token_sketch_length": kept.settings.token_length,
-        "shuffles": kept.settings.rounds,
-        "seed": kept.settings.seed,
-        "dtype": kept.settings.dtype,
-        "normalisation": kept.settings.normalisation,
-        "precision": kept.fingerprint.precision,
-        "examples_a_backward_pass": kept.settings.batch,
-        "epochs_x_learning_rate": kept.training.scale if kept.training.known else "1 (no training record)",
-        "base_sha256": kept.fingerprint.base,
-        "adapter_sha256": kept.fingerprint.adapter,
-        "data_sha256": kept.data_sha256,
-        "versions": ", ".join(f"{name} {version}" for name, version in kept.versions.items()),
-    }

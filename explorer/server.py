@@ -13,6 +13,8 @@ from explorer.config import ServeSettings
 from explorer.embedded import Say
 from explorer.errors import ExplorerError
 
+ENTRY = Path(__file__).parent / "app" / "main.py"
+
 _LONGEST_START = 120.0
 """Seconds until a server that gives no sign of life counts as failed."""
 
@@ -30,9 +32,9 @@ _OPTIONS = {
     "runner.magicEnabled": "false",
     "logger.hideWelcomeMessage": "true",
     "logger.level": "warning",
-    # Neither orange nor blue: those mean influence.
-    "theme.light.primaryColor": "#7a5af5",
-    "theme.dark.primaryColor": "#9d85ff",
+    # Neither orange nor blue: those mean influence. Both reach 4.5 : 1 beside the page and beside their own tints.
+    "theme.light.primaryColor": "#6443e0",
+    "theme.dark.primaryColor": "#a996ff",
 }
 
 
@@ -43,7 +45,7 @@ def serve(settings: ServeSettings, address: str, port: int, say: Say) -> int:
     """
     _check_port(address, port)
     child = subprocess.Popen(
-        _command(address, port),
+        command(address, port),
         env=os.environ | settings.environment(),
         stdout=sys.stderr,
         # A Ctrl-C reaches this process alone, which then ends the server in order.
@@ -79,8 +81,8 @@ def _check_port(address: str, port: int) -> None:
             ) from None
 
 
-def _command(address: str, port: int) -> list[str]:
-    entry = Path(__file__).parent / "app" / "main.py"
+def command(address: str, port: int, entry: Path = ENTRY) -> list[str]:
+    """What starts Streamlit over an entry script, with the settings that a careful product makes."""
     options = _OPTIONS | {"server.address": address, "server.port": str(port)}
     flags = [f"--{name}={value}" for name, value in options.items()]
     if address in _THIS_MACHINE:

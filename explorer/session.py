@@ -2,11 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from explorer.checkpoints import FINAL
+from explorer.distributed import DistributedStore
 from explorer.embedded import Say
 from explorer.engine import Engine
 from explorer.loading import load_model
+from explorer.model import LanguageModel
 from explorer.store import Store, open_cache
 
 
@@ -17,15 +20,34 @@ def open_engine(
     template: str = "",
     device: str = "",
     say: Say = lambda line: None,
+    ray: Any = None,
+    workers: int = 0,
 ) -> Engine:
     """The engine over a cache; what is empty is taken from the cache's manifest.
 
-    Raises CacheError, ModelError or MismatchError, each saying what to do.
+    With `ray`, a connection to a cluster, so many workers there hold the shards,
+    or as many as there is room for. Raises CacheError, ModelError or MismatchError, each saying what to do.
     """
     store = open_cache(cache)
-    kept = store.manifest
     store.require_complete()
-    loaded = load_model(
+    if ray:
+        spread = DistributedStore(ray, store, workers)
+        return Engine(model_for(store, model, adapter, template, device, say), spread)
+    store.check()
+    return Engine(model_for(store, model, adapter, template, device, say), store)
+
+
+def model_for(
+    store: Store,
+    model: str = "",
+    adapter: str = "",
+    template: str = "",
+    device: str = "",
+    say: Say = lambda line: None,
+) -> LanguageModel:
+    """The model that a cache names, or another one given in its place; whether it fits, `Store.check_model` says."""
+    kept = store.manifest
+    return load_model(
         model or _beside(store, kept.model),
         adapter or (os.fspath((store.folder / kept.adapter).resolve()) if kept.adapter else None),
         template or kept.template,
@@ -33,8 +55,8 @@ def open_engine(
         say,
         ",".join(name for name, _ in kept.training.checkpoints) or FINAL,
         kept.fingerprint.precision,
+        kept.settings.tensors,
     )
-    return Engine(loaded, store)
 
 
 def _beside(store: Store, name: str) -> str:

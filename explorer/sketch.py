@@ -27,10 +27,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from explorer.threads import thread_count, threads
+
 _SHORTEST = 1 << 20
 """Gradients are padded at least to this, so that every K up to it folds from the same shuffle."""
 _LARGEST_SHUFFLE = 1 << 24
 """Divisors are drawn up to this size, which bounds the memory of one stored permutation."""
+_ALONE = 1 << 17
+"""Tensors of so few numbers on average are added up sooner by one thread than by several."""
 _BLOCK = 1 << 20
 """So many places are moved at a time while the table is made."""
 _IN_MEMORY = 1 << 25
@@ -79,13 +83,44 @@ class Sketcher:
     def __call__(self, gradient: Mapping[str, torch.Tensor]) -> NDArray[np.float32]:
         """The RapidGrad (K) of a gradient."""
         sketch = self.begin()
-        for name, part in gradient.items():
-            sketch.add(name, part)
+        sketch.add(gradient)
         return sketch.values()
 
     def begin(self) -> "Sketch":
-        """A sketch of zero, to which a gradient's tensors are added one at a time."""
+        """A sketch of zero, to which a gradient's tensors are added, all of them or one at a time."""
         return Sketch(self.settings.length, self._tables, self.device)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A run of a gradient's numbers (n), where they are added, and what they are multiplied by."""
+
+    table: torch.Tensor
+    values: torch.Tensor
+    factor: float
+
+
+def _size(pieces: Sequence[_Piece]) -> int:
+    return sum(len(piece.values) for piece in pieces)
+
+
+def _shared_out(pieces: Sequence[_Piece], count: int) -> list[list[_Piece]]:
+    """The pieces in order, cut so that every share has as many numbers."""
+    shares: list[list[_Piece]] = [[] for _ in range(count)]
+    size, filled = -(-_size(pieces) // count), 0
+    for piece in pieces:
+        start = 0
+        while start < len(piece.values):
+            stop = start + size - filled % size
+            cut = _Piece(piece.table[start:stop], piece.values[start:stop], piece.factor)
+            shares[filled // size].append(cut)
+            filled, start = filled + len(cut.values), stop
+    return shares
+
+
+def _scatter(signed: torch.Tensor, pieces: Sequence[_Piece]) -> None:
+    for piece in pieces:
+        signed.index_add_(0, piece.table, piece.values, alpha=piece.factor)
 
 
 class Sketch:
@@ -94,13 +129,25 @@ class Sketch:
     def __init__(self, length: int, tables: Mapping[str, torch.Tensor], device: torch.device):
         """Use `Sketcher.begin` instead."""
         self._length, self._tables = length, tables
-        # Positive entries are summed in the first half, negative ones in the second.
-        self._signed = torch.zeros(2 * length, dtype=torch.float32, device=device)
+        # Positive entries are summed in the first half, negative ones in the second. Threads have sums of their own.
+        self._signed = torch.zeros(1 if device.type != "cpu" else thread_count(), 2 * length, device=device)
 
-    def add(self, name: str, part: torch.Tensor, factor: float = 1.0) -> None:
-        """Add `factor` times the gradient of one named tensor."""
-        table = self._tables[name].to(self._signed.device, non_blocking=True)
-        self._signed.index_add_(0, table, part.detach().reshape(-1).float(), alpha=factor)
+    def add(self, parts: Mapping[str, torch.Tensor], factors: Mapping[str, float] | None = None) -> None:
+        """Add the gradients of some named tensors, each times its factor."""
+        pieces = [
+            _Piece(
+                self._tables[name].to(self._signed.device, non_blocking=True),
+                part.detach().reshape(-1).float(),
+                factors[name] if factors else 1.0,
+            )
+            for name, part in parts.items()
+        ]
+        # torch uses one thread for a scatter-add.
+        shares = _shared_out(pieces, len(self._signed)) if _size(pieces) > _ALONE * len(pieces) else [pieces]
+        others = [threads().submit(_scatter, *work) for work in zip(self._signed[1:], shares[1:], strict=False)]
+        _scatter(self._signed[0], shares[0])
+        for other in others:
+            other.result()
 
     def clear(self) -> None:
         """Begin anew."""
@@ -108,7 +155,8 @@ class Sketch:
 
     def values(self) -> NDArray[np.float32]:
         """The RapidGrad (K) of what was added so far."""
-        return (self._signed[: self._length] - self._signed[self._length :]).cpu().numpy()
+        signed = self._signed.sum(0)
+        return (signed[: self._length] - signed[self._length :]).cpu().numpy()
 
 
 def bucket_table(parameters: int, settings: SketchSettings) -> NDArray[np.int32]:

@@ -1,21 +1,108 @@
 """Records → words and numbers a page shows. No tensors, no Streamlit."""
 
+import re
+import unicodedata
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.records import Answer, Influence, Ranking, Selection
+from explorer.methods.description import METHODS
+from explorer.records import (
+    NEAR,
+    OWN_METHOD,
+    Answer,
+    Contrast,
+    Influence,
+    NullPlace,
+    Ranking,
+    Selection,
+    Token,
+    relative_difference,
+    span_of,
+)
 
 LONGEST_PROMPT = 2_000
 """Characters of a training prompt that a card carries."""
+LONGEST_LABEL = 18
+"""Characters of a token at the edge of a table."""
+HARDLY_MOVED = 0.1
+"""Nats. A token whose log-probability fine-tuning changed by less was as good as settled before."""
+
+_MARKS = {"\n": "↵", "\r": "␍", "\t": "⇥"}
+_END = re.compile(r"end|eos|eot|</s>", re.IGNORECASE)
 
 
 def selected_text(answer: Answer, selection: Selection) -> str:
     """The selected text in quotation marks, or what stands for the whole response."""
-    if selection is None:
+    span = span_of(selection)
+    if span is None:
         return "the whole response"
-    tokens = answer.tokens[selection[0] : selection[1]]
+    tokens = answer.tokens[span[0] : span[1]]
     text = "".join(token.text for token in tokens).strip()
     return f"“{shortened(text, 60)}”" if text else " ".join(shown_name(token.text, token.special) for token in tokens)
+
+
+def heading(answer: Answer, selection: Selection, opponents: bool | None, method: str = OWN_METHOD) -> str:
+    """What the shown examples are an answer to; both proponents and opponents where `opponents` is None."""
+    said = selected_text(answer, selection)
+    if method != OWN_METHOD:
+        return (
+            f"{heading(answer, selection, opponents)}, by {method}"
+            if pushes(method)
+            else f"First by {method} for {said}"
+        )
+    if isinstance(selection, Contrast):
+        other = f"“{shortened(selection.text, 60)}”"
+        towards = "either" if opponents is None else other if opponents else said
+        return f"Why {said} and not {other}: what pushed the model towards {towards}"
+    pushed = "towards and away from" if opponents is None else "away from" if opponents else "towards"
+    return f"What pushed the model {pushed} {said}"
+
+
+def pushes(method: str) -> bool:
+    """Whether a method's scores say how much an example pushed the model towards or away from something."""
+    known = METHODS.get(method.partition(":")[0])
+    return known is None or known.by_gradients
+
+
+def has_token_values(method: str) -> bool:
+    """Whether a method knows the influence of an example's single tokens."""
+    known = METHODS.get(method.partition(":")[0])
+    return known is None or known.token_values
+
+
+def side(opponents: bool, method: str) -> str:
+    """What one end of a method's ranking is called."""
+    return f"First by {method}" if not pushes(method) else "Opponents" if opponents else "Proponents"
+
+
+def without_values(method: str) -> str:
+    """What a card says where its method knows no values of tokens; empty where it does."""
+    return "" if has_token_values(method) else f"{method} has no influence of single tokens"
+
+
+def scores_kind(selection: Selection, method: str, positions: bool = False) -> str:
+    """What scores and colours are, in two sentences."""
+    if method == OWN_METHOD:
+        scores, colours = question_kind(selection, positions)
+        return f"Scores: {scores}. Colours: {colours}."
+    known = METHODS.get(method.partition(":")[0])
+    scores = f"Scores by {method}: {known.what}." if known else f"Scores by {method}."
+    if has_token_values(method):
+        return f"{scores} Colours: the influence of each training token; they average to the score."
+    return f"{scores} {method} has no influence of single tokens, so none is coloured."
+
+
+def exactness(shown: Sequence[Influence], sketch_error: float, method: str) -> str:
+    """How many of the shown scores are exact, in a sentence; empty where a method knows no other scores."""
+    if not pushes(method) or not shown:
+        return ""
+    exact = sum(each.exact for each in shown)
+    if exact == len(shown):
+        return "All of them are exact."
+    noise = f", whose noise is ±{sketch_error:.2g} on a score" if method == OWN_METHOD else ""
+    return f"{exact} of {len(shown)} are exact, the others from the sketches{noise}."
 
 
 def shown_name(text: str, special: bool) -> str:
@@ -34,6 +121,9 @@ def question_kind(selection: Selection, positions: bool = False) -> tuple[str, s
     """Which of the four influences the scores and the colours show (paper, Eq. 5 to 8)."""
     if selection is None:
         asked, example, token = "whole response", "Eq. 5", "Eq. 6"
+    elif isinstance(selection, Contrast):
+        asked = "log-odds of what was said over the other word"
+        example, token = "Eq. 7, a difference", "Eq. 8, a difference"
     else:
         one = selection[1] - selection[0] == 1
         asked, example, token = "output token" if one else "selected span, mean over its tokens,", "Eq. 7", "Eq. 8"
@@ -41,10 +131,131 @@ def question_kind(selection: Selection, positions: bool = False) -> tuple[str, s
     return f"{asked} → training example ({example})", f"{asked} → {coloured}"
 
 
+_NORMALISED = {
+    "layer": "divided tensor by tensor by their norms",
+    "cosine": "divided by their norms",
+    "none": "not normalised",
+}
+
+
+def gradient_kind(normalisation: str, checkpoints: Sequence[str], tensors: str) -> str:
+    """Which gradients are compared, in one sentence; `tensors` is the pattern that chose some of them, or empty."""
+    at = f", taken at checkpoint {' and '.join(checkpoints)} of the training" if checkpoints else ""
+    of = f", of the tensors named “{tensors}” alone" if tensors else ""
+    answers = " The final model answers." if checkpoints else ""
+    return f"Gradients are {_NORMALISED[normalisation]}{at}{of}.{answers}"
+
+
 def percentile(ranking: Ranking, score: float) -> float:
     """Share of all training examples with a lower score, in percent; the example itself is never below itself."""
     others = len(ranking.scores) - 1
     return 100 * min(int((ranking.scores < score).sum()), others) / len(ranking.scores)
+
+
+UNUSUAL = 0.05
+"""Something stands out where as much does on an unrelated prompt with at most this probability."""
+OFTEN = 0.1
+"""On so many unrelated prompts, and three times as many as it would be by chance, is often."""
+
+
+def unusual(place: NullPlace | None, opponents: bool) -> str:
+    """How unusual a score is for its own example, in words; empty in a cache without a null sample."""
+    if place is None:
+        return ""
+    count = {0: "none", place.prompts: "all"}.get(place.beyond, f"{place.beyond}")
+    of = f"{place.prompts}" if place.beyond == place.prompts else f"of {place.prompts}"
+    return f"{'below' if opponents else 'above'} {count} {of} unrelated prompts"
+
+
+def often(place: NullPlace | None, opponents: bool, examples: int) -> str:
+    """Whether an example is near the top (or bottom) of many unrelated prompts; empty where it isn't."""
+    if place is None or place.near < max(OFTEN, 3 * NEAR / examples):
+        return ""
+    return f"{'last' if opponents else 'first'} ten for {place.near:.0%} of unrelated prompts"
+
+
+def steadiness(found: Influence) -> str:
+    """What the sketch had beside an exact score, and how firmly the example holds its place; empty where unknown."""
+    known = found.steadiness
+    if known is None:
+        return ""
+    error = f"{known.error:.2g}".replace("-", "−")
+    if found.exact:
+        said = [
+            f"sketch had {signed(known.sketched, 3)} ± {error}",
+            f"a candidate by {_share(known.examined)} sketch seeds",
+        ]
+    else:
+        said = [f"± {error} by sketch noise", f"shown by {_share(known.shown)} sketch seeds"]
+    if known.of:
+        said.append(
+            f"at checkpoint {' and '.join(known.checkpoints)} alone shown, too"
+            if known.checkpoints
+            else "at no checkpoint alone shown"
+        )
+    return " · ".join(said)
+
+
+def _share(share: float) -> str:
+    """A share that was counted in some draws."""
+    if share == 1:
+        return "all"
+    return f"{'over 99%' if share > 0.99 else 'under 1%' if share < 0.01 else f'{share:.0%}'} of"
+
+
+def stability(ranking: Ranking, missed: float) -> str:
+    """How many of the shown examples another sketch seed, or a checkpoint alone, would show; empty where unknown.
+
+    Args:
+        ranking: What is shown.
+        missed: How many examples that weren't examined are expected to belong among those shown.
+    """
+    known = [found.steadiness for found in ranking.influences if found.steadiness]
+    if not known:
+        return ""
+    count = len(known)
+    if not ranking.exact:
+        kept = sum(each.shown for each in known)
+        return f"Another sketch seed would show about {kept:.1f} of these {count}."
+    examined = sum(each.examined for each in known)
+    left_out = "fewer than 0.01" if missed < 0.01 else f"{missed:.1g}"
+    lines = [
+        "Exact scores owe nothing to the sketch, but which candidates are made exact does: another sketch seed would "
+        f"examine {examined:.1f} of these {count}, and {left_out} of those not examined here are expected to belong "
+        "among them."
+    ]
+    if known[0].of:
+        alone = [f"{sum(name in each.checkpoints for each in known)} at checkpoint {name}" for name in known[0].of]
+        lines.append(f"Of the {count}, one checkpoint alone would show {' and '.join(alone)}.")
+    return " ".join(lines)
+
+
+def standing_out(ranking: Ranking) -> str:
+    """What stands out beside unrelated prompts, as one sentence; empty in a cache without a null sample."""
+    test = ranking.test
+    if test is None:
+        return ""
+    return (
+        f"The ten examples that stand out most, row {test.row} before all, score {test.deviations:.1f} standard "
+        f"deviations {'below' if ranking.opponents else 'above'} what they score on unrelated prompts; "
+        f"{test.reached} of {test.prompts} such prompts have ten that stand out as much."
+    )
+
+
+def caution(ranking: Ranking) -> str:
+    """What to tell a reader where nothing stands out; empty where something does, or nothing is shown."""
+    if not ranking.influences or ranking.method != OWN_METHOD:
+        return ""
+    where = "among the opponents" if ranking.opponents else "here"
+    if ranking.test is not None:
+        return f"Nothing stands out {where}. {standing_out(ranking)}" if ranking.test.chance > UNUSUAL else ""
+    if ranking.standing_out >= ranking.chance:
+        return ""
+    return (
+        f"Nothing stands out {where}. The strongest example lies "
+        f"{max(ranking.standing_out, 0):.1f} robust standard deviations from the middle of all scores; the largest "
+        f"of {len(ranking.scores):,} unrelated ones would reach about {ranking.chance:.1f} by chance."
+    )
 
 
 def token_values(found: Influence, positions: bool) -> NDArray[np.float32] | None:
@@ -58,11 +269,57 @@ def token_checksum(found: Influence, positions: bool) -> float | None:
         return found.checksum
     if found.positions is None:
         return None
-    return abs(float(found.positions.sum(dtype=np.float64)) - found.score) / max(abs(found.score), 1e-12)
+    return relative_difference(float(found.positions.sum(dtype=np.float64)), found.score)
 
 
 def full_colour(ranking: Ranking, positions: bool = False) -> float:
     """The |token value| of full colour: the 98th percentile of what is shown."""
-    shown = [token_values(influence, positions) for influence in ranking.influences]
+    return full_colour_of(ranking.influences, positions)
+
+
+def full_colour_of(influences: Sequence[Influence], positions: bool = False) -> float:
+    """The same for influences that are shown together."""
+    shown = [token_values(influence, positions) for influence in influences]
     known = [values for values in shown if values is not None]
-    return float(np.quantile(np.abs(np.concatenate(known)), 0.98)) if known else 0.0
+    return full_value(np.concatenate(known)) if known else 0.0
+
+
+def full_value(values: NDArray[np.float32]) -> float:
+    """The |value| of full colour among these: their 98th percentile."""
+    return float(np.quantile(np.abs(values), 0.98))
+
+
+def full_change(change: NDArray[np.float32]) -> float:
+    """The |change| of full colour in nats; at least 1, so that small changes don't look large."""
+    return max(full_value(change), 1.0)
+
+
+def hardly_moved(change: NDArray[np.float32], selection: Selection) -> bool:
+    """Whether fine-tuning moved every selected token by less than `HARDLY_MOVED`; never true of a whole response."""
+    span = span_of(selection)
+    return span is not None and bool((np.abs(change[span[0] : span[1]]) < HARDLY_MOVED).all())
+
+
+def signed(value: float, digits: int = 4) -> str:
+    """A number with its sign, to so many significant digits."""
+    return f"{value:+.{digits}g}".replace("-", "−")
+
+
+def size(difference: float) -> str:
+    """A small number as its order of magnitude: 3e-05."""
+    return f"{difference:.0e}" if difference else "0"
+
+
+def token_label(token: Token) -> str:
+    """A token in a few characters for the edge of a table: invisible ones as marks, the rest as it is."""
+    if token.special:
+        return "■ end" if _END.search(token.text) else f"■ {shortened(token.text, LONGEST_LABEL)}"
+    if not token.text:
+        return f"bytes {token.raw}" if token.raw else "part of a character"
+    shown = "".join(_MARKS.get(character) or _visible(character) for character in token.text)
+    return shortened(shown, LONGEST_LABEL)
+
+
+def _visible(character: str) -> str:
+    hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+    return f"U+{ord(character):04X}" if hidden else "·" if character.isspace() else character

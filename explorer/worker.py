@@ -30,6 +30,8 @@ class Urgency(IntEnum):
     """A better value for something already shown."""
     AHEAD = 2
     """Something the person may ask for next."""
+    BATCH = 3
+    """Long work that nobody watches step by step."""
 
 
 class Task:
