@@ -1,0 +1,1 @@
+"""The methods that the papers compare, by one interface: `description` lists them, `asking` asks one."""

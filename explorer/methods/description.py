@@ -1,0 +1,267 @@
+"""What methods there are, what each assumes and costs, and how one is named. It computes nothing; no torch.
+
+A method is named `NAME` or `NAME:VALUE`, where its description says what the value sets.
+"""
+
+from dataclasses import dataclass
+
+from explorer.errors import MethodError
+from explorer.records import OWN_METHOD
+
+DEFAULT = OWN_METHOD
+CURVATURE_ROWS = 16
+"""So many training rows stand for all of them in a second-order method, unless it is told otherwise."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a person should know of a method before using it."""
+
+    name: str
+    family: str
+    """`no gradient`, `first order` or `second order`."""
+    what: str
+    """What its score is."""
+    assumes: str
+    costs: str
+    value: str = ""
+    """What `NAME:VALUE` sets; empty for a method without."""
+    value_is_folder: bool = False
+    """Whether VALUE names a folder of this machine, which a page must not ask for."""
+    fitted: bool = False
+    """Whether something is computed once, and kept in the cache folder."""
+    token_values: bool = False
+    """Whether it gives influences of single training tokens, which average to the score."""
+
+    @property
+    def by_gradients(self) -> bool:
+        """Whether scores have a sign: above zero for proponents, below it for opponents."""
+        return self.family != "no gradient"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A method with its value."""
+
+    description: Description
+    value: str = ""
+    """Empty for the default."""
+
+    @property
+    def name(self) -> str:
+        """As it was asked for."""
+        return f"{self.description.name}:{self.value}" if self.value else self.description.name
+
+    def number(self, default: int, least: int = 1, most: int = 10_000_000) -> int:
+        """The value as a whole number from `least` to `most`. Raises MethodError where it is none."""
+        if not self.value:
+            return default
+        value = self.value
+        if not (value.isascii() and value.isdecimal() and len(value) < 12 and least <= int(value) <= most):
+            name, takes = self.description.name, self.description.value
+            raise MethodError(f"{name}:VALUE takes {takes}, a number from {least} to {most:,}, not {value}.")
+        return int(value)
+
+
+_SKETCHED = (
+    "one backward pass over the answer and one scan of the cached sketches; where the cache's normalisation can't "
+    "serve, one backward pass over every training example, once"
+)
+_OWN = "one backward pass over every training example, once; then one over the answer, and one scan of the sketches"
+_CHECKPOINT = "the name of the checkpoint (the cache's last)"
+_GGN = "that the loss is quadratic around the model, with the damped Gauss-Newton matrix of some training rows"
+
+METHODS: dict[str, Description] = {
+    each.name: each
+    for each in (
+        Description(
+            "rapidin",
+            "first order",
+            "e·η·⟨∇L(t), ∇L(s)⟩ of gradients normalised as the cache was made, by sketches of length K",
+            "that one small step on an example tells what training on it did",
+            "one backward pass over the answer and one scan of the cached sketches",
+            "a shorter K, a power of two (the cache's)",
+            token_values=True,
+        ),
+        Description(
+            "rapidin-centred",
+            "first order",
+            "RapidIn's score less the example's mean score on the cache's unrelated prompts",
+            "as rapidin; that what is common to all questions explains none of them",
+            "as rapidin, for a cache with unrelated prompts",
+            "a shorter K, a power of two (the cache's)",
+            token_values=True,
+        ),
+        Description(
+            "random",
+            "no gradient",
+            "a random number, the same for the same question: what every method has to beat",
+            "nothing",
+            "nothing",
+            "a seed (0)",
+        ),
+        Description(
+            "bm25",
+            "no gradient",
+            "BM25 of the question's words in prompt and response of the example",
+            "that what influenced an answer shares its rarer words",
+            "an index of all words, made in memory in the first question",
+        ),
+        Description(
+            "embedding",
+            "no gradient",
+            "cosine of the embeddings of question and example",
+            "that what influenced an answer means something alike to another model",
+            "one pass of a small encoder over every training example, once; then one over the question",
+            "the folder of an encoder (all-MiniLM-L6-v2, fetched once)",
+            value_is_folder=True,
+            fitted=True,
+        ),
+        Description(
+            "repsim",
+            "no gradient",
+            "cosine of the model's hidden states, last layer, last token",
+            "that examples the model holds alike influenced each other",
+            "one forward pass over every training example, once; then one over the answer",
+            fitted=True,
+        ),
+        Description(
+            "cka",
+            "no gradient",
+            "linear CKA of the hidden states, last layer, of all response tokens, centred over hidden units",
+            "as repsim, of all tokens at once",
+            "as repsim; keeps the hidden states of all response tokens",
+            fitted=True,
+        ),
+        Description(
+            "graddot",
+            "first order",
+            "e·η·⟨∇L(t), ∇L(s)⟩ at one checkpoint, nothing normalised: TracIn at one checkpoint, GDP, GradSim",
+            "as rapidin; large gradients win by their size",
+            _SKETCHED,
+            _CHECKPOINT,
+            token_values=True,
+        ),
+        Description(
+            "gradcos",
+            "first order",
+            "cosine of ∇L(t) and ∇L(s) at one checkpoint",
+            "as rapidin; that the size of a gradient tells nothing",
+            _SKETCHED,
+            _CHECKPOINT,
+            token_values=True,
+        ),
+        Description(
+            "gradlayer",
+            "first order",
+            "⟨∇L(t), ∇L(s)⟩ at one checkpoint, every tensor divided by its own norm (paper, 3.2)",
+            "as gradcos, for every tensor by itself",
+            _SKETCHED,
+            _CHECKPOINT,
+            token_values=True,
+        ),
+        Description(
+            "tracincp",
+            "first order",
+            "Σ_c e_c·η_c·⟨∇L(t), ∇L(s)⟩ over the cache's checkpoints, nothing normalised (TracInCP)",
+            "as graddot, step by step along the training",
+            _SKETCHED,
+            token_values=True,
+        ),
+        Description(
+            "graddot-whole",
+            "first order",
+            "as graddot, with the prompt's tokens in the loss, as the published code of a paper that doubts influence "
+            "functions takes it, but for its padding",
+            "as graddot; that what was asked counts as what was answered",
+            _OWN,
+            _CHECKPOINT,
+            fitted=True,
+        ),
+        Description(
+            "gradcos-whole",
+            "first order",
+            "the cosine of the same gradients",
+            "as graddot-whole; that the size of a gradient tells nothing",
+            _OWN,
+            _CHECKPOINT,
+            fitted=True,
+        ),
+        Description(
+            "trak",
+            "first order",
+            "φ(t)ᵀ(ΦᵀΦ + λ)⁻¹φ(s)·(1 − p(s)), with φ the cached sketch folded to a shorter one (one model)",
+            "that the model is linear in its parameters around the trained ones",
+            "one reading of all cached sketches, once; then as rapidin",
+            "the length of φ, a power of two (1024)",
+            fitted=True,
+        ),
+        Description(
+            "datainf",
+            "second order",
+            "⟨P∇L(t), ∇L(s)⟩, P the mean over rows of every row's own inverse (rank one, damped), tensor by tensor",
+            "that the mean of inverses is near the inverse of the mean",
+            "a backward pass over every curvature row, once, or of a large model for every question; then as graddot",
+            token_values=True,
+        ),
+        Description(
+            "lissa",
+            "second order",
+            "⟨(G + λ)⁻¹∇L(t), ∇L(s)⟩ by a truncated Neumann series, one curvature row a step",
+            _GGN,
+            "a Gauss-Newton product (about five forward passes) a step; ten for every curvature row, once",
+            "steps (100)",
+            fitted=True,
+            token_values=True,
+        ),
+        Description(
+            "cg",
+            "second order",
+            "⟨(G + λ)⁻¹∇L(t), ∇L(s)⟩ by conjugate gradients",
+            _GGN,
+            "a Gauss-Newton product for every curvature row and iteration; ten for every curvature row, once",
+            "iterations at most (10)",
+            fitted=True,
+            token_values=True,
+        ),
+        Description(
+            "arnoldi",
+            "second order",
+            "⟨P∇L(t), ∇L(s)⟩, P the inverse of G within the space of its largest eigenvectors, by Arnoldi's iteration",
+            _GGN + "; that the rest of the space doesn't matter",
+            "two products for every eigenvector and curvature row, once; then as graddot",
+            "eigenvectors (10)",
+            fitted=True,
+            token_values=True,
+        ),
+        Description(
+            "ekfac",
+            "second order",
+            "⟨P∇L(t), ∇L(s)⟩, P the inverse of the eigenvalue-corrected Kronecker factors of every linear layer",
+            "that layers don't interact, and that what enters a layer is independent of what comes back",
+            "three passes over every curvature row, once; then as graddot",
+            fitted=True,
+            token_values=True,
+        ),
+        Description(
+            "ekfac-mlp",
+            "second order",
+            "as ekfac, of the linear layers of the MLPs alone",
+            "as ekfac; that attention doesn't matter",
+            "as ekfac",
+            fitted=True,
+            token_values=True,
+        ),
+    )
+}
+
+
+def choose(name: str) -> Chosen:
+    """The method of this name, as `NAME` or `NAME:VALUE`. Raises MethodError where there is none."""
+    own, colon, value = name.partition(":")
+    if own not in METHODS:
+        raise MethodError(f"There is no method {own}; `rapidin-explorer methods` lists them: {', '.join(METHODS)}.")
+    if colon and not (value and METHODS[own].value):
+        takes = f"VALUE: {METHODS[own].value}" if METHODS[own].value else "no value"
+        raise MethodError(f"{own} takes {takes}; {name} can't be used.")
+    return Chosen(METHODS[own], value)

@@ -1,0 +1,252 @@
+"""Methods that multiply gradients: RapidIn, TracIn with every normalisation, and TRAK."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explorer.errors import MethodError
+from explorer.gradients import Gradient
+from explorer.methods import directions
+from explorer.methods.method import Method
+from explorer.model import LanguageModel
+from explorer.recent import Recent
+from explorer.records import Answer, Contrast, Selection, Span
+from explorer.scan import Rows, products
+from explorer.significance import NullSample
+from explorer.stepwise import cached
+from explorer.store import fold
+
+_KINDS = {"gradcos": "cosine", "gradcos-whole": "cosine", "gradlayer": "layer"}
+"""What gradients are divided by, if by anything."""
+
+
+class GradientMethod(Method):
+    """Scores ⟨direction, ∇L(s)⟩ for a direction that the question decides."""
+
+    exact = False
+    kind = "none"
+    """What training gradients are divided by; see `normalisation.KINDS`."""
+
+    def direction(self, answer: Answer, selection: Selection) -> Gradient:
+        """What training gradients are multiplied with, all factors included."""
+        raise NotImplementedError
+
+    @cached
+    def model(self) -> LanguageModel:
+        """The model, with gradients taken where the method takes them: at one checkpoint."""
+        return directions.at_checkpoint(self.engine.model, "")
+
+    def fit(self) -> None:
+        """What the direction needs, and sketches of the method's own where the cache's can't serve."""
+        self.prepare()
+        _ = self._own
+
+    def prepare(self) -> None:
+        """Compute what the direction of any question needs."""
+
+    def scores(self, answer: Answer, selection: Selection) -> NDArray[np.float32]:
+        """By the cached sketches where they serve, else by the method's own."""
+        direction = self._known(answer, selection)
+        if self._own is None:
+            return directions.sketched_products(self.engine, self.model, direction, self.kind)
+        return products([self._own], self.engine.sketcher(direction)[None])[0]
+
+    @property
+    def served(self) -> bool:
+        """Whether the cache's sketches are those that it reads."""
+        return self._own is None
+
+    @cached
+    def _own(self) -> Rows | None:
+        """None where the cache serves."""
+        if directions.serves(self.engine.store, self.kind):
+            return None
+        return directions.own_sketches(self, self.model, self.kind)
+
+    def values(self, answer: Answer, selection: Selection, row: int) -> NDArray[np.float32] | None:
+        """One forward-mode pass over the example."""
+        return directions.token_values(self.engine, self.model, self._known(answer, selection), self.kind, row)
+
+    def _known(self, answer: Answer, selection: Selection) -> Gradient:
+        known = self._directions.get((answer.id, selection))
+        if known is None:
+            known = self.direction(answer, selection)
+            self._directions.put((answer.id, selection), known)
+        return known
+
+    @cached
+    def _directions(self) -> Recent[tuple[str, Selection], Gradient]:
+        return Recent(2)
+
+
+class TracIn(GradientMethod):
+    """The gradients' inner product at one checkpoint, or, as TracInCP, summed over those of the cache."""
+
+    @cached
+    def kind(self) -> str:
+        """By the method's name."""
+        return _KINDS.get(self.chosen.description.name, "none")
+
+    @cached
+    def model(self) -> LanguageModel:
+        """At all checkpoints, or at the one that was asked for."""
+        if self.chosen.description.name == "tracincp":
+            return self.engine.model
+        return directions.at_checkpoint(self.engine.model, self.chosen.value)
+
+    def direction(self, answer: Answer, selection: Selection) -> Gradient:
+        """The question's gradient times e·η; for a cosine without it."""
+        factor = 1.0 if self.kind == "cosine" else directions.scale(self.engine, self.model)
+        gradient = directions.question_gradient(self.model, answer, selection, self.kind)
+        return {name: part * factor for name, part in gradient.items()}
+
+
+class WholeSequence(TracIn):
+    """The same with the loss of the prompt's tokens, too, as the code published with paper 001 takes it."""
+
+    def direction(self, answer: Answer, selection: Selection) -> Gradient:
+        """The same words as ever, but for those of the whole question, which take the prompt in."""
+        before, encoded = answer.encoded.response_start - 1, directions.with_prompt(answer.encoded)
+        if isinstance(selection, Contrast):
+            selection = replace(selection, span=_behind(before, selection.span))
+        elif selection is not None:
+            selection = _behind(before, selection)
+        return super().direction(replace(answer, encoded=encoded), selection)
+
+    def values(self, answer: Answer, selection: Selection, row: int) -> None:
+        """None: the response's tokens are only some of those whose mean the loss is."""
+        return None
+
+    @cached
+    def _own(self) -> Rows:
+        return directions.own_sketches(self, self.model, self.kind, whole_sequence=True)
+
+
+def _behind(before: int, span: Span) -> Span:
+    return span[0] + before, span[1] + before
+
+
+class RapidIn(GradientMethod):
+    """RapidIn by sketches as long as the cache's, or shorter ones that they fold to."""
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        """As the cache was made."""
+        return self.engine.store.manifest.settings.normalisation
+
+    @cached
+    def model(self) -> LanguageModel:
+        """At all of the cache's checkpoints."""
+        return self.engine.model
+
+    def direction(self, answer: Answer, selection: Selection) -> Gradient:
+        """The question's gradient times e·η."""
+        factor = self.engine.store.manifest.training.scale
+        gradient = directions.question_gradient(self.model, answer, selection, self.kind)
+        return {name: part * factor for name, part in gradient.items()}
+
+    def scores(self, answer: Answer, selection: Selection) -> NDArray[np.float32]:
+        """By sketches of the length that was asked for."""
+        full = self.engine.store.manifest.settings.length
+        short = shorter(self.chosen.number(full), full)
+        query = self.engine.sketcher(self._known(answer, selection))
+        return directions.scan(self.engine.store, unfold(fold(query, short), full))
+
+
+class Centred(RapidIn):
+    """RapidIn less what an example scores on unrelated prompts in the mean.
+
+    By linearity this is RapidIn of a question less the mean unrelated one of its length.
+    """
+
+    def prepare(self) -> None:
+        """Refuse a cache without null sample."""
+        _ = self._null(None)
+
+    def scores(self, answer: Answer, selection: Selection) -> NDArray[np.float32]:
+        """By the cached sketches and the cached null sample."""
+        return super().scores(answer, selection) - self._usual(answer, selection)
+
+    def values(self, answer: Answer, selection: Selection, row: int) -> NDArray[np.float32] | None:
+        """RapidIn's, all less the same."""
+        found = super().values(answer, selection, row)
+        return None if found is None else found - self._usual(answer, selection)[row]
+
+    def _usual(self, answer: Answer, selection: Selection) -> NDArray[np.float32]:
+        """The mean scores (N) on unrelated questions as long as this one."""
+        size = np.linalg.norm(self.engine.sketcher(self._known(answer, selection)))
+        return (self._null(selection).mean * size).astype(np.float32)
+
+    def _null(self, selection: Selection) -> NullSample:
+        found = self.engine.null_sample(selection)
+        if found is None:
+            raise MethodError(
+                f"{self.chosen.name} needs the cache's scores on unrelated prompts; the same `rapidin-explorer "
+                "precompute` with --null-prompts 200 adds them."
+            )
+        return found
+
+
+class Trak(RapidIn):
+    """TRAK (Park et al., 2023) of one model: the cached sketches are its random projections.
+
+    φ(t)ᵀ(ΦᵀΦ + λ)⁻¹φ(s)·(1 − p(s)) with p(s) = exp −L(s), and λ a tenth of the
+    mean eigenvalue. Features are normalised as the cache is, but for a `cosine`
+    one, which gives them back their size.
+    """
+
+    def prepare(self) -> None:
+        """Invert ΦᵀΦ + λ."""
+        _ = self._inverse
+
+    def scores(self, answer: Answer, selection: Selection) -> NDArray[np.float32]:
+        """One product of k numbers, then a scan as ever."""
+        query = fold(self.engine.sketcher(self._known(answer, selection)), self._short)
+        solved = unfold((self._inverse @ query).astype(np.float32), self.engine.store.manifest.settings.length)
+        unsure = 1 - np.exp(-self.engine.store.losses)
+        return directions.scan(self.engine.store, solved) * self._factors * unsure
+
+    def values(self, answer: Answer, selection: Selection, row: int) -> None:
+        """None: tokens have no features of their own here."""
+
+    @cached
+    def _short(self) -> int:
+        full = self.engine.store.manifest.settings.length
+        return shorter(self.chosen.number(min(1024, full)), full)
+
+    @cached
+    def _factors(self) -> NDArray[np.float32]:
+        kind = "layer" if self.kind == "layer" else "none"
+        return directions.row_factors(self.engine, self.model, kind)
+
+    @cached
+    def _inverse(self) -> NDArray[np.float32]:
+        """(ΦᵀΦ + λ)⁻¹ (k, k)."""
+
+        def make() -> dict[str, NDArray[np.float32]]:
+            gram, done = np.zeros((self._short, self._short)), 0
+            for sketches, scales in self.engine.store.sketches():
+                factors = scales * self._factors[done : done + len(scales)]
+                features = fold(sketches.astype(np.float32), self._short) * factors[:, None]
+                gram += features.T.astype(np.float64) @ features
+                done += len(scales)
+                self.report("sketches read", done, self.engine.store.manifest.rows)
+            damping = 0.1 * np.trace(gram) / self._short
+            return {"inverse": np.linalg.inv(gram + damping * np.eye(self._short)).astype(np.float32)}
+
+        return self.fitted("trak", make, length=self._short)["inverse"]
+
+
+def unfold(sketch: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """What `fold` is the transpose of: ⟨unfold(q), s⟩ = ⟨q, fold(s)⟩."""
+    return np.repeat(sketch, length // len(sketch))
+
+
+def shorter(length: int, full: int) -> int:
+    """A length that sketches of the full length fold to. Raises MethodError otherwise."""
+    if length > full or full % length:
+        raise MethodError(
+            f"The cache's sketches have {full:,} numbers and fold to powers of two below, not {length:,}."
+        )
+    return length

@@ -1,0 +1,72 @@
+"""The one interface of all methods: scores of all training examples, and token values where a method has them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explorer.engine import Engine
+from explorer.errors import MethodError
+from explorer.methods.description import Chosen
+from explorer.methods.fitted import key_of, read_fitted, try_to_keep
+from explorer.records import Answer, Contrast, Selection
+from explorer.shards import Arrays
+
+Report = Callable[[str, int, int], None]
+"""Is told a stage, how much of it is done, and of how much."""
+
+
+class NotFitted(Exception):
+    """Something that is computed once isn't kept."""
+
+
+class Method:
+    """A way to score the training examples of an engine's cache; must be used from one thread at a time.
+
+    It may wait in a call of `report`, and other work may use the engine meanwhile.
+    """
+
+    exact = True
+    """Whether scores are what the method means them to be; False where they come from sketches."""
+
+    slow = False
+    """Whether every question takes many passes, not only what is computed once."""
+    kept_alone = False
+    """Whether what wasn't fitted before isn't made, but raises NotFitted."""
+    anew = False
+    """Whether what was fitted before isn't read, so that a fit takes the time that it takes."""
+
+    def __init__(self, engine: Engine, chosen: Chosen, rows: int, report: Report):
+        """`rows` is the number of training rows that stand for all where curvature is needed."""
+        self.engine, self.chosen, self.rows, self.report = engine, chosen, rows, report
+        self.held = 0
+        """Bytes of what was fitted so far."""
+
+    def fit(self) -> None:
+        """Compute what is needed once, or read what was kept of it; `scores` does so where it wasn't called."""
+
+    def scores(self, answer: Answer, selection: Selection) -> NDArray[np.float32]:
+        """The score of every training example (N) for a question: the larger, the more it influenced the answer."""
+        raise NotImplementedError
+
+    def values(self, answer: Answer, selection: Selection, row: int) -> NDArray[np.float32] | None:
+        """The influence of every response token of an example (G), exact, their mean the example's; None without."""
+        return None
+
+    def fitted(self, name: str, make: Callable[[], Arrays], **settings: Any) -> Arrays:
+        """What was kept under this name for these settings, or else what `make` gives, to be kept."""
+        key = key_of(self.engine.store, **settings)
+        known = None if self.anew else read_fitted(self.engine.store, name, key)
+        if known is None and self.kept_alone:
+            raise NotFitted
+        if known is None:
+            known = make()
+            try_to_keep(self.engine.store, name, key, known)
+        self.held += sum(array.nbytes for array in known.values())
+        return known
+
+    def refuse_contrasts(self, selection: Selection) -> None:
+        """Raise MethodError where a method without gradients is asked why this and not that."""
+        if isinstance(selection, Contrast):
+            raise MethodError(f"{self.chosen.name} can't say why this and not that; ask without the other word.")
