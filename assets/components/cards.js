@@ -1,16 +1,20 @@
-// The training examples that influenced the answer: an ordered list of cards whose tokens are
-// coloured by influence. Only "poll" and "more" ever reach Python. Needs tokens.js before it.
+// One training example that influenced the answer: a card whose tokens are coloured by influence, and
+// the colours' legend. Needs tokens.js and words.js before it.
 
-/* global readToken, tokenSpan, tokenName, shown, mainBox, fillText, make, signed, readTheme, colourScale, Poller */
+/* global readToken, tokenSpan, tokenName, shown, fillText, make, signed, fillHits, hitTokens */
 
 /**
  * @typedef {object} CardData
  * @property {string} key Stable per training example.
+ * @property {number} row Its row in the training data.
+ * @property {number} group Which group it belongs to.
  * @property {number} rank
  * @property {number | null} score
  * @property {boolean} exact
  * @property {string} source
  * @property {number | null} percentile 0 to 100 among all examples.
+ * @property {string} unusual How unusual the score is for this very example; may be empty.
+ * @property {string} often Said of an example that is near the top of many unrelated prompts.
  * @property {string} prompt
  * @property {WireToken[]} tokens
  * @property {(number | null)[] | null} values One a token; null while not known.
@@ -18,38 +22,49 @@
  * @property {number | null} checksum Relative difference between the tokens' mean (or sum) and the score.
  * @property {boolean} adds_up Whether the tokens' sum, not their mean, is the score.
  * @property {boolean} agrees Whether the checksum is as small as it should be.
+ * @property {string} steadiness How firmly the example holds its place; may be empty.
+ * @property {string} beside What the same example has to do with another answer; may be empty.
+ * @property {boolean} by_gradients Whether the score is exact or sketched, and its sign means something.
+ * @property {string} without_values Said where there are no values of tokens, and none will come; may be empty.
+ * @property {DuplicateData[]} duplicates Near-duplicates that were folded into it.
  */
+/** @typedef {{row: number, score: number | null, source: string, prompt: string, response: string}} DuplicateData */
 /**
- * @typedef {object} CardsData
- * @property {number} tick Changes while pending, so that each rerun is a new drawing.
- * @property {string} view_id
- * @property {number} scale The |value| of full colour.
- * @property {boolean} pending More is on its way.
- * @property {boolean} more Whether more cards can be asked for.
- * @property {string} empty What is said when there are no cards.
- * @property {CardData[]} cards
+ * @typedef {{scale: number, pending: boolean, theme: string, marked: string, link: string, acts: boolean, colour: (ratio: number) => Paint}} Drawing
  */
-/** @typedef {{scale: number, pending: boolean, theme: string, colour: (ratio: number) => Paint}} Drawing */
 
 const EXACT = "Computed from the full gradients; no sketch noise.";
 const SKETCH = "Estimated from the cached sketches; the exact value may differ a little.";
 const SIGN = "Positive: training on this example made the answer more likely. Negative: less likely.";
-const MOVE_MS = 250;
-const LOADING_MS = 10000;
+const LISTED_ROWS = 5;
+const UNUSUAL =
+  "Compares this example with itself: its score here beside its scores on unrelated prompts, which the cache keeps.";
+const STEADY =
+  "Another seed of the sketch would give other sketched scores; how often this example would then be among those " +
+  "made exact, or shown, is drawn from the sketch's noise.";
+const OFTEN = "This example is near the top whatever is asked, so its rank here says little about this answer.";
 
 // ---------------------------------------------------------------- one card
 
 class Card {
-  constructor() {
+  /** @param {(action: string, key: string) => void} act */
+  constructor(act) {
     this.root = make("li", "card");
     const head = make("div", "head");
     this.rank = make("span", "rank");
     this.score = make("span", "score");
-    this.score.title = SIGN;
     this.kind = make("span", "chip kind");
     this.source = make("span", "chip source");
     this.percentile = make("span", "chip percentile");
-    head.append(this.rank, this.score, this.kind, this.source, this.percentile);
+    this.row = make("span", "row");
+    this.held = make("span", "chip held");
+    this.unusual = make("span", "chip unusual");
+    this.unusual.title = UNUSUAL;
+    this.beside = make("span", "chip beside");
+    this.often = make("span", "chip often");
+    this.often.title = OFTEN;
+    head.append(this.rank, this.score, this.kind, this.source, this.beside, this.percentile, this.unusual, this.often);
+    head.append(this.held, this.row);
     this.prompt = make("div", "prompt");
     this.toggle = /** @type {HTMLButtonElement} */ (make("button", "toggle"));
     this.toggle.type = "button";
@@ -58,31 +73,60 @@ class Card {
     this.tokens.setAttribute("role", "list");
     this.tokens.addEventListener("keydown", (event) => this.key(event));
     this.foot = make("div", "foot");
-    this.root.append(head, this.prompt, this.toggle, this.tokens, this.foot);
+    this.steady = make("div", "foot steady");
+    this.steady.title = STEADY;
+    this.actions = make("div", "actions");
+    this.colouring = this.actions.appendChild(this.action("colour", "Colour the answer by this", act));
+    this.matrix = this.actions.appendChild(this.action("matrix", "Token × token", act));
+    this.link = new CardLink();
+    this.actions.append(this.link.root);
+    this.duplicates = new Duplicates();
+    this.root.tabIndex = -1;
+    this.root.append(head, this.prompt, this.toggle, this.tokens, this.foot, this.steady, this.actions, this.duplicates.root);
 
     this.isOpen = false;
+    /** @type {CardData | null} */ this.data = null;
     this.drawnPrompt = "";
     this.drawnTokens = "";
     this.drawnValues = "";
+    /** @type {string | null} Null while the text isn't written. */ this.drawnWord = null;
     /** @type {TokenView[]} */ this.views = [];
     /** @type {HTMLElement[]} */ this.spans = [];
     /** @type {(number | null)[] | null} */ this.values = null;
     this.open(false);
   }
 
-  /** @param {CardData} data @param {Drawing} drawing */
-  draw(data, drawing) {
+  /** @param {string} name @param {string} label @param {(action: string, key: string) => void} act */
+  action(name, label, act) {
+    const button = /** @type {HTMLButtonElement} */ (make("button", "action", label));
+    button.type = "button";
+    button.addEventListener("click", () => act(name, this.root.dataset.cardKey ?? ""));
+    return button;
+  }
+
+  /** @param {CardData} data @param {Drawing} drawing @param {WordData | null} word What is marked where it is held. */
+  draw(data, drawing, word) {
+    this.data = data;
+    this.actions.hidden = !drawing.acts && drawing.link === "";
+    this.colouring.hidden = this.matrix.hidden = !drawing.acts;
+    this.colouring.setAttribute("aria-pressed", String(data.key === drawing.marked));
+    this.colouring.setAttribute("aria-label", `Colour the answer by this, example ${data.rank}`);
+    this.link.draw(drawing.link, data);
+    this.matrix.setAttribute("aria-label", `Token × token, example ${data.rank}`);
     Object.assign(this.root.dataset, {
       cardKey: data.key,
       rank: String(data.rank),
       score: String(data.score),
       exact: String(data.exact),
     });
-    this.root.setAttribute("aria-label", `Example ${data.rank}, influence ${signed(data.score, 4)}`);
-    this.root.classList.toggle("waiting", drawing.pending && !data.values);
+    const what = data.by_gradients ? "influence" : "score";
+    this.root.setAttribute("aria-label", `Example ${data.rank}, ${what} ${signed(data.score, 4)}`);
+    this.root.classList.toggle("waiting", drawing.pending && !data.values && data.without_values === "");
     this.rank.textContent = String(data.rank);
     this.score.textContent = signed(data.score, 4);
     this.score.classList.toggle("negative", (data.score ?? 0) < 0);
+    this.score.title = data.by_gradients ? SIGN : "";
+    this.kind.hidden = !data.by_gradients;
     this.kind.textContent = data.exact ? "exact" : "sketch";
     this.kind.title = data.exact ? EXACT : SKETCH;
     this.kind.classList.toggle("exact", data.exact);
@@ -90,21 +134,45 @@ class Card {
     this.source.title = data.source ? `source: ${shown(data.source)}` : "";
     this.source.hidden = data.source === "";
     this.percentile.textContent = data.percentile === null ? "" : place(data.percentile);
-    this.percentile.title = "Among all training examples, by influence.";
+    this.percentile.title = "Compares this example with the others: its place among all training examples, by score.";
     this.percentile.hidden = data.percentile === null;
+    this.row.textContent = `row ${data.row}`;
+    this.beside.textContent = data.beside;
+    this.beside.hidden = data.beside === "";
+    this.unusual.textContent = data.unusual;
+    this.unusual.hidden = data.unusual === "";
+    this.often.textContent = data.often;
+    this.often.hidden = data.often === "";
     this.foot.textContent = footnote(data, drawing.pending);
+    this.steady.textContent = data.steadiness;
+    this.steady.hidden = data.steadiness === "";
     this.foot.classList.toggle("warning", data.values !== null && data.checksum !== null && !data.agrees);
     this.drawPrompt(data.prompt);
     this.drawTokens(data.tokens);
     this.paint(data.values, drawing);
+    this.duplicates.draw(data.duplicates, data.by_gradients);
+    this.hold(word);
   }
 
-  /** @param {string} prompt */
+  /** Writes the prompt, and marks a word where this example holds it; null for none. @param {WordData | null} chosen */
+  hold(chosen) {
+    const word = this.data && chosen?.rows.includes(this.data.row) ? chosen.text : "";
+    if (this.drawnWord === word) return;
+    this.drawnWord = word;
+    this.root.classList.toggle("holds", word !== "");
+    this.held.hidden = word === "";
+    fillText(this.held, `has “${word}”`);
+    fillHits(this.prompt, this.drawnPrompt, word);
+    const hits = hitTokens(this.views, word);
+    this.spans.forEach((span, index) => span.classList.toggle("hit", hits.has(index)));
+  }
+
+  /** Takes over the prompt; `hold` writes it. @param {string} prompt */
   drawPrompt(prompt) {
     if (this.drawnPrompt === prompt) return;
     this.drawnPrompt = prompt;
+    this.drawnWord = null;
     this.prompt.hidden = prompt === "";
-    fillText(this.prompt, prompt);
   }
 
   /** @param {WireToken[]} tokens */
@@ -113,6 +181,7 @@ class Card {
     if (this.drawnTokens === mark) return;
     this.drawnTokens = mark;
     this.drawnValues = "";
+    this.drawnWord = null;
     this.views = tokens.map(readToken);
     this.spans = this.views.map(tokenSpan);
     this.spans.forEach((span, index) => {
@@ -124,7 +193,7 @@ class Card {
 
   /** Colours the tokens. @param {(number | null)[] | null} values @param {Drawing} drawing */
   paint(values, drawing) {
-    const mark = `${drawing.theme} ${drawing.scale} ${JSON.stringify(values)}`;
+    const mark = `${drawing.theme} ${drawing.scale} ${JSON.stringify(values)} ${this.data?.without_values}`;
     if (this.drawnValues === mark) return;
     this.drawnValues = mark;
     this.values = values;
@@ -142,7 +211,8 @@ class Card {
   /** What a token's tooltip says. @param {number} index @returns {string} */
   describe(index) {
     const value = this.values?.[index] ?? null;
-    return `${tokenName(this.views[index])}: ${value === null ? "influence not known yet" : signed(value, 3)}`;
+    const unknown = this.data?.without_values || "influence not known yet";
+    return `${tokenName(this.views[index])}: ${value === null ? unknown : signed(value, 3)}`;
   }
 
   /** Shows all of the prompt, or its first lines. @param {boolean} isOpen */
@@ -173,16 +243,101 @@ class Card {
   }
 }
 
-/** @param {number} percentile @returns {string} "top 0.4%" */
+/** Copies the address that opens this card again; where the browser doesn't let it, shows that to be copied. */
+class CardLink {
+  constructor() {
+    this.root = make("span", "link");
+    this.button = /** @type {HTMLButtonElement} */ (make("button", "action"));
+    this.button.type = "button";
+    this.button.addEventListener("click", () => this.copy());
+    this.field = /** @type {HTMLInputElement} */ (make("input", "address"));
+    this.field.readOnly = true;
+    this.field.setAttribute("aria-label", "The address of this example");
+    this.root.append(this.button, this.field);
+    this.query = "";
+  }
+
+  /** @param {string} link @param {CardData} data */
+  draw(link, data) {
+    const query = link && `${link}&card=${data.row}`;
+    this.root.hidden = link === "";
+    if (query === this.query) return;
+    this.query = query;
+    this.field.hidden = true;
+    this.button.textContent = "Copy link";
+    this.button.setAttribute("aria-label", `Copy link to example ${data.rank}`);
+  }
+
+  async copy() {
+    this.field.value = new URL(this.query, location.origin + location.pathname).href;
+    try {
+      await navigator.clipboard.writeText(this.field.value);
+      this.button.textContent = "Link copied";
+    } catch {
+      this.field.hidden = false;
+      this.field.select();
+    }
+  }
+}
+
+/** What was folded into a card: a line that opens to the list of them. */
+class Duplicates {
+  constructor() {
+    this.root = make("details", "duplicates");
+    this.summary = make("summary");
+    this.summary.title = "Found among the best candidates; further down the ranking there may be more.";
+    this.list = make("ul");
+    this.root.append(this.summary, this.list);
+    this.drawn = "";
+  }
+
+  /** @param {DuplicateData[]} duplicates @param {boolean} byGradients */
+  draw(duplicates, byGradients) {
+    const mark = JSON.stringify([duplicates, byGradients]);
+    if (this.drawn === mark) return;
+    this.drawn = mark;
+    this.root.hidden = duplicates.length === 0;
+    const listed = duplicates.slice(0, LISTED_ROWS).map((one) => one.row).join(", ");
+    const many = duplicates.length > 1;
+    this.summary.textContent =
+      `and ${duplicates.length} near-duplicate${many ? "s" : ""}: row${many ? "s" : ""} ${listed}` +
+      (duplicates.length > LISTED_ROWS ? " …" : "");
+    this.list.replaceChildren(...duplicates.map((one) => this.line(one, byGradients)));
+  }
+
+  /** @param {DuplicateData} one @param {boolean} byGradients @returns {HTMLElement} */
+  line(one, byGradients) {
+    const line = make("li");
+    const head = make("div", "head");
+    const score = make("span", "score", signed(one.score, 4));
+    score.classList.toggle("negative", (one.score ?? 0) < 0);
+    const kind = make("span", "chip kind", "sketch");
+    kind.title = SKETCH;
+    kind.hidden = !byGradients;
+    const source = make("span", "chip source");
+    fillText(source, one.source);
+    source.hidden = one.source === "";
+    head.append(score, kind, source, make("span", "row", `row ${one.row}`));
+    const prompt = make("div", "prompt");
+    fillText(prompt, one.prompt);
+    const response = make("div", "response");
+    fillText(response, one.response);
+    line.append(head, prompt, response);
+    return line;
+  }
+}
+
+/** @param {number} percentile @returns {string} "top 0.4% of examples" */
 function place(percentile) {
   const top = percentile >= 50;
   const part = top ? 100 - percentile : percentile;
   const size = part >= 10 ? part.toFixed(0) : part >= 0.1 ? part.toFixed(1) : part >= 0.01 ? part.toFixed(2) : "<0.01";
-  return `${top ? "top" : "bottom"} ${size}%`;
+  return `${top ? "top" : "bottom"} ${size}% of examples`;
 }
 
 /** @param {CardData} data @param {boolean} pending @returns {string} */
 function footnote(data, pending) {
+  if (!data.values && data.without_values) return data.without_values;
   if (!data.values) return pending ? "token values are on their way …" : "token values not computed";
   const kind = data.values_exact ? "token values exact" : "token values from the sketch";
   if (data.checksum === null) return kind;
@@ -193,143 +348,7 @@ function footnote(data, pending) {
     : `${whole} of tokens ≠ score ⚠ (off by ${(100 * data.checksum).toPrecision(2)}%) · ${kind}`;
 }
 
-// ---------------------------------------------------------------- all cards
-
-class Cards {
-  /** @param {ShadowRoot | HTMLElement} parent */
-  constructor(parent) {
-    this.root = make("div", "cards");
-    this.legend = new Legend();
-    this.empty = make("p", "empty");
-    this.list = make("ol", "list");
-    this.list.setAttribute("role", "list");
-    this.more = /** @type {HTMLButtonElement} */ (make("button", "more", "Show more"));
-    this.more.type = "button";
-    this.tip = make("div", "tip");
-    this.tip.setAttribute("aria-hidden", "true");
-    this.tip.hidden = true;
-    this.root.append(this.legend.root, this.empty, this.list, this.more, this.tip);
-    parent.append(this.root);
-
-    /** @type {Map<string, Card>} */ this.cards = new Map();
-    /** @type {HTMLElement | null} */ this.tipped = null;
-    this.turn = 0;
-    this.poller = new Poller();
-    /** @type {ReturnType<typeof setTimeout> | undefined} */ this.loading = undefined;
-    this.askMore = () => {};
-    this.listen();
-  }
-
-  listen() {
-    this.more.addEventListener("click", () => {
-      if (this.loading !== undefined) return;
-      this.load(true);
-      this.poller.defer();
-      this.askMore();
-    });
-    this.list.addEventListener("pointerover", (event) => this.show(event.target));
-    this.list.addEventListener("pointerleave", () => this.show(null));
-    this.list.addEventListener("focusin", (event) => this.show(event.target));
-    this.list.addEventListener("focusout", () => this.show(null));
-    this.root.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.show(null);
-    });
-    new ResizeObserver(() => this.measure()).observe(this.list);
-  }
-
-  // ------------------------------------------------------------ drawing
-
-  /** @param {CardsData} data */
-  draw(data) {
-    const theme = readTheme(this.root);
-    const drawing = { scale: data.scale, pending: data.pending, theme: JSON.stringify(theme), colour: colourScale(theme) };
-    Object.assign(this.root.dataset, {
-      viewId: data.view_id,
-      renderCount: String(++this.turn),
-      exactCount: String(data.cards.filter((card) => card.exact).length),
-      valuesCount: String(data.cards.filter((card) => card.values).length),
-      pending: String(data.pending),
-    });
-    this.list.setAttribute("aria-busy", String(data.pending));
-    this.legend.draw(drawing);
-    this.legend.root.hidden = data.cards.length === 0;
-    this.empty.textContent = data.empty;
-    this.empty.hidden = data.cards.length > 0;
-    this.more.hidden = !data.more;
-    this.load(false);
-    this.arrange(data.cards, drawing);
-    this.measure();
-    this.show(this.tipped?.isConnected ? this.tipped : null);
-  }
-
-  /** Draws each card in its place; those that move glide there. @param {CardData[]} cards @param {Drawing} drawing */
-  arrange(cards, drawing) {
-    const before = this.tops();
-    const focused = /** @type {ShadowRoot | Document} */ (this.root.getRootNode()).activeElement;
-    /** @type {Map<string, Card>} */
-    const kept = new Map();
-    cards.forEach((data, index) => {
-      const key = kept.has(data.key) ? `${data.key}#${index}` : data.key;
-      const card = this.cards.get(key) ?? new Card();
-      kept.set(key, card);
-      card.draw(data, drawing);
-      const there = this.list.children[index];
-      if (there !== card.root) this.list.insertBefore(card.root, there ?? null);
-    });
-    for (const [key, card] of this.cards) if (!kept.has(key)) card.root.remove();
-    this.cards = kept;
-    if (focused instanceof HTMLElement && focused.isConnected) focused.focus({ preventScroll: true });
-    this.glide(before);
-  }
-
-  /** Where each card is seen now, relative to the list. @returns {Map<Card, number>} */
-  tops() {
-    const top = this.list.getBoundingClientRect().top;
-    return new Map([...this.cards.values()].map((card) => [card, card.root.getBoundingClientRect().top - top]));
-  }
-
-  /** Moves cards from where they were seen to where they are. @param {Map<Card, number>} before */
-  glide(before) {
-    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
-    for (const card of before.keys()) for (const running of card.root.getAnimations()) running.cancel();
-    const after = this.tops();
-    for (const [card, top] of after) {
-      const from = before.get(card);
-      const timing = { duration: MOVE_MS, easing: "ease-out" };
-      if (from === undefined && before.size > 0) card.root.animate([{ opacity: 0 }, { opacity: 1 }], timing);
-      if (from === undefined || Math.abs(from - top) < 1) continue;
-      card.root.animate([{ transform: `translateY(${from - top}px)` }, { transform: "none" }], timing);
-    }
-  }
-
-  measure() {
-    for (const card of this.cards.values()) card.measure();
-  }
-
-  /** @param {boolean} loading Whether more cards were asked for and haven't come. */
-  load(loading) {
-    clearTimeout(this.loading);
-    this.loading = loading ? setTimeout(() => this.load(false), LOADING_MS) : undefined;
-    this.more.textContent = loading ? "Loading …" : "Show more";
-    this.more.setAttribute("aria-disabled", String(loading));
-  }
-
-  /** The tooltip of the token under an event, or none. @param {EventTarget | null} target */
-  show(target) {
-    const span = target instanceof Element ? /** @type {HTMLElement | null} */ (target.closest(".token")) : null;
-    const card = span && [...this.cards.values()].find((one) => one.tokens.contains(span));
-    this.tipped = card ? span : null;
-    this.tip.hidden = !card;
-    if (!span || !card) return;
-    this.tip.textContent = card.describe(Number(span.dataset.tokenIndex));
-    const frame = this.root.getBoundingClientRect();
-    const box = mainBox(span);
-    const left = box.left + box.width / 2 - frame.left - this.tip.offsetWidth / 2;
-    const above = box.top - this.tip.offsetHeight - 4;
-    this.tip.style.left = `${Math.max(0, Math.min(frame.width - this.tip.offsetWidth, left))}px`;
-    this.tip.style.top = `${(above < 0 ? box.bottom + 4 : above) - frame.top}px`;
-  }
-}
+// ---------------------------------------------------------------- the colours' legend
 
 class Legend {
   constructor() {
@@ -358,26 +377,4 @@ class Legend {
       `Influence of each training token, from ${signed(-scale, 2)} (blue, pushed away) over 0 to ${signed(scale, 2)} (orange, pushed towards)`,
     );
   }
-}
-
-/** @type {WeakMap<object, Cards>} Streamlit calls again at each change: one instance a place. */
-const places = new WeakMap();
-
-/**
- * Streamlit's entry: called on mounting and again whenever data or theme changed.
- * @param {{data: CardsData | null, parentElement: ShadowRoot | HTMLElement,
- *   setTriggerValue: (name: string, value: unknown) => void}} component
- * @returns {() => void} Called on unmounting, and for a drawing that a newer one overtook.
- */
-export default function ({ data, parentElement, setTriggerValue }) {
-  const cards = places.get(parentElement) ?? new Cards(parentElement);
-  places.set(parentElement, cards);
-  if (!data) return () => {};
-  cards.askMore = () => setTriggerValue("more", data.view_id);
-  cards.draw(data);
-  cards.poller.drawn(data.pending, () => setTriggerValue("poll", data.tick));
-  const turn = cards.turn;
-  return () => {
-    if (cards.turn === turn) cards.poller.stop();
-  };
 }

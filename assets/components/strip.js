@@ -1,7 +1,8 @@
-// The answer as clickable tokens. The selection is painted here at once and sent to Python, which
-// owns it and echoes it back. Needs tokens.js before it.
+// The answer as clickable tokens, coloured by one number each, with what the model might have said
+// instead beneath them. The selection is painted here at once and sent to Python, which owns it and
+// echoes it back. Needs tokens.js and beneath.js before it.
 
-/* global readToken, tokenSpan, tokenName, mainBox, make, readTheme, Poller */
+/* global readToken, tokenSpan, tokenName, mainBox, make, readTheme, colourScale, quantity, Poller, Beneath */
 
 /** @typedef {[start: number, stop: number] | null} Range Half-open; null is the whole answer. */
 /**
@@ -13,10 +14,16 @@
  * @property {WireToken[]} tokens
  * @property {Range} selection What Python holds.
  * @property {number} echo Number of the newest selection from here that Python has seen.
+ * @property {boolean} pending More is on its way.
+ * @property {Colouring | null} colouring
+ * @property {Choice[] | null} choices What the model might have said at the selected token.
+ * @property {string} choices_note What is said where there are none.
+ * @property {boolean[]} differs For each token whether it is unlike another answer's; empty for no marks.
  */
 
 /** How long a newer selection made here outlives older echoes, should Python never answer it. */
 const PROTECT_MS = 10000;
+const NEAR_END_PX = 40;
 /** Keys come in bursts; only where they come to rest is sent. */
 const KEYS_MS = 180;
 
@@ -29,13 +36,18 @@ class Strip {
     this.root.setAttribute("aria-multiselectable", "true");
     this.caret = make("span", "caret");
     this.caret.setAttribute("aria-hidden", "true");
-    parent.append(this.root);
+    this.beneath = new Beneath((id) => this.instead(id));
+    parent.append(this.root, this.beneath.root);
 
+    /** @type {TokenView[]} */ this.views = [];
     /** @type {HTMLElement[]} */ this.spans = [];
+    /** @type {Colouring | null} */ this.colouring = null;
+    /** @type {boolean[]} */ this.differs = [];
     /** @type {string[]} */ this.drawnTokens = [];
     /** @type {Range} */ this.selection = null;
     /** @type {{from: number, to: number, moved: boolean, shift: boolean} | null} */ this.drag = null;
     this.active = -1;
+    this.hovered = -1;
     this.anchor = -1;
     this.answerId = "";
     this.streaming = false;
@@ -45,6 +57,7 @@ class Strip {
     this.poller = new Poller();
     /** @type {ReturnType<typeof setTimeout> | undefined} */ this.outbox = undefined;
     /** @type {(value: object) => void} */ this.setSelection = () => {};
+    /** @type {(value: object) => void} */ this.askInstead = () => {};
     this.listen();
   }
 
@@ -55,9 +68,15 @@ class Strip {
     if (data.answer_id !== this.answerId) this.forget(data.answer_id);
     this.streaming = data.streaming;
     if (this.streaming) this.drag = null;
+    // Whoever reads along at the end of a growing answer stays there.
+    const { scrollHeight, scrollTop, clientHeight } = this.root;
+    const along = this.streaming && scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
     this.drawTokens(data.tokens);
+    if (along) this.root.scrollTop = this.root.scrollHeight;
     this.adopt(data);
-    readTheme(this.root);
+    this.differs = data.differs;
+    this.colour(data.colouring, readTheme(this.root));
+    this.beneath.draw(data);
     this.root.classList.toggle("streaming", data.streaming);
     this.root.setAttribute("aria-label", data.label);
     this.root.setAttribute("aria-busy", String(data.streaming));
@@ -85,21 +104,59 @@ class Strip {
     tokens.forEach((wire, index) => {
       const mark = JSON.stringify(wire);
       if (this.drawnTokens[index] === mark) return;
-      const token = readToken(wire);
-      const span = tokenSpan(token, index);
+      this.views[index] = readToken(wire);
+      const span = tokenSpan(this.views[index], index);
       span.id = `token-${index}`;
       span.setAttribute("role", "option");
-      if (token.raw || token.special) span.title = tokenName(token);
-      if (token.raw || token.special || token.text.trim() === "") span.setAttribute("aria-label", tokenName(token));
       if (this.spans[index]) this.spans[index].replaceWith(span);
       else this.root.append(span);
       this.spans[index] = span;
       this.drawnTokens[index] = mark;
     });
     for (const span of this.spans.splice(tokens.length)) span.remove();
-    this.drawnTokens.length = tokens.length;
+    this.drawnTokens.length = this.views.length = tokens.length;
     if (this.streaming) this.root.append(this.caret);
     else this.caret.remove();
+  }
+
+  /** Paints the tokens by their numbers, and names each with its own. @param {Colouring | null} colouring @param {Theme} theme */
+  colour(colouring, theme) {
+    this.colouring = colouring;
+    const scale = colourScale(theme, colouring?.signed ?? true);
+    this.beneath.legend(colouring, scale);
+    this.root.dataset.coloured = colouring?.values ? colouring.unit : "";
+    this.root.classList.toggle("coloured", Boolean(colouring?.values));
+    this.spans.forEach((span, index) => {
+      const value = colouring?.values?.[index] ?? null;
+      const faint = value !== null && Math.abs(value) < (colouring?.faint ?? 0);
+      const paint = scale(value === null || faint || !colouring?.scale ? 0 : value / colouring.scale);
+      span.style.backgroundColor = paint.background;
+      span.style.color = paint.color;
+      span.classList.toggle("faint", faint);
+      span.classList.toggle("differs", Boolean(this.differs[index]));
+      span.classList.toggle("negative", paint.background !== "" && value !== null && value < 0);
+      const { raw, special, text } = this.views[index];
+      const name = this.describe(index);
+      if (raw || special || value !== null) span.title = name;
+      else span.removeAttribute("title");
+      if (raw || special || text.trim() === "" || value !== null || this.differs[index]) span.setAttribute("aria-label", name);
+      else span.removeAttribute("aria-label");
+    });
+  }
+
+  /** A token in words, with its number. @param {number} index @returns {string} */
+  describe(index) {
+    const value = this.colouring?.values?.[index] ?? null;
+    const name = tokenName(this.views[index]) + (this.differs[index] ? ", differs" : "");
+    if (!this.colouring || value === null) return name;
+    const faint = Math.abs(value) < this.colouring.faint ? ", hardly moved" : "";
+    return `${name}: ${quantity(value, this.colouring.unit)}${faint}`;
+  }
+
+  /** Shows the number of the token under the pointer, else of the active one, where eyes find it. */
+  read() {
+    const index = this.hovered >= 0 ? this.hovered : this.active;
+    this.beneath.say(this.spans[index] && this.colouring?.values ? this.describe(index) : "");
   }
 
   /** Python's selection counts, unless it hasn't yet seen the newest one made here. @param {StripData} data */
@@ -127,6 +184,7 @@ class Strip {
     if (this.spans[this.active]) this.root.setAttribute("aria-activedescendant", this.spans[this.active].id);
     else this.root.removeAttribute("aria-activedescendant");
     this.root.dataset.selection = dragged ? `${start}:${stop}` : "";
+    this.read();
   }
 
   // ------------------------------------------------------------ selecting
@@ -149,6 +207,13 @@ class Strip {
     const [start, stop] = this.selection ?? [null, null];
     this.poller.defer();
     this.setSelection({ answer_id: this.answerId, start, stop, seq: this.sequence });
+  }
+
+  /** Asks why the selected token was said, and not another. @param {number} token */
+  instead(token) {
+    this.flush();
+    this.poller.defer();
+    this.askInstead({ answer_id: this.answerId, start: this.selection?.[0] ?? null, token });
   }
 
   /** A click, or Enter, on a token. @param {number} index @param {boolean} extend */
@@ -201,6 +266,8 @@ class Strip {
   listen() {
     this.root.addEventListener("pointerdown", (event) => this.press(event));
     this.root.addEventListener("pointermove", (event) => this.dragTo(event));
+    this.root.addEventListener("pointerover", (event) => this.hover(this.indexOf(event.target)));
+    this.root.addEventListener("pointerleave", () => this.hover(-1));
     this.root.addEventListener("pointerup", () => this.release());
     this.root.addEventListener("pointercancel", () => {
       this.drag = null;
@@ -221,12 +288,19 @@ class Strip {
     return span && this.root.contains(span) ? this.spans.indexOf(/** @type {HTMLElement} */ (span)) : -1;
   }
 
+  /** @param {number} index Of the token under the pointer; −1 if none. */
+  hover(index) {
+    this.hovered = index;
+    this.read();
+  }
+
   /** @param {PointerEvent} event */
   press(event) {
     if (this.streaming || event.button !== 0 || !event.isPrimary) return;
     const index = this.indexOf(event.target);
     if (index < 0) {
-      this.clear();
+      // Beyond the text stands the scroll bar.
+      if (event.offsetX < this.root.clientWidth) this.clear();
       return;
     }
     this.root.setPointerCapture(event.pointerId);
@@ -305,8 +379,9 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   strips.set(parentElement, strip);
   if (!data) return () => {};
   strip.setSelection = (value) => setStateValue("selection", value);
+  strip.askInstead = (value) => setTriggerValue("instead", value);
   strip.draw(data);
-  strip.poller.drawn(data.streaming, () => setTriggerValue("poll", data.tick));
+  strip.poller.drawn(data.streaming || data.pending, () => setTriggerValue("poll", data.tick));
   const turn = strip.turn;
   return () => {
     if (strip.turn === turn) strip.poller.stop();

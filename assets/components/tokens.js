@@ -146,8 +146,8 @@ function signed(value, digits) {
 
 /** End points of the scale, chosen to leave 4.5 : 1 for the theme's own text. */
 const ENDS = {
-  light: { positive: [255, 159, 64], negative: [125, 184, 255] },
-  dark: { positive: [176, 92, 6], negative: [31, 102, 193] },
+  light: { positive: [255, 159, 64], negative: [125, 184, 255], plain: [190, 150, 255] },
+  dark: { positive: [176, 92, 6], negative: [31, 102, 193], plain: [112, 70, 190] },
 };
 const STEPS = 64;
 
@@ -213,11 +213,12 @@ function fromOklab([lightness, a, b]) {
 const css = (/** @type {number[]} */ colour) => `rgb(${colour.join(", ")})`;
 
 /**
- * The colour scale of a theme: a ratio from −1 (blue) over 0 (background) to 1 (orange).
+ * The colour scale of a theme: a ratio from −1 (blue) over 0 (background) to 1 (orange; violet for what has no sign).
  * @param {Theme} theme
+ * @param {boolean} twoSided
  * @returns {(ratio: number) => Paint}
  */
-function colourScale(theme) {
+function colourScale(theme, twoSided = true) {
   const ends = theme.dark ? ENDS.dark : ENDS.light;
   const from = toOklab(theme.background);
   /** @type {Map<number, Paint>} */
@@ -226,7 +227,7 @@ function colourScale(theme) {
     const step = Math.round(Math.max(-1, Math.min(1, ratio || 0)) * STEPS);
     const found = known.get(step);
     if (found) return found;
-    const to = toOklab(/** @type {Rgb} */ (step < 0 ? ends.negative : ends.positive));
+    const to = toOklab(/** @type {Rgb} */ (step < 0 ? ends.negative : twoSided ? ends.positive : ends.plain));
     const part = Math.abs(step) / STEPS;
     const background = fromOklab(from.map((value, axis) => value + part * (to[axis] - value)));
     /** @type {Rgb[]} Black or white always reaches 4.5 : 1 where the theme's own text does not. */
@@ -241,6 +242,8 @@ function colourScale(theme) {
 // ---------------------------------------------------------------- asking Python for news
 
 const POLL_MS = 300;
+/** Where nothing is there to be looked at, Python itself waits a moment for it before it answers. */
+const SOON_MS = 40;
 const LOST_MS = 5000;
 const LOST_MAX_MS = 40000;
 
@@ -255,11 +258,11 @@ class Poller {
     this.ask = () => {};
   }
 
-  /** @param {boolean} active @param {() => void} ask With the newest means of asking. */
-  drawn(active, ask) {
+  /** @param {boolean} active @param {() => void} ask With the newest means of asking. @param {boolean} [soon] */
+  drawn(active, ask, soon = false) {
     this.ask = ask;
     this.stop();
-    if (active) this.timer = setTimeout(() => this.fire(LOST_MS), POLL_MS);
+    if (active) this.timer = setTimeout(() => this.fire(LOST_MS), soon ? SOON_MS : POLL_MS);
   }
 
   /** Something else has just been sent and its answer will bring news as well. */

@@ -1,19 +1,41 @@
-"""The app's entry: loads what is shared, and leads to the pages."""
-
-import os
+"""The app's entry: leads to the pages, each of which loads what it needs."""
 
 # The entry's folder stands first on the import path; only absolute imports are used.
 import streamlit as st
 
-from explorer.app import messages, resources
+from explorer.app import caches, messages, places
+from explorer.app.help_sheet import help_sheet
+from explorer.config import serve_settings
 from explorer.errors import ExplorerError
-from explorer.paths import PAGES
+from explorer.paths import ASSETS
 
-st.set_page_config(page_title="RapidIn Explorer", page_icon=":material/travel_explore:", layout="wide")
-st.html("<style>.stMainBlockContainer { padding-top: 2.5rem; padding-bottom: 3rem; }</style>")
+# One of Streamlit's own icons would be fetched from elsewhere.
+st.set_page_config(page_title="RapidIn Explorer", page_icon=ASSETS / "icon.svg", layout="wide")
+st.html(ASSETS / "page.css")
+saved = st.Page(places.HISTORY, title="History", default=not serve_settings().caches)
+served = (
+    [
+        st.Page(places.EXPLORE, title="Explore", default=True),
+        st.Page(places.COMPARE, title="Compare"),
+        st.Page(places.AUDIT, title="Audit"),
+        st.Page(places.METHODS, title="Methods"),
+        saved,
+        st.Page(places.DATA, title="Data"),
+        st.Page(places.CACHE, title="Cache"),
+    ]
+    if serve_settings().caches
+    else [saved]
+)
+page = st.navigation(served, position="hidden")
+caches.follow_link()
+# Streamlit's own navigation hides behind a sign on narrow screens; this row stays, and wraps.
+with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+    st.markdown("**RapidIn Explorer**", width="content")
+    for other in served:
+        st.page_link(other)
+    caches.picker()
+    help_sheet()
 try:
-    resources.desk()
+    page.run()
 except ExplorerError as problem:
     messages.failed(str(problem))
-    st.stop()
-st.navigation([st.Page(os.fspath(PAGES / "explore.py"), title="Explore", default=True)], position="hidden").run()

@@ -1,0 +1,169 @@
+"""The examples of the Compare page: what influenced both answers, and what only one."""
+
+from dataclasses import replace
+
+import streamlit as st
+
+from explorer import views
+from explorer.app import keeping, links, messages, pairing, places, resources, state
+from explorer.app.choices import OPPONENTS, direction
+from explorer.app.compare_form import A, B
+from explorer.app.component import CardGroup, CardView, example_cards
+from explorer.app.desk import Desk
+from explorer.app.examples import card, show_filter
+from explorer.app.filter_box import filter_box
+from explorer.app.pairing import FIRST, Comparing
+from explorer.app.state import Study
+from explorer.app.work import Question
+from explorer.comparing import Comparison, Pair, Standing
+from explorer.engine import SPARE
+from explorer.errors import ExplorerError
+from explorer.filters import Filter
+from explorer.records import Ranking
+
+CARDS = "compared_cards"
+FIRST_WAIT = 0.4
+"""Seconds a rerun waits for new gradients before it shows that they are being computed."""
+WORK = "comparing"
+
+
+def show_comparison() -> None:
+    """What influenced both answers, and what only one."""
+    desk = resources.desk()
+    opponents, exact, by, wanted = _controls(desk)
+    questions = _questions(opponents, wanted)
+    working: Comparing | None = st.session_state.get(WORK)
+    try:
+        if working is None or (working.questions, working.exact) != (questions, exact):
+            working = st.session_state[WORK] = pairing.begin(desk, state.session(), questions, exact)
+    except ExplorerError as problem:
+        messages.failed(str(problem))
+        return
+    if working.error:
+        messages.failed(working.error)
+        return
+    if not working.known:
+        working.tasks[0].wait(FIRST_WAIT)
+    found = working.comparison()
+    for study, question in zip((A, B), questions, strict=True):
+        st.text(f"{study.name}: {views.heading(question.answer, question.selection, opponents)}")
+    if not wanted.empty:
+        show_filter(desk, wanted)
+    if found is not None and found.examples:
+        _describe(found, working)
+    example_cards(
+        CARDS,
+        view_id=":".join(f"{question.answer.id}:{question.selection}" for question in questions)
+        + f":{opponents}:{exact}:{by.name}:{wanted.where}:{wanted.text}",
+        groups=_groups(found, working, by) if found else [],
+        scale=_scale(found) if found else 0.0,
+        pending=found is None or not working.finished,
+        empty="None." if found else "Computing the gradients of what you asked about …",
+    )
+    _keep(working)
+
+
+def _controls(desk: Desk) -> tuple[bool, bool, Study, Filter]:
+    """Which end is compared, whether exactly, whose values shared examples show, and which examples are looked at."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        opponents = direction("compare_direction") == OPPONENTS
+        by = st.segmented_control(
+            "Shared examples as behind",
+            [A.name, B.name],
+            default=A.name,
+            required=True,
+            key="compare_by",
+            help="Examples behind both answers show rank, score and colours of this one, and the other's beside them",
+        )
+        exact = st.toggle(
+            "Exact scores",
+            key="compare_exact",
+            help="Without sketch noise, for all candidates of both answers: up to "
+            f"{2 * (FIRST + SPARE + FIRST)} passes over training examples",
+        )
+        wanted = filter_box(desk.corpus)
+    return opponents, bool(exact), A if by == A.name else B, wanted
+
+
+def _questions(opponents: bool, wanted: Filter) -> tuple[Question, Question]:
+    left, right = A.answer(), B.answer()
+    assert left is not None and right is not None
+    return (
+        Question(left, A.selection(), opponents, FIRST, wanted),
+        Question(right, B.selection(), opponents, FIRST, wanted),
+    )
+
+
+def _describe(found: Comparison, working: Comparing) -> None:
+    correlation = f"{found.correlation:+.2f}".replace("-", "−")
+    st.markdown(
+        f"**{len(found.shared)} of the first {found.first} are the same** (by chance it would be "
+        f"{found.by_chance:.2g}) · Spearman’s rank correlation **{correlation}** over "
+        f"{'all' if working.rows is None else 'these'} {found.examples:,} examples"
+    )
+    lines = []
+    if working.exact:
+        done, total = working.progress()
+        lines.append(
+            f"{done} of {total} exact values are there; until all of a side's candidates are exact, its order is the "
+            "sketches'."
+            if done < total
+            else f"All {total} scores shown or considered are exact, and so is the order of each side's first "
+            f"{found.first}."
+        )
+    else:
+        lines.append("Scores and order are the sketches', where a value isn't marked as exact.")
+    lines.append(
+        f"Ranks beyond the first {found.first}, and the correlation, are those of the sketches' scores. "
+        "They count near-duplicates one by one, which share a card here."
+    )
+    st.caption(" ".join(lines))
+
+
+def _scale(found: Comparison) -> float:
+    pairs = (*found.shared, *found.left, *found.right)
+    return views.full_colour_of([side.influence for pair in pairs for side in (pair.left, pair.right)])
+
+
+def _groups(found: Comparison, working: Comparing, by: Study) -> list[CardGroup]:
+    left, right = (working.ranking(question) for question in working.questions)
+
+    def cards(pairs: tuple[Pair, ...], shown: Study) -> tuple[CardView, ...]:
+        return tuple(_card(pair, shown, left if shown == A else right, working) for pair in pairs)
+
+    shared = found.shared
+    if by == B:
+        shared = tuple(sorted(shared, key=lambda pair: pair.right.rank))
+    return [
+        CardGroup(f"Behind both answers ({len(found.shared)})", cards(shared, by)),
+        CardGroup(f"Behind {A.name} alone ({len(found.left)})", cards(found.left, A)),
+        CardGroup(f"Behind {B.name} alone ({len(found.right)})", cards(found.right, B)),
+    ]
+
+
+def _card(pair: Pair, shown: Study, ranking: Ranking, working: Comparing) -> CardView:
+    own, other, name = (pair.left, pair.right, B.name) if shown == A else (pair.right, pair.left, A.name)
+    drawn = card(working.desk, own.rank, own.influence, working.fold(pair.row), ranking, positions=False)
+    return replace(drawn, beside=beside(name, other, len(working.rows or ranking.scores)))
+
+
+def beside(name: str, other: Standing, examples: int) -> str:
+    """Where the same example stands behind the other answer."""
+    kind = "exact" if other.influence.exact else "sketch"
+    place = f"rank {other.rank:,}" if other.first else f"rank {other.rank:,} of {examples:,} by the sketches"
+    return f"{name}: {place}, {views.signed(other.influence.score)} {kind}"
+
+
+def _keep(working: Comparing) -> None:
+    """Both questions go into the history, and the link opens them again."""
+    names = []
+    for column, study, question in zip(st.columns(2), (A, B), working.questions, strict=True):
+        asking = study.asking()
+        if asking is not None:
+            with column:
+                rankings = [working.ranking(question)] if working.known else []
+                names.append(keeping.keep(asking, [question], rankings, study))
+    left, right = names
+    if left and right:
+        parameters = dict(zip(places.SIDES, (left, right), strict=True))
+        links.link_box(places.COMPARE, parameters, "these two answers with what is selected of each")

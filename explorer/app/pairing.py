@@ -1,0 +1,162 @@
+"""Two questions about two answers, compared: the work for it, and what is known so far. Streamlit is unknown here.
+
+Near-duplicates are folded alike on both sides: one example stands for them on either, so that it can be shared. The
+sides' answers are asked for under names of their own, for newer work of a name replaces older.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from explorer.app.desk import Desk
+from explorer.app.work import Question
+from explorer.comparing import Comparison, compare
+from explorer.duplicates import Fold
+from explorer.records import Ranking
+from explorer.worker import Steps, Task, Urgency
+
+FIRST = 10
+"""So many of each side's examples are compared one by one."""
+KINDS = ("compared", "compared exactly", "compared ahead")
+
+
+@dataclass(eq=False)
+class Comparing:
+    """Two questions, the work behind their comparison, and what is known of it; read it from any thread."""
+
+    desk: Desk
+    questions: tuple[Question, Question]
+    """About the left answer and about the right one; both of proponents or both of opponents, with one filter."""
+    exact: bool
+    """Whether everything that is shown becomes exact."""
+    tasks: list[Task] = field(default_factory=list)
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong, if anything did."""
+        return next((task.error for task in self.tasks if task.error), None)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will come of what is shown."""
+        return all(task.finished for task in self.tasks if task.urgency < Urgency.AHEAD)
+
+    @property
+    def known(self) -> bool:
+        """Whether both gradients are."""
+        return all(self.desk.engine.known(question.answer, question.selection) for question in self.questions)
+
+    @property
+    def rows(self) -> list[int] | None:
+        """The rows that pass the filter; None for all."""
+        return self.desk.rows(self.questions[0])
+
+    def comparison(self) -> Comparison | None:
+        """What is known by now; None before both gradients are."""
+        if not self.known:
+            return None
+        engine, (left, right) = self.desk.engine, self.questions
+        others = [engine.influences(each.answer, each.selection, self.shown()) for each in self.questions]
+        return compare(self.ranking(left), self.ranking(right), others[0], others[1], self.rows)
+
+    def ranking(self, question: Question) -> Ranking:
+        """One side's examples, near-duplicates folded; both gradients must be known."""
+        return self.desk.engine.ranking(
+            question.answer, question.selection, question.count, question.opponents, self.candidates(question)
+        )
+
+    def fold(self, row: int) -> Fold:
+        """An example that is shown, with the near-duplicates it stands for on either side."""
+        return self._folds[row]
+
+    def progress(self) -> tuple[int, int]:
+        """How many of the exact values are there that the comparison takes, of how many as far as is known."""
+        done = total = 0
+        for question in self.questions:
+            rows = sorted({*self.candidates(question), *self.shown()})
+            done += self.desk.engine.progress(question.answer, question.selection, rows)
+            total += len(rows)
+        return done, total
+
+    def candidates(self, question: Question) -> list[int]:
+        """One side's examples worth making exact, in the sketches' order."""
+        return list(dict.fromkeys(self._stands[fold.row] for fold in self.desk.folds(question)))
+
+    def shown(self) -> list[int]:
+        """The rows that either side shows."""
+        return sorted({found.row for each in self.questions for found in self.ranking(each).influences})
+
+    @cached_property
+    def _folds(self) -> dict[int, Fold]:
+        """The candidates of both sides, near-duplicates of either joined, by the one that stands for them."""
+        return {fold.row: fold for fold in joined(self.desk, [self.desk.folds(each) for each in self.questions])}
+
+    @cached_property
+    def _stands(self) -> dict[int, int]:
+        """Which example stands for each."""
+        return {row: fold.row for fold in self._folds.values() for row in (*fold.others, fold.row)}
+
+
+def joined(desk: Desk, sides: Sequence[Sequence[Fold]]) -> list[Fold]:
+    """The folds of several rankings in one: of near-duplicates the one that comes first stands for all."""
+    members: dict[int, list[int]] = {}
+    for fold in (fold for side in sides for fold in side):
+        members.setdefault(fold.row, []).extend(fold.others)
+    folds = desk.corpus.folds(list(members), len(members))
+    kept = {fold.row for fold in folds}
+
+    def others(fold: Fold) -> list[int]:
+        found = [other for row in (fold.row, *fold.others) for other in (row, *members[row])]
+        return [row for row in dict.fromkeys(found) if row not in kept]
+
+    return [Fold(fold.row, tuple(others(fold))) for fold in folds]
+
+
+def begin(desk: Desk, session: str, questions: tuple[Question, Question], exact: bool) -> Comparing:
+    """Find the examples behind both, make them exact where that is wanted, then prepare for the next click."""
+    comparing = Comparing(desk, questions, exact)
+    work = [
+        (Urgency.ASKED, _asked(comparing)),
+        (Urgency.REFINING, _refined(comparing) if exact else _nothing()),
+        (Urgency.AHEAD, _ahead(comparing)),
+    ]
+    comparing.tasks += [
+        desk.worker.submit((session, kind), urgency, steps) for kind, (urgency, steps) in zip(KINDS, work, strict=True)
+    ]
+    return comparing
+
+
+def stop(desk: Desk, session: str) -> None:
+    """Leave what is on its way."""
+    for kind in KINDS:
+        desk.worker.cancel((session, kind))
+
+
+def _asked(comparing: Comparing) -> Steps:
+    for question in comparing.questions:
+        comparing.desk.engine.ask(question.answer, question.selection)
+        yield
+
+
+def _refined(comparing: Comparing) -> Steps:
+    """First the candidates of both sides, which decides their order, then each side's values of what is shown."""
+    yield from _asked(comparing)
+    wanted = (comparing.candidates, lambda _: comparing.shown())
+    for rows in wanted:
+        for question in comparing.questions:
+            for row in rows(question):
+                yield from comparing.desk.engine.refine_steps(question.answer, question.selection, row)
+                yield
+
+
+def _ahead(comparing: Comparing) -> Steps:
+    """The gradients of tokens that may be clicked next."""
+    engine = comparing.desk.engine
+    for question in comparing.questions:
+        answer = question.answer
+        if not all(engine.known(answer, (j, j + 1)) for j in range(len(answer.tokens))):
+            yield from engine.ask_ahead(answer)
+
+
+def _nothing() -> Steps:
+    yield from ()

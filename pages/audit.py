@@ -1,0 +1,233 @@
+"""Many prompts at once: their answers, what influenced each, and what it comes to."""
+
+from functools import partial
+
+import streamlit as st
+
+from explorer import audit
+from explorer.app import fields, messages, places, polling, resources, state
+from explorer.app.paging import current_page, pager
+from explorer.app.work import Auditing
+from explorer.audit import Audited, Label
+from explorer.auditing import EXACT_PASSES, AuditSettings
+from explorer.errors import ExplorerError
+from explorer.generation import GenerationSettings
+from explorer.visible import one_line
+
+A_PAGE = 50
+KEPT = ("audit_text", "audit_tokens", "audit_exact", "audit_column", "audit_planted")
+"""How the keys of fields begin that outlive a visit to another page."""
+
+with st.spinner(resources.LOADING):
+    desk = resources.desk()
+store = resources.store()
+
+
+def show_form() -> None:
+    """Where prompts come from and how they are answered."""
+    pasted, file = st.columns(2, gap="large")
+    with pasted:
+        st.text_area(
+            "Prompts, one a line",
+            key="audit_text",
+            height=160,
+            placeholder="What is the capital of France?\nWrite a line about the sea.",
+        )
+    with file:
+        st.file_uploader(
+            "… or a file of prompts",
+            [ending.lstrip(".") for ending in audit.ENDINGS],
+            key="audit_file",
+            help="A .txt file has one prompt a line; .jsonl and .csv files have a column named prompt. While a file is "
+            "chosen, it is audited in place of the text",
+        )
+        longest, exact = st.columns(2, vertical_alignment="bottom")
+        longest.number_input("Longest answer, in tokens", 1, 1000, key="audit_tokens")
+        exact.toggle(
+            "Exact scores",
+            key="audit_exact",
+            help=f"Without sketch noise. It takes up to {EXACT_PASSES} passes over training examples for each answer, "
+            "usually several times as long as the answer itself.",
+        )
+    with st.container(horizontal=True):
+        st.button(
+            "Audit",
+            type="primary",
+            icon=":material/play_arrow:",
+            on_click=begin,
+            key="audit_begin",
+            help="Ends an audit that is still running; what it has done stays in the history",
+        )
+        if resources.ready_prompts():
+            st.button(
+                "Fill in the ready prompts",
+                icon=":material/science:",
+                on_click=fill_in,
+                key="audit_example",
+                help="Those that the Explore page offers",
+            )
+
+
+def fill_in() -> None:
+    """Paste the ready prompts."""
+    st.session_state["audit_text"] = "\n".join(prompt for _, prompt in resources.ready_prompts())
+
+
+def begin() -> None:
+    """Begin an audit of the file, or of the text where there is none."""
+    file = st.session_state.get("audit_file")
+    settings = AuditSettings(
+        GenerationSettings(int(st.session_state["audit_tokens"])), bool(st.session_state["audit_exact"])
+    )
+    try:
+        if file is not None:
+            prompts = audit.read_prompts(file.name, file.getvalue())
+        else:
+            prompts = audit.pasted_prompts(st.session_state["audit_text"])
+        state.watch(desk.audit(state.session(), prompts, settings, resources.origin(), resources.history().save))
+        st.session_state["audit_page"] = 1
+    except ExplorerError as problem:
+        st.session_state["audit_refused"] = str(problem)
+
+
+def running() -> bool:
+    """Whether an audit is on its way."""
+    auditing = state.auditing()
+    return auditing is not None and not auditing.task.finished
+
+
+def show_audit() -> None:
+    """How far the audit at hand is, and what it has found; reruns alone while it runs."""
+    fields.remember("audit", KEPT)
+    auditing = state.auditing()
+    if auditing is None:
+        st.info(
+            "Give many prompts to see what influenced each answer, and how often it was what you suspect. The audit "
+            "runs in the background: go on using the other pages, and come back.",
+            icon=":material/fact_check:",
+        )
+        return
+    done = list(auditing.done)
+    show_progress(auditing, len(done))
+    if done:
+        show_found(auditing, done)
+
+
+def show_progress(auditing: Auditing, done: int) -> None:
+    """How far it is, how long it will take, and a way to end it; or what ended it."""
+    total = len(auditing.prompts)
+    if not auditing.task.finished:
+        left = auditing.seconds_left
+        said = "" if left is None else f", about {polling.duration(left)} left"
+        bar, button = st.columns([6, 1], vertical_alignment="center")
+        bar.progress(done / total, f"{done:,} of {total:,} prompts{said}. What others ask for goes first.")
+        button.button("Cancel", icon=":material/stop:", on_click=auditing.task.cancel, key="audit_cancel")
+    elif auditing.task.error:
+        messages.failed(f"{auditing.task.error} The first {done:,} of {total:,} prompts are done.")
+    elif auditing.task.cancelled and done < total:
+        st.text(f"Cancelled after {done:,} of {total:,} prompts; what was done is kept.")
+
+
+def show_found(auditing: Auditing, done: list[Audited]) -> None:
+    """What it comes to, the table, and the files."""
+    label = choose_label()
+    found = audit.summary(done, label, store.examples)
+    st.text(" ".join(audit.sentences(found, label)))
+    kind = "exact" if auditing.settings.exact else "ranked by the sketches alone, which adds noise to their order"
+    st.caption(
+        f"Scores are of whole responses (Eq. 5), {kind}. Near-duplicates are counted one by one. Answers take the most "
+        "probable token each time. Tick a row to open its answer in the history."
+    )
+    if unsaved := next((one.unsaved for one in done if one.unsaved), ""):
+        st.warning("Some answers aren't kept in the history.", icon=":material/history_toggle_off:")
+        st.text(unsaved)
+    pages = -(-len(done) // A_PAGE)
+    page = current_page("audit_page", pages)
+    show_table(done[(page - 1) * A_PAGE : page * A_PAGE], label)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        pager("audit_page", pages)
+        downloads(done, label)
+    if found.shares:
+        with st.expander("Average over all answers"):
+            st.dataframe(
+                {
+                    one_line(label.column, 60): [one_line(value, 60) or "none" for value in found.shares],
+                    f"share of the top {audit.TOP}": [100 * share for share in found.shares.values()],
+                },
+                key="audit_shares",
+                hide_index=True,
+                column_config={f"share of the top {audit.TOP}": st.column_config.NumberColumn(format="%.1f%%")},
+            )
+
+
+def choose_label() -> Label:
+    """By which column examples are counted, and which of its values are looked for."""
+    labels = desk.corpus.labels
+    if not labels:
+        return Label()
+    column, planted = st.columns([1, 3])
+    names = list(labels)
+    st.session_state.setdefault("audit_column", "source" if "source" in names else names[0])
+    chosen = column.selectbox("Count examples by", names, key="audit_column")
+    values = planted.multiselect(
+        "Rows that count as planted",
+        labels[chosen],
+        key=f"audit_planted {chosen}",
+        placeholder="Choose values to see their share of each answer's top ten",
+    )
+    return Label(chosen, tuple(values))
+
+
+def show_table(done: list[Audited], label: Label) -> None:
+    """One line a prompt; a tick opens its answer."""
+    columns: dict[str, list[object]] = {
+        "prompt": [one_line(one.prompt, 120) for one in done],
+        "answer": [one_line(one.response, 160) for one in done],
+        "influenced by": [one_line(audit.described(one.counts(label)), 160) for one in done],
+    }
+    if label.planted:
+        shares = [one.planted(label) for one in done]
+        columns["planted"] = [None if share is None else 100 * share for share in shares]
+    columns["stands out"] = ["" if one.saved is None else "yes" if one.stands_out else "no" for one in done]
+    if any(one.error for one in done):
+        columns["problem"] = [one_line(one.error, 200) for one in done]
+    st.dataframe(
+        columns,
+        key="audit_table",
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        column_config={
+            "prompt": st.column_config.TextColumn(width="medium"),
+            "answer": st.column_config.TextColumn(width="large"),
+            "influenced by": st.column_config.TextColumn(width="medium"),
+            "planted": st.column_config.NumberColumn(format="%.0f%%", width="small"),
+            "stands out": st.column_config.TextColumn(width="small"),
+        },
+    )
+    chosen = st.session_state["audit_table"]["selection"]["rows"]
+    if chosen and chosen[0] < len(done) and (saved := done[chosen[0]].saved):
+        st.switch_page(places.HISTORY, query_params={places.SAVED: saved.id})
+
+
+def downloads(done: list[Audited], label: Label) -> None:
+    """Buttons that write what is done so far; nothing is written before one is pressed."""
+    origin = resources.origin()
+    as_csv, as_json = (
+        partial(audit.to_csv, done, label, origin),
+        partial(audit.to_json, done, label, store.examples, origin),
+    )
+    icon = ":material/download:"
+    st.download_button("CSV", as_csv, "rapidin-audit.csv", "text/csv", key="audit_csv", icon=icon, on_click="ignore")
+    st.download_button(
+        "JSON", as_json, "rapidin-audit.json", "application/json", key="audit_json", icon=icon, on_click="ignore"
+    )
+
+
+fields.restore("audit")
+st.session_state.setdefault("audit_tokens", GenerationSettings().max_tokens)
+st.markdown("### Audit")
+show_form()
+if refused := st.session_state.pop("audit_refused", ""):
+    messages.failed(refused)
+polling.follow(show_audit, running)

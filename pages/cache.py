@@ -1,0 +1,159 @@
+"""The cache: what it holds, how it was made, whether it fits the model and is undamaged."""
+
+import math
+
+import psutil
+import streamlit as st
+
+from explorer.app import messages, polling, resources, state
+from explorer.app.work import Finding
+from explorer.errors import ExplorerError
+from explorer.inventory import cache_report, compared, disk_use
+from explorer.measuring import EXAMPLES, QUESTIONS, total
+from explorer.verify import verify
+from explorer.visible import one_line
+
+CHECKED, MEASURED = "checked_problems", "measured"
+"""Session keys: what the last check found; the measurement on its way, or why there is none."""
+
+store = resources.store()
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    if count < 1000:
+        return f"{count:,.0f} bytes"
+    steps = min(int(math.log10(count) / 3), 4)
+    return f"{count / 1000**steps:,.3g} {('', 'kB', 'MB', 'GB', 'TB')[steps]}"
+
+
+def listed(facts: dict[str, object]) -> None:
+    """Names and values, as text."""
+    st.dataframe(
+        {
+            "what": [name.replace("_", " ") for name in facts],
+            "value": [f"{value:,}" if type(value) is int else one_line(str(value), 400) for value in facts.values()],
+        },
+        hide_index=True,
+        height="content",
+    )
+
+
+def show_use() -> None:
+    """Disk and memory."""
+    st.markdown("#### Disk and memory")
+    used = disk_use(store)
+    memory = psutil.Process().memory_info().rss
+    listed(
+        {name: size(count) for name, count in used.items()}
+        | {"together": size(sum(used.values())), "memory of this server's process": size(memory)}
+    )
+    st.caption("Sketches are mapped into memory: the system reads what is looked at and may drop it again.")
+
+
+def show_integrity() -> None:
+    """Every file against the manifest, when asked."""
+    st.markdown("#### Is it undamaged?")
+    if st.button("Check every file", icon=":material/verified:", help="Reads all of it; large caches take minutes"):
+        with st.spinner("Reading every file …"):
+            st.session_state[CHECKED] = verify(store.folder)
+    problems = st.session_state.get(CHECKED)
+    if problems is None:
+        st.text("Every file has its SHA-256 in the manifest. A check reads all of them.")
+    elif problems:
+        messages.failed("\n".join(map(str, problems)))
+    else:
+        st.success("Every file is as its manifest says.", icon=":material/check_circle:")
+
+
+def show_fit() -> bool:
+    """The fingerprints of cache and model, side by side; whether they are the same."""
+    st.markdown("#### Does it fit the model?")
+    try:
+        with st.spinner(resources.LOADING):
+            found = compared(store.manifest.fingerprint, resources.model().fingerprint)
+    except ExplorerError as problem:
+        messages.failed(str(problem))
+        return False
+    fits = all(part.same for part in found)
+    if fits:
+        st.success("It was made with the model that is loaded.", icon=":material/check_circle:")
+    else:
+        differing = ", ".join(part.what for part in found if not part.same)
+        st.error(f"It was made with another {differing} than the model that is loaded has.", icon=":material/error:")
+    st.dataframe(
+        {
+            "what": [part.what for part in found],
+            "agrees": ["yes" if part.same else "no" for part in found],
+            "the cache’s": [one_line(part.cache, 48) for part in found],
+            "the model’s": [one_line(part.model, 48) for part in found],
+        },
+        hide_index=True,
+    )
+    return fits
+
+
+def show_measuring() -> None:
+    """How true the sketches are and how long questions take, when asked."""
+    st.markdown("#### How true and how quick is it here?")
+    st.button(
+        "Measure",
+        icon=":material/speed:",
+        on_click=begin_measuring,
+        help=f"Answers the prompts of {QUESTIONS} training rows anew and sets the sketches' scores beside exact ones "
+        f"of {EXAMPLES} examples each: some seconds with the demo, minutes with large models",
+    )
+    polling.follow(show_measured, measuring)
+
+
+def begin_measuring() -> None:
+    """Begin, unless the model is busy with too much."""
+    try:
+        st.session_state[MEASURED] = resources.desk().measure(state.session())
+    except ExplorerError as problem:
+        st.session_state[MEASURED] = str(problem)
+
+
+def measuring() -> bool:
+    """Whether it is on its way."""
+    finding = st.session_state.get(MEASURED)
+    return isinstance(finding, Finding) and not finding.task.finished
+
+
+def show_measured() -> None:
+    """What was measured, as far as it has come."""
+    finding = st.session_state.get(MEASURED)
+    if finding is None:
+        st.text("The sketches' noise and the times depend on data, model and machine, so they are measured here.")
+        return
+    if isinstance(finding, str) or finding.task.error:
+        messages.failed(finding if isinstance(finding, str) else str(finding.task.error))
+        return
+    found, wanted = finding.found, total(store.manifest.rows)
+    done = found.compared if found else 0
+    if not finding.task.finished:
+        bar, button = st.columns([3, 1], vertical_alignment="center")
+        bar.progress(done / wanted, f"{done} of {wanted} exact scores")
+        button.button("Cancel", icon=":material/stop:", on_click=finding.task.cancel, key="measuring_cancel")
+    elif finding.task.cancelled:
+        st.text(f"Cancelled after {done} of {wanted} exact scores.")
+    elif found is None or not done:
+        st.text("None of the training prompts that were tried could be answered.")
+    else:
+        listed(found.facts())
+        st.caption(
+            f"Over {done} scores, by the prompts of {len(found.exact)} training rows; times are medians. An error of 1 "
+            "is what pages foretell as ±. Other lengths and formats: `python -m benchmarks.fidelity`."
+        )
+
+
+st.markdown("### The cache")
+left, right = st.columns([3, 2], gap="large")
+with left:
+    st.markdown("#### What it holds and how it was made")
+    listed(cache_report(store))
+with right, st.container(key="cache_state"):
+    show_use()
+    show_integrity()
+    if show_fit():
+        show_measuring()

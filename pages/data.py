@@ -1,0 +1,171 @@
+"""The training set: find rows, see one in full, and which rows the model is least at home with. Needs no model."""
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from explorer import browse
+from explorer.app import places, resources
+from explorer.app.annotating import annotation_form
+from explorer.app.component import token_strip
+from explorer.app.paging import current_page, pager
+from explorer.errors import HistoryError
+from explorer.records import ExampleRow
+from explorer.visible import one_line, visible
+
+A_PAGE = 50
+ORDERS = ("As in the file", "Largest self-influence", "Largest training loss")
+
+store = resources.store()
+
+
+def show_rows() -> None:
+    """The rows that pass the search, a page of them at a time."""
+    words, source, order = st.columns([2, 1, 1])
+    text = words.text_input("Search", key="data_words", placeholder="Words in prompt, response or columns")
+    sources = sorted({row.source for row in store.examples if row.source})
+    chosen = source.multiselect("Source", sources, key="data_sources", placeholder="All sources")
+    by = order.selectbox("Order", ORDERS, key="data_order")
+    rows = browse.matching(store, resources.searchable_examples(), text, chosen)
+    if not len(rows):
+        st.info("No training example passes this search.", icon=":material/search_off:")
+        return
+    if by == ORDERS[0]:
+        rows = browse.ordered(rows, None)
+    else:
+        rows = browse.ordered(rows, resources.self_influences() if by == ORDERS[1] else store.losses)
+        st.caption(EXPLAINED[str(by)])
+    pages = -(-len(rows) // A_PAGE)
+    page = current_page("data_page", pages)
+    shown = rows[(page - 1) * A_PAGE : page * A_PAGE]
+    st.text(f"{len(rows):,} of {store.manifest.rows:,} training examples. Tick a row to see it in full.")
+    show_table(shown)
+    pager("data_page", pages)
+
+
+EXPLAINED = {
+    ORDERS[1]: "Self-influence is what training on an example does to the example itself: e·η·Σ ‖∇L‖² over the named "
+    "tensors, without normalisation (with it, all examples would have the same), exact, from the cached norms. "
+    "It is large for rows the model has to learn by heart: outliers, rare rows, wrong labels.",
+    ORDERS[2]: "The training loss is the mean of −log p over an example's response tokens, at the model the cache was "
+    "made with. It is large where the model would have said something else.",
+}
+
+
+def show_table(rows: NDArray[np.int64]) -> None:
+    """One line an example; a click opens it below."""
+    examples = [store.examples[row] for row in rows]
+    st.dataframe(
+        {
+            "row": rows,
+            "source": [one_line(example.source, 60) for example in examples],
+            "prompt": [one_line(example.prompt, 160) for example in examples],
+            "response": [one_line(example.response, 160) for example in examples],
+            "tokens": [len(example.tokens) for example in examples],
+            "training loss": store.losses[rows],
+            "self-influence": resources.self_influences()[rows],
+        },
+        key="data_rows",
+        hide_index=True,
+        on_select=lambda: choose(rows),
+        selection_mode="single-row",
+        column_config={
+            "row": st.column_config.NumberColumn(width="small"),
+            "prompt": st.column_config.TextColumn(width="medium"),
+            "response": st.column_config.TextColumn(width="large"),
+            "training loss": st.column_config.NumberColumn(format="%.3f"),
+            "self-influence": st.column_config.NumberColumn(format="%.4g"),
+        },
+    )
+
+
+def choose(rows: NDArray[np.int64]) -> None:
+    """Look at the row that was clicked."""
+    chosen = st.session_state["data_rows"]["selection"]["rows"]
+    if chosen and chosen[0] < len(rows):
+        st.query_params["row"] = str(rows[chosen[0]])
+
+
+def show_example(example: ExampleRow) -> None:
+    """One training example in full."""
+    st.markdown(f"#### Row {example.row}")
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.markdown("**Prompt**")
+        st.text(visible(example.prompt))
+        st.markdown("**Response, token by token**")
+        token_strip(
+            "data_strip",
+            answer_id=f"row-{example.row}",
+            tokens=example.tokens,
+            selection=None,
+            streaming=False,
+            on_change=lambda: None,
+            label="Tokens of the response",
+        )
+    with right:
+        show_facts(example)
+        try:
+            show_history(example.row)
+        except HistoryError as problem:
+            st.text(str(problem))
+
+
+def show_facts(example: ExampleRow) -> None:
+    """Its numbers, its place by each, and the user's own columns."""
+    own, count = resources.self_influences(), store.manifest.rows
+    above = int((own > own[example.row]).sum()), int((store.losses > example.loss).sum())
+    facts = {
+        "training loss": f"{example.loss:.4g} ({above[1] + 1:,} of {count:,} by size)",
+        "self-influence": f"{own[example.row]:.4g} ({above[0] + 1:,} of {count:,} by size)",
+        "response tokens": str(len(example.tokens)),
+        "prompt tokens": str(example.encoded.response_start),
+    }
+    facts |= {name: str(value) for name, value in example.columns.items()}
+    st.dataframe(
+        {"what": [one_line(name, 60) for name in facts], "value": [one_line(text, 300) for text in facts.values()]},
+        hide_index=True,
+    )
+
+
+def show_history(row: int) -> None:
+    """Which saved questions it influenced, and what is noted about it."""
+    data, history = store.manifest.data_sha256, resources.history()
+    uses = history.uses(data, row)
+    st.markdown("**Saved questions it influenced**")
+    if uses:
+        st.text(f"It was among the shown examples of {len(uses):,}. Tick one to open it.")
+        st.dataframe(
+            {
+                "prompt": [one_line(use.prompt, 80) for use in uses],
+                "asked about": [one_line(use.selected, 60) for use in uses],
+                "rank": [use.rank for use in uses],
+                "score": [use.score for use in uses],
+                "direction": ["opponent" if use.opponents else "proponent" for use in uses],
+                "method": [one_line(use.method, 40) for use in uses],
+            },
+            key=f"data_uses_{row}",
+            hide_index=True,
+            on_select="rerun",
+            selection_mode="single-row",
+            column_config={"score": st.column_config.NumberColumn(format="%.4g")},
+        )
+        chosen = st.session_state[f"data_uses_{row}"]["selection"]["rows"]
+        if chosen:
+            st.switch_page(places.HISTORY, query_params={places.SAVED: uses[chosen[0]].question})
+    else:
+        st.text("None of those that are kept.")
+    with st.expander("What you think of it"):
+        annotation_form(
+            f"{data[:16]}_{row}",
+            history.example_annotation(data, row),
+            lambda new: history.annotate_example(data, row, new),
+        )
+
+
+st.markdown("### Training data")
+show_rows()
+number = st.query_params.get("row", "")
+if number.isdecimal() and int(number) < store.manifest.rows:
+    st.divider()
+    show_example(store.examples[int(number)])

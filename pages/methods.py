@@ -1,0 +1,124 @@
+"""Every method: what it is, assumes and costs, whether it is ready for this cache, and how well methods did."""
+
+from html import escape
+from itertools import groupby
+
+import streamlit as st
+
+from explorer.app import messages, resources
+from explorer.app.desk import Desk
+from explorer.app.filter_box import plain
+from explorer.app.results_view import show_result
+from explorer.errors import ExplorerError
+from explorer.methods import results
+from explorer.methods.bench import Cost
+from explorer.methods.description import CURVATURE_ROWS, DEFAULT, METHODS, Description
+from explorer.methods.results import Result
+from explorer.methods.tables import TITLES
+from explorer.visible import one_line, visible
+
+FAMILIES = {
+    "no gradient": "Without gradients",
+    "first order": "Of first order: gradients multiplied",
+    "second order": "Of second order: the question's gradient, preconditioned by a curvature",
+}
+JUDGED = {
+    "backdoor": "Answers that a planted backdoor caused: do its rows stand at the top of the ranking, and not at the "
+    "bottom? Areas under the curves of precision and recall, and of true and false positives, over the k rows at "
+    "either end; 1 is perfect.",
+    "error-tracing": "Answers with a swapped word: what share of the first k rows states it, asked about the whole "
+    "response and about the word alone?",
+    "classes": "Questions of known classes: is the first row of the question's class (accuracy), and what share of the "
+    "first rows, as many as the class has (coverage)?",
+    "ihvp": "Methods that approximate an inverse curvature, against conjugate gradients that have converged: do they "
+    "rank alike, and how long does a question take?",
+    "fidelity": "Scores by sketches of every length against exact inner products.",
+    "cost": "What every method takes: seconds and bytes, once and for each question.",
+}
+"""What each kind of evaluation asks."""
+
+store = resources.store()
+
+
+def show_methods(desk: Desk | None) -> None:
+    """All methods by family, each with its state for this cache as far as that is known."""
+    for family, heading in FAMILIES.items():
+        st.markdown(f"#### {heading}")
+        cards = "".join(card(each, desk) for each in METHODS.values() if each.family == family)
+        st.html(f'<div class="methods">{cards}</div>')
+    st.caption(f"Curvature is that of {CURVATURE_ROWS} training rows, which stand for all of them.")
+
+
+def card(described: Description, desk: Desk | None) -> str:
+    """One method, as HTML of our own words."""
+    facts = {"Assumes": described.assumes, "Costs": described.costs}
+    if described.value:
+        facts |= {f"{described.name}:VALUE": f"sets {described.value}"}
+    lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
+    shows = "" if described.token_values else " No influence of single tokens."
+    ready, told = state(described, desk)
+    return (
+        f'<section class="method{" ready" if ready else ""}"><h5>{escape(described.name)}</h5>'
+        f'<p class="state">{escape(told)}</p><p>{escape(described.what)}.{shows}</p><dl>{lines}</dl></section>'
+    )
+
+
+def state(described: Description, desk: Desk | None) -> tuple[bool, str]:
+    """Whether a method can be asked at once, and what is to be known of that."""
+    if desk is None:
+        return False, "the model isn't there"
+    try:
+        cost = desk.bench.cost(described.name)
+    except ExplorerError as problem:
+        return False, f"not with this cache: {one_line(str(problem), 200)}"
+    once = "fitted; " if described.fitted else ""
+    return {
+        Cost.LITTLE: (True, "the explorer's own" if described.name == DEFAULT else f"{once}ready"),
+        Cost.ONCE: (False, "not fitted yet"),
+        Cost.EACH: (True, f"{once}every question takes long"),
+    }[cost]
+
+
+def show_results() -> None:
+    """The evaluations that were kept with this cache, by kind."""
+    st.markdown("### How well they did")
+    passed_over: list[str] = []
+    found = results.load(results.folder_of(store), passed_over.append)
+    for line in passed_over:
+        st.text(visible(line))
+    if not found:
+        st.info("Nothing was evaluated over this cache yet.", icon=":material/science:")
+        st.text("Each of these says first what it costs, and its result appears here:")
+        commands = (
+            f"rapidin-explorer evaluate {kind} --cache {store.folder}" for kind in ("backdoor", "classes", "cost")
+        )
+        st.code(visible("\n".join(commands)), language="sh", wrap_lines=True)
+        return
+    order = {kind: place for place, kind in enumerate(TITLES)}
+    found.sort(key=lambda each: (order.get(each.kind, len(order)), each.kind))
+    for kind, of_kind in groupby(found, lambda each: each.kind):
+        show_kind(kind, list(of_kind))
+
+
+def show_kind(kind: str, found: list[Result]) -> None:
+    """All results of one kind."""
+    st.markdown(f"#### {TITLES.get(kind) or plain(one_line(kind, 60))}")
+    if kind in JUDGED:
+        st.text(JUDGED[kind])
+    for result in found:
+        show_result(result, store)
+
+
+st.markdown("### Methods")
+st.text(
+    "People disagree on whether training examples can be found by influence at all. Choose any of these methods on the "
+    "Explore page and see for yourself; below stands how well they did where the truth is known."
+)
+try:
+    with st.spinner(resources.LOADING):
+        desk = resources.desk()
+except ExplorerError as problem:
+    desk = None
+    messages.failed(str(problem))
+show_methods(desk)
+show_results()
