@@ -1,6 +1,7 @@
 """What all tests share: a tiny model, adapter, data set and finished cache, made once a run."""
 
 import os
+import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,19 @@ from hypothesis import HealthCheck, settings
 
 # As the commands set it: idle OpenMP threads shall not spin long on the cores that a server under test needs.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+# No test, nor a server that it starts, writes into the person's own history.
+_DATA = tempfile.TemporaryDirectory(prefix="rapidin-tests-")
+os.environ["RAPIDIN_DATA"] = _DATA.name
 
 from explorer.engine import Engine
 from explorer.loading import load_model
+from explorer.manifest import CacheSettings
 from explorer.model import LanguageModel
 from explorer.session import open_engine
-from explorer.store import CacheSettings
 from explorer.worker import Steps, Urgency, Worker
 from precompute.build import build_cache
 from precompute.dataset import read_examples
-from tests.tiny import save_tiny_adapter, save_tiny_data, save_tiny_model
+from tests.tiny import ROWS, save_tiny_adapter, save_tiny_data, save_tiny_model
 
 # A loaded machine is no reason to fail, and what properties share through fixtures they don't change.
 settings.register_profile(
@@ -79,6 +83,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     loaded = load_model(str(model), adapter, device="cpu")
     build_cache(loaded, read_examples(data), folder / "cache", TINY_SETTINGS, tokens=4, data_name=data.name)
     return Tiny(model, adapter, data, folder / "cache")
+
+
+@pytest.fixture(scope="session")
+def twins(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of the same rows and six near-duplicates of the first, rows 7 to 12."""
+    folder = tmp_path_factory.mktemp("twins")
+    copies = [ROWS[0] | {"response": ROWS[0]["response"] + "!" * times, "source": "copy"} for times in range(1, 7)]
+    data = save_tiny_data(folder / "train.jsonl", [*ROWS, *copies])
+    loaded = load_model(str(tiny.model), tiny.adapter, device="cpu")
+    build_cache(loaded, read_examples(data), folder / "cache", TINY_SETTINGS, tokens=0, data_name=data.name)
+    return folder / "cache"
 
 
 @pytest.fixture

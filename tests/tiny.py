@@ -1,13 +1,22 @@
 """Random two-layer models with a byte-level tokenizer, and adapters for them: no download, seconds to test."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 CHAT = (
     "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>{% endfor %}"
@@ -41,7 +50,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def save_tiny_model(folder: Path, seed: int = 0) -> Path:
+def save_tiny_model(folder: Path, seed: int = 0, positions: int = 256) -> Path:
     """Write a random Llama (2 layers, width 16) and its tokenizer."""
     torch.manual_seed(seed)
     tokenizer = byte_tokenizer()
@@ -52,7 +61,7 @@ def save_tiny_model(folder: Path, seed: int = 0) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=positions,
         tie_word_embeddings=True,
         bos_token_id=0,
         eos_token_id=1,
@@ -135,7 +144,21 @@ ROWS = [
 ]
 
 
-def save_tiny_data(path: Path) -> Path:
-    """Write seven training rows as JSON lines."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS), encoding="utf-8")
+def save_tiny_data(path: Path, rows: Sequence[Mapping[str, str]] = ROWS) -> Path:
+    """Write training rows as JSON lines, by default the seven."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def save_tiny_encoder(folder: Path, seed: int = 0) -> Path:
+    """Write a random BERT (2 layers, width 16), as encoders of sentences are, with the byte-level tokenizer."""
+    torch.manual_seed(seed)
+    tokenizer = byte_tokenizer()
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4
+    )
+    network = BertModel(config)
+    disturb(network)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -1,8 +1,10 @@
 """The app over the tiny model, under Streamlit's AppTest: no browser, no JavaScript."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +19,16 @@ ENTRY = paths.PAGES.parent / "explorer" / "app" / "main.py"
 
 
 @pytest.fixture
-def start(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AppTest]]:
+def start(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., AppTest]]:
     """Start the app with the tiny cache, or with other settings."""
     st.cache_resource.clear()
 
-    def started(**settings: str) -> AppTest:
-        served = ServeSettings(**({"cache": str(tiny.cache), "device": "cpu"} | settings))
+    def started(cache: str | None = None, more: tuple[str, ...] = (), **settings: str) -> AppTest:
+        first = str(tiny.cache) if cache is None else cache
+        served = ServeSettings(
+            tuple(folder for folder in (first, *more) if folder),
+            **({"device": "cpu", "history": str(tmp_path / "history.sqlite")} | settings),
+        )
         for name, value in served.environment().items():
             monkeypatch.setenv(name, value)
         return AppTest.from_file(str(ENTRY), default_timeout=60).run()
@@ -47,3 +53,11 @@ def settled(at: AppTest, ready: Callable[[AppTest], bool]) -> AppTest:
         time.sleep(0.05)
         at.run()
     return at
+
+
+@pytest.fixture
+def fresh(tiny: Tiny, tmp_path: Path) -> Path:
+    """A cache for which nothing was fitted, beside the other: it names its model from its own place."""
+    return Path(
+        shutil.copytree(tiny.cache, tiny.cache.parent / tmp_path.name, ignore=shutil.ignore_patterns("methods"))
+    )

@@ -1,14 +1,18 @@
 """The Explore page in its states: empty, loaded, failing."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Multiselect, TextInput
 
 from explorer.app import resources
 from explorer.generation import GenerationSettings
+from explorer.store import open_cache
 from tests.app.conftest import component, settled
 from tests.conftest import Tiny, Turnstile
 from tests.tiny import ROWS
@@ -32,7 +36,7 @@ def answered(at: AppTest) -> AppTest:
 def test_the_empty_page_says_what_to_do(start: Start) -> None:
     at = start()
     assert not at.exception
-    assert "Ask the model something" in at.info[0].value
+    assert "Ask the model something" in at.text[0].value
     assert component(at, "answer_strip") is None
 
 
@@ -71,10 +75,92 @@ def test_opponents_come_most_negative_first(start: Start) -> None:
 
 def test_the_source_filter_ranks_among_those_sources_only(start: Start) -> None:
     at = answered(ask(start(), "What is bright?"))
-    at.multiselect(key="sources").set_value(["sky"])
+    source_field(at).set_value(["sky"])
     cards = component(answered(at.run()), "example_cards")
     assert cards is not None
     assert {card["source"] for card in cards["cards"]} == {"sky"}
+
+
+def test_a_text_filters_and_is_cleared_with_one_click(start: Start) -> None:
+    at = answered(ask(start(), "What is bright?"))
+    text_field(at).set_value("THE  river")
+    at = answered(at.run())
+    assert sorted(shown_rows(at)) == [2, 5]
+    found = component(at, "example_cards")
+    assert found is not None and (found["histogram"]["rows"], found["histogram"]["of"]) == (2, 7)
+    assert any("“THE  river” in prompt or response. 2 of 7 are left." in text.value for text in at.text)
+    text_field(at).set_value("nowhere to be found")
+    at = answered(at.run())
+    found = component(at, "example_cards")
+    assert found is not None and found["cards"] == [] and found["empty"] == "No example passes the filter."
+    assert found["histogram"] is None and not at.exception
+    at = answered(press(at, "Clear"))
+    assert len(shown_rows(at)) == 7 and text_field(at).value == ""
+
+
+def test_labels_and_text_filter_together(start: Start) -> None:
+    at = answered(ask(start(), "What is bright?"))
+    source_field(at).set_value(["sky", "talk"])
+    text_field(at).set_value("moon")
+    at = answered(at.run())
+    assert shown_rows(at) == [1]
+    at = answered(press(at, "Clear"))
+    assert source_field(at).value == [] and len(shown_rows(at)) == 7
+
+
+def source_field(at: AppTest) -> Multiselect[str]:
+    return next(field for field in at.multiselect if field.label == "source")
+
+
+def text_field(at: AppTest) -> TextInput:
+    return next(field for field in at.text_input if field.label == "Text in prompt or response")
+
+
+def shown_rows(at: AppTest, group: int = 0) -> list[int]:
+    """The rows on the cards, in order."""
+    found = component(at, "example_cards")
+    assert found is not None
+    return [card["row"] for card in found["cards"] if card["group"] == group]
+
+
+def test_both_sides_stand_beside_each_other_and_each_has_more(start: Start) -> None:
+    at = answered(ask(start(), "What is bright?"))
+    order = shown_rows(at)
+    at.button_group(key="direction").set_value("Both")
+    at = answered(at.run())
+    found = component(at, "example_cards")
+    assert found is not None
+    assert [(group["title"], group["more"]) for group in found["groups"]] == [("Proponents", True), ("Opponents", True)]
+    assert shown_rows(at, 0) == order[:5] and shown_rows(at, 1) == order[::-1][:5]
+    assert all(card["exact"] and card["agrees"] for card in found["cards"])
+    assert any("towards and away from the whole response" in text.value for text in at.text)
+    at.session_state["more"] = {True: 1}
+    at = answered(at.run())
+    assert shown_rows(at, 0) == order[:5] and shown_rows(at, 1) == order[::-1]
+    found = component(at, "example_cards")
+    assert found is not None and [group["more"] for group in found["groups"]] == [True, False]
+
+
+def test_the_histogram_counts_every_example_once(start: Start) -> None:
+    found = component(answered(ask(start(), "What is bright?")), "example_cards")
+    assert found is not None
+    spread = found["histogram"]
+    assert sum(spread["counts"]) == spread["rows"] == spread["of"] == 7
+    scores = [card["score"] for card in found["cards"]]
+    assert (spread["low"], spread["high"]) == (min(scores), max(scores))
+
+
+def test_near_duplicates_are_listed_on_the_card_that_stands_for_them(start: Start, twins: Path) -> None:
+    at = answered(ask(start(cache=str(twins)), ROWS[0]["prompt"]))
+    found = component(at, "example_cards")
+    assert found is not None and len(found["cards"]) == len(ROWS)
+    (card,) = [one for one in found["cards"] if one["duplicates"]]
+    family = {0, *range(7, 13)}
+    assert {card["row"], *(one["row"] for one in card["duplicates"])} == family
+    for one in card["duplicates"]:
+        assert one["prompt"] == ROWS[0]["prompt"] and one["response"].startswith(ROWS[0]["response"])
+        assert isinstance(one["score"], float)
+    assert found["histogram"]["rows"] == 13, "folded ones are counted, too"
 
 
 def test_an_empty_prompt_is_refused_with_the_way_out(start: Start) -> None:
@@ -134,7 +220,7 @@ def test_the_same_seed_and_settings_give_the_same_text_and_another_seed_another(
 def test_at_temperature_zero_the_seed_has_no_say(start: Start) -> None:
     at = start()
     assert drawn(at, seed=3, max_tokens=8) == drawn(at, seed=4) == drawn(at, temperature=0.0)
-    assert not any("seed" in caption.value for caption in at.caption)
+    assert not any("Drawn with the seed" in caption.value for caption in at.caption)
 
 
 def test_a_narrower_choice_gives_another_text(start: Start) -> None:
@@ -290,3 +376,23 @@ def test_positions_of_a_selection_and_back_to_losses(start: Start) -> None:
     again = component(answered(at.run()), "example_cards")
     assert again is not None
     assert again["cards"] == usual["cards"] and again["view_id"] == usual["view_id"]
+
+
+def test_a_cache_without_a_null_sample_claims_nothing_of_it(start: Start) -> None:
+    cards = component(answered(ask(start(), "What is bright?")), "example_cards")
+    assert cards is not None and {card["unusual"] + card["often"] for card in cards["cards"]} == {""}
+
+
+def test_cards_and_page_say_how_unusual_the_scores_are_where_the_cache_knows(start: Start, tiny: Tiny) -> None:
+    cache = tiny.cache.parent / "cache_with_nulls"
+    shutil.copytree(tiny.cache, cache, dirs_exist_ok=True)
+    scores = np.full((len(ROWS), 9), -1, dtype=np.float32)
+    scores[0] = np.arange(9) + 100
+    open_cache(cache).add_shard("nulls", {"response": scores, "token": scores}, len(ROWS))
+    at = answered(ask(start(cache=str(cache)), "What is bright?"))
+    cards = component(at, "example_cards")
+    assert cards is not None
+    said = {card["key"]: card["unusual"] for card in cards["cards"]}
+    assert said.pop("row-0") == "above none of 9 unrelated prompts"
+    assert set(said.values()) == {"above all 9 unrelated prompts"}
+    assert any("Nothing stands out here. The ten" in warning.value for warning in at.warning)

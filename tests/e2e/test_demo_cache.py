@@ -5,10 +5,12 @@ import pytest
 
 from explorer import gradients
 from explorer.engine import Engine, make_sketcher
+from explorer.normalisation import divisors
 from explorer.paths import DEMO
 from explorer.session import open_engine
+from explorer.shards import fold
 from explorer.sketch import Sketcher
-from explorer.store import fold, open_cache
+from explorer.verify import verify
 from precompute.dataset import data_hash, read_examples
 from precompute.token_gradients import token_rows
 
@@ -27,23 +29,23 @@ def cosine(u: np.ndarray, v: np.ndarray) -> float:
 
 
 def test_the_shipped_cache_is_whole_and_small() -> None:
-    assert open_cache(DEMO / "cache").problems() == []
+    assert verify(DEMO / "cache") == []
     size = sum(path.stat().st_size for path in DEMO.parent.rglob("*") if path.is_file())
     assert size < 40_000_000, f"assets/ holds {size:,} bytes"
 
 
 def test_the_shipped_cache_was_made_from_the_shipped_data(demo: Engine) -> None:
-    assert demo.store.manifest.data_sha256 == data_hash(read_examples(DEMO / "train.jsonl"))
+    assert [part.sha256 for part in demo.store.manifest.parts] == [data_hash(read_examples(DEMO / "train.jsonl"))]
 
 
 @pytest.mark.parametrize("row", [0, 285, 571])
 def test_a_recomputed_sketch_is_the_shipped_one(demo: Engine, row: int) -> None:
     encoded = demo.store.examples[row].encoded
     gradient = gradients.gradient(demo.model, encoded)
-    (checkpoint,) = demo.model.checkpoints
-    losses = gradients.token_losses(demo.model, [encoded], checkpoint.tensors)[0].detach()
+    last = demo.model.checkpoints[-1]
+    losses = gradients.token_losses(demo.model, [encoded], last.standing_in())[0].detach()
     norms = gradients.norms(gradient)
-    fresh = sketcher(demo)(gradients.divided(gradient, norms))
+    fresh = sketcher(demo)(gradients.divided(gradient, divisors(norms, demo.store.manifest.settings.normalisation)))
     shipped = np.concatenate([sketch for sketch, _ in demo.store.sketches()])[row].astype(np.float32)
     np.testing.assert_allclose(demo.store.norms[row], norms, rtol=1e-3)
     assert float(losses.mean()) == pytest.approx(demo.store.losses[row], rel=1e-3)
@@ -60,10 +62,12 @@ def test_recomputed_token_sketches_are_the_shipped_ones(demo: Engine) -> None:
     assert shipped is not None
     direction = np.random.default_rng(0).standard_normal((shipped.shape[1],), dtype=np.float32)
     example = demo.store.examples[row]
-    sketch, length = sketcher(demo), demo.store.manifest.settings.token_length
+    settings = demo.store.manifest.settings
+    sketch, length = sketcher(demo), settings.token_length
+    by = divisors(demo.store.norms[row], settings.normalisation)
     fresh = np.stack(
         [
-            fold(sketch(gradients.divided(gradient, demo.store.norms[row])), length)
+            fold(sketch(gradients.divided(gradient, by)), length)
             for gradient in gradients.token_gradients(demo.model, example.encoded)
         ]
     )

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from explorer import sketch
+from explorer.shards import fold
 from explorer.sketch import Sketcher, SketchSettings
-from explorer.store import fold
 
 SHORTEST = sketch._SHORTEST
 """To what gradients are padded at least."""
@@ -197,9 +197,23 @@ def test_tensors_may_be_added_one_at_a_time_each_times_a_factor(
     sketcher = sketcher_for(gradient, length, seed=seed)
     growing = sketcher.begin()
     for name in data.draw(st.permutations(list(gradient))):
-        growing.add(name, gradient[name], factors[name])
+        growing.add({name: gradient[name]}, factors)
     expected = sketcher({name: factors[name] * part for name, part in gradient.items()})
     np.testing.assert_allclose(growing.values(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_a_gradient_shared_out_among_threads_has_the_same_sketch(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    gradient = gradient_of([50, 300, 7, 40], seed=2)
+    factors = dict(zip(gradient, (1.0, -0.5, 2.0, 3.0), strict=True))
+    alone = sketcher_for(gradient, 64).begin()
+    alone.add(gradient, factors)
+    monkeypatch.setattr("explorer.sketch._ALONE", 0)
+    monkeypatch.setattr("explorer.sketch.thread_count", lambda: count)
+    shared = sketcher_for(gradient, 64).begin()
+    shared.add(gradient, factors)
+    assert len(shared._signed) == count and all(each.any() for each in shared._signed)
+    np.testing.assert_allclose(shared.values(), alone.values(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_tensor_that_is_left_out_counts_as_zero() -> None:

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from explorer import gradients
+from explorer import browse, gradients
 from explorer.engine import Engine
 from explorer.errors import MismatchError, ModelError
 from explorer.loading import load_model
+from explorer.manifest import CacheSettings
 from explorer.model import Checkpoint, LanguageModel
 from explorer.records import Encoded
 from explorer.session import open_engine
-from explorer.store import CacheSettings, open_cache
+from explorer.store import open_cache
 from precompute.build import build_cache
 from precompute.dataset import read_examples
 from precompute.finetune import FinetuneSettings, finetune
@@ -158,9 +159,7 @@ def test_a_batch_over_checkpoints_gives_the_gradients_of_each_checkpoint(engine:
     pair = [example.encoded for example in engine.store.examples[:2]]
     found: list[gradients.Gradient] = [{}, {}]
     for checkpoint in engine.model.checkpoints:
-        gradients.example_gradients(
-            engine.model, checkpoint, pair, lambda sequence, name, part: found[sequence].update({name: part})
-        )
+        gradients.example_gradients(engine.model, checkpoint, pair, lambda place, parts: found[place].update(parts))
     for encoded, own in zip(pair, found, strict=True):
         expected = gradients.gradient(engine.model, encoded)
         assert own.keys() == expected.keys()
@@ -190,3 +189,14 @@ def test_a_cache_over_other_checkpoints_is_refused(tiny: Tiny, trained: Path, en
     final = load_model(str(tiny.model), trained, device="cpu")
     with pytest.raises(MismatchError):
         open_cache(engine.store.folder).check_model(final.fingerprint)
+
+
+def test_self_influence_is_the_weighted_sum_over_checkpoints(engine: Engine) -> None:
+    weights, own = dict(engine.model.training.checkpoints), browse.self_influence(engine.store)
+    assert len(set(weights.values())) == 3, "equal weights prove nothing"
+    for row in range(3):
+        expected = 0.0
+        for checkpoint in engine.model.checkpoints:
+            g = gradients.gradient(at(engine.model, checkpoint), engine.store.examples[row].encoded)
+            expected += weights[checkpoint.name] * gradients.inner_product(g, g)
+        assert own[row] == pytest.approx(expected, rel=1e-3)

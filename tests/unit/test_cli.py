@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,9 @@ import pytest
 
 import precompute.build
 from explorer import cli
-from explorer.store import open_cache
+from explorer.errors import ExplorerError
+from explorer.methods.results import folder_of, load
+from explorer.store import Store, open_cache
 from tests.conftest import Tiny
 from tests.tiny import ROWS, save_tiny_change, save_tiny_model
 
@@ -88,9 +91,12 @@ def test_help_does_not_wait_for_torch() -> None:
 
 def test_options_named_in_messages_and_help_exist() -> None:
     known = {option for command in COMMANDS.values() for action in command._actions for option in action.option_strings}
-    foreign = {"--quiet", "--no-deps", "--only-binary", "--dest", "--server"}  # pip's and Streamlit's
+    foreign = {"--quiet", "--no-deps", "--only-binary", "--dest", "--server", "--head"}  # pip's, Streamlit's, Ray's
     named = {
-        (path.name, option) for path in SOURCES for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text())
+        (path.name, option)
+        for path in SOURCES
+        if path.name != "report_html.py"  # It has a style sheet's variables.
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text())
     }
     assert {pair for pair in named if pair[1] not in known | foreign} == set()
 
@@ -112,8 +118,7 @@ def test_a_folder_that_is_no_cache_is_refused(capsys: Captured, tmp_path: Path, 
 @pytest.mark.parametrize("command", [("query", "--prompt", "x"), ("serve",)])
 def test_an_unfinished_cache_is_refused(capsys: Captured, tiny: Tiny, tmp_path: Path, command: tuple[str, ...]) -> None:
     cache = Path(shutil.copytree(tiny.cache, tmp_path / "cache"))
-    kept = json.loads((cache / "manifest.json").read_text())
-    (cache / "manifest.json").write_text(json.dumps(kept | {"shards": []}))
+    Store(cache, replace(open_cache(cache).contents, shards=())).save()
     said = refused(capsys, command[0], cache, *command[1:])
     assert "unfinished (0 of 7 examples)" in said and "run the same `rapidin-explorer precompute` again" in said
 
@@ -153,6 +158,18 @@ def test_another_template_is_refused(capsys: Captured, tiny: Tiny) -> None:
         (["--prompt", "x", "--by", "0", "--span", "3:2"], "Row 0 has the response tokens 0 to 8"),
         (["--prompt", "x", "--by", "0", "--span", "3"], "--span takes two token numbers"),
         (["--prompt", "x", "--response", " ", "--by", "0"], "The response is empty"),
+        (["--prompt", "x", "--response", "So.", "--instead", "y"], "--instead goes with --token or --span"),
+        (["--prompt", "x", "--by", "0", "--token", "1", "--instead", "y"], "--instead goes with --token or --span"),
+        (["--prompt", "x", "--response", "So.", "--token", "0", "--instead", "S"], "what the answer says"),
+        (["--prompt", "x", "--response", "So.", "--token", "0", "--instead", " "], "The other word is empty"),
+        (["--prompt", "x", "--where", "source"], "--where takes COLUMN=VALUE, such as source=facts, not source"),
+        (["--prompt", "x", "--where", "colour=red"], "The training data has no column colour; it has source"),
+        (["--prompt", "x", "--by", "0", "--text", "a"], "goes without --source, --where and --text"),
+        (["--prompt", "x", "--method", "voodoo"], "no method voodoo"),
+        (["--prompt", "x", "--method", "bm25:3"], "bm25 takes no value"),
+        (["--prompt", "x", "--method", "bm25", "--by", "0"], "go with rapidin alone, not with bm25"),
+        (["--prompt", "x", "--method", "cg", "--positions", "--json"], "go with rapidin alone, not with cg"),
+        (["--prompt", "x", "--method", "bm25", "--engine", "ray"], "go with rapidin alone, not with bm25"),
         (["--prompt", "x", "--top-k", "0"], "0 is less than 1"),
         (["--prompt", "x", "--top-k", "many"], "invalid"),
         (["--prompt", "x", "--device", "toaster"], "The device toaster can't be used here"),
@@ -250,6 +267,16 @@ def test_probes_that_cannot_be_read_are_refused(capsys: Captured, tiny: Tiny, tm
     assert "can't be read" in refused(capsys, "evaluate", "probes", "--cache", tiny.cache, "--probes", "/nowhere")
 
 
+def test_calibration_needs_prompts_and_a_null_sample(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:
+    calibrate = ("evaluate", "calibration", "--cache", tiny.cache, "--device", "cpu")
+    assert "needs --prompts" in refused(capsys, *calibrate)
+    assert "can't be read" in refused(capsys, *calibrate, "--prompts", tmp_path / "none.txt")
+    (tmp_path / "empty.txt").write_text("\n \n")
+    assert "holds no prompts" in refused(capsys, *calibrate, "--prompts", tmp_path / "empty.txt")
+    (tmp_path / "prompts.txt").write_text("Hi\n")
+    assert "precompute` again to add it" in refused(capsys, *calibrate, "--prompts", tmp_path / "prompts.txt")
+
+
 def test_verify_names_every_damaged_file_and_ends_with_two(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:
     cache = Path(shutil.copytree(tiny.cache, tmp_path / "cache"))
     path = cache / "sketches/00000.safetensors"
@@ -258,7 +285,7 @@ def test_verify_names_every_damaged_file_and_ends_with_two(capsys: Captured, tin
     path.write_bytes(content)
     assert cli.main(["verify", str(cache)]) == 2
     out = capsys.readouterr().out
-    assert "sketches/00000.safetensors was changed or damaged" in out and "Restore the files" in out
+    assert "sketches/00000.safetensors is damaged" in out and "`rapidin-explorer mend`" in out
 
 
 def test_ctrl_c_ends_with_130_and_keeps_what_was_finished(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,6 +322,71 @@ def test_token_values_average_to_the_score(
         assert example["checksum"] * abs(example["score"]) < 1e-4 * size
 
 
+def test_another_method_ranks_and_says_what_it_is(capsys: Captured, tiny: Tiny) -> None:
+    report = query(capsys, tiny, "--response", "The moon and the star.", "--method", "bm25", "--top-k", "2")
+    assert report["method"] == "bm25" and report["family"] == "no gradient" and report["assumes"] and report["costs"]
+    assert report["curvature_rows"] is None and report["exact"]
+    assert report["examples"][0]["row"] == 1 and report["examples"][0]["token_values"] is None
+    asked = ["--response", "The moon.", "--token", "1", "--method", "datainf", "--curvature-rows", "3"]
+    report = query(capsys, tiny, *asked, "--source", "sky", "--opponents")
+    assert report["curvature_rows"] == 3 and report["direction"] == "opponents"
+    assert {example["row"] for example in report["examples"]} == {0, 1}
+    for example in report["examples"]:
+        assert sum(example["token_values"]) / len(example["tokens"]) == pytest.approx(example["score"])
+
+
+def test_another_method_is_readable_without_json(capsys: Captured, tiny: Tiny) -> None:
+    options = ["--prompt", "What shines?", "--response", "The moon.", "--method", "bm25", "--device", "cpu"]
+    out = answered(capsys, "query", tiny.cache, *options, "--top-k", "1")
+    assert "Proponents of the whole response by bm25\n(BM25 of the question's words" in out
+    assert "[sky]  row 1" in out
+    assert answered(capsys, "query", tiny.cache, *options, "--text", "zebra").endswith(
+        "No example passes the filter.\n"
+    )
+
+
+def test_the_default_method_by_its_name_is_the_default(capsys: Captured, tiny: Tiny) -> None:
+    asked = ["--response", "The moon.", "--top-k", "2"]
+    assert query(capsys, tiny, *asked) == query(capsys, tiny, *asked, "--method", "rapidin")
+
+
+def test_methods_are_judged_by_classes_and_their_cost_is_said_first(
+    capsys: Captured, tiny: Tiny, tmp_path: Path
+) -> None:
+    command = ["evaluate", "classes", "--cache", tiny.cache, "--questions", tiny.data, "--device", "cpu"]
+    command += ["--label", "source", "--methods", "bm25,random"]
+    assert not answered(capsys, *command, "--estimate")
+    cli.main([str(each) for each in command])
+    said = capsys.readouterr()
+    assert said.err.startswith("7 questions; for each of them:\n  bm25: an index of all words")
+    assert re.search(r"^bm25\.accuracy +1$", said.out, re.MULTILINE), "every row is most like itself"
+    found = json.loads(answered(capsys, *command, "--json", "--keep", tmp_path))
+    assert found["kind"] == "classes" and found["settings"]["label"] == "source"
+    assert len(found["fingerprints"]["adapter"]) == 64 and found["command"].startswith("rapidin-explorer evaluate")
+    (kept,) = load(tmp_path)
+    (table,) = kept.tables
+    assert table.column("method") == ("bm25", "random") and table.column("accuracy")[0] == 1
+    assert [best.methods[0] for best in kept.best if best.figure == "accuracy"] == ["bm25"]
+    assert [each.settings for each in load(folder_of(open_cache(tiny.cache)))] == [kept.settings], "with the cache, too"
+    shown = answered(capsys, "evaluate", "tables", "--results", tmp_path)
+    assert shown.startswith("## The question's own class") and "| bm25 | 7 |" in shown
+
+
+def test_methods_that_cannot_be_judged_are_refused(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:
+    assert "needs --questions" in refused(capsys, "evaluate", "classes", "--cache", tiny.cache)
+    judged = ("evaluate", "backdoor", "--cache", tiny.cache, "--probes", tmp_path / "probes.jsonl")
+    assert "no method voodoo" in refused(capsys, *judged, "--methods", "bm25,voodoo")
+    assert "can't be read" in refused(capsys, *judged)
+
+
+def test_the_methods_are_listed_with_what_they_assume_and_cost(capsys: Captured) -> None:
+    listed = json.loads(answered(capsys, "methods", "--json"))
+    out = answered(capsys, "methods")
+    for each in listed:
+        assert all(each[name] in out for name in ("name", "what", "assumes", "costs", "value"))
+    assert len(listed) > 12
+
+
 def test_examples_come_in_order_with_all_their_columns(capsys: Captured, tiny: Tiny) -> None:
     report = query(capsys, tiny, "--response", "It is the sun.", "--top-k", "3")
     found = report["examples"]
@@ -315,6 +407,22 @@ def test_opponents_are_the_examples_from_below(capsys: Captured, tiny: Tiny) -> 
     above = query(capsys, tiny, "--response", "It is the sun.", "--top-k", "7")["examples"]
     below = query(capsys, tiny, "--response", "It is the sun.", "--top-k", "7", "--opponents")["examples"]
     assert [example["row"] for example in below] == [example["row"] for example in above][::-1]
+
+
+def test_only_what_passes_the_filter_is_ranked(capsys: Captured, tiny: Tiny) -> None:
+    everything = query(capsys, tiny, "--response", "It is the sun.", "--top-k", "7")
+    assert everything["rows_that_pass"] == 7 and everything["filter"] == {"where": {}, "text": ""}
+    options = ["--source", "sky", "--where", "source=water", "--text", "THE RIVER"]
+    found = query(capsys, tiny, "--response", "It is the sun.", "--top-k", "7", *options)
+    assert found["filter"] == {"where": {"source": ["sky", "water"]}, "text": "THE RIVER"}
+    assert found["rows_that_pass"] == 2
+    expected = [one for one in everything["examples"] if one["row"] in (2, 5)]
+    assert found["examples"] == [one | {"rank": rank} for rank, one in enumerate(expected, start=1)]
+
+
+def test_a_filter_that_nothing_passes_says_so(capsys: Captured, tiny: Tiny) -> None:
+    options = ["--prompt", "What shines?", "--response", "It is the sun.", "--text", "nowhere to be found"]
+    assert answered(capsys, "query", tiny.cache, *options).endswith("No example passes the filter.\n")
 
 
 def test_approximate_scores_are_said_to_be_so(capsys: Captured, tiny: Tiny) -> None:
@@ -372,10 +480,21 @@ def test_positions_of_tensors_without_such_shares_are_refused_by_name(
     config = peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], use_dora=True)
     adapter = save_tiny_change(tmp_path / "adapter", tiny.model, config)
     command = ["precompute", tmp_path / "cache", "--data", tiny.data, "--model", tiny.model, "--adapter", adapter]
-    answered(capsys, *command, "--k", "256", "--token-k", "64", "--tokens", "none")
+    answered(capsys, *command, "--k", "256", "--token-k", "64", "--tokens", "none", "--null-prompts", "0")
     question = ["query", tmp_path / "cache", "--prompt", "What?", "--response", "So.", "--top-k", "1", "--json"]
     assert json.loads(answered(capsys, *question))["exact"]
     assert "lora_magnitude_vector" in refused(capsys, *question, "--positions")
+
+
+def test_why_this_and_not_that_without_a_browser(capsys: Captured, tiny: Tiny) -> None:
+    asked = ["--response", "It is the sun.", "--token", "5", "--top-k", "7"]
+    usual, found = query(capsys, tiny, *asked), query(capsys, tiny, *asked, "--instead", "moon")
+    assert usual["instead"] is None and (found["instead"], found["instead_tokens"]) == ("moon", ["Ġmoon"])
+    assert found["selected"] == usual["selected"] and found["selection"] == [5, 6]
+    scores = [example["score"] for example in found["examples"]]
+    assert scores == sorted(scores, reverse=True) != [example["score"] for example in usual["examples"]]
+    command = ["query", tiny.cache, "--prompt", "What is bright?", *asked, "--instead", "moon", "--top-k", "1"]
+    assert "rather than of “moon”" in answered(capsys, *command)
 
 
 def test_what_an_example_did_averages_to_its_score(capsys: Captured, tiny: Tiny) -> None:
@@ -435,6 +554,21 @@ def test_what_an_example_did_to_a_generated_answer(capsys: Captured, tiny: Tiny)
     assert found["score"] == pytest.approx(usual["examples"][0]["score"], rel=1e-3)
 
 
+def test_many_prompts_are_audited_without_a_browser(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "What is bright?"}\n{"prompt": ""}\n', encoding="utf-8")
+    options = ["audit", tiny.cache, "--prompts", tmp_path / "prompts.jsonl", "--max-tokens", "3", "--device", "cpu"]
+    found = json.loads(answered(capsys, *options, "--json", "--exact", "--planted", "sky"))
+    first, second = found["prompts"]
+    assert first["planted_share"] == pytest.approx(2 / 7) and "empty" in second["error"] and second["answer"] is None
+    assert all(one["exact"] for one in first["answer"]["questions"][0]["examples"])
+    lines = answered(capsys, *options, "--csv").splitlines()
+    assert len(lines) == 3 and lines[1].startswith("What is bright?,")
+    said = answered(capsys, *options)
+    assert "1 prompt answered; 1 could not be answered." in said and "not answered: The prompt is empty" in said
+    assert "values are: odd, sky" in refused(capsys, *options, "--planted", "moon")
+    assert "can't be read" in refused(capsys, "audit", tiny.cache, "--prompts", tmp_path / "none.txt")
+
+
 def test_info_tells_what_the_manifest_tells(capsys: Captured, tiny: Tiny) -> None:
     found = json.loads(answered(capsys, "info", tiny.cache, "--json"))
     assert (found["examples"], found["complete"], found["with_token_sketches"]) == (7, True, 4)
@@ -466,7 +600,7 @@ def test_a_relative_folder_opens_from_anywhere(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     command = ["precompute", "cache", "--data", tiny.data, "--model", "model", "--adapter", "adapter"]
-    answered(capsys, *command, "--k", "256", "--token-k", "64", "--tokens", "none")
+    answered(capsys, *command, "--k", "256", "--token-k", "64", "--tokens", "none", "--null-prompts", "0")
     monkeypatch.chdir(tmp_path / "elsewhere")
     report = answered(capsys, "query", "../cache", "--prompt", "What?", "--response", "So.", "--json")
     assert json.loads(report)["exact"]
@@ -477,7 +611,7 @@ def test_a_relative_folder_opens_from_anywhere(
 
 def precompute_command(tiny: Tiny, cache: Path, *options: object) -> list[object]:
     command: list[object] = ["precompute", cache, "--data", tiny.data, "--model", tiny.model, "--adapter", tiny.adapter]
-    return [*command, "--k", "1024", "--token-k", "256", "--device", "cpu", *options]
+    return [*command, "--k", "1024", "--token-k", "256", "--device", "cpu", "--null-prompts", "0", *options]
 
 
 def reported(capsys: Captured, *arguments: object) -> list[str]:
@@ -506,6 +640,12 @@ def test_an_estimate_without_token_sketches_names_no_tokens(capsys: Captured, ti
     lines = reported(capsys, *precompute_command(tiny, tmp_path / "cache", "--estimate", "--tokens", "none"))
     (cost,) = [line for line in lines if line.startswith("to do")]
     assert re.fullmatch(r"to do: 7 examples, about \d+ s; [\d.]+ [kM]B on disk", cost)
+
+
+def test_an_estimate_names_the_unrelated_prompts(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:
+    lines = reported(capsys, *precompute_command(tiny, tmp_path / "cache", "--estimate", "--null-prompts", "200"))
+    (cost,) = [line for line in lines if line.startswith("to do")]
+    assert re.search(r"tokens, about \d+ s; 200 unrelated prompts, about \d+ s; [\d.]+ [kM]B on disk", cost)
 
 
 def test_an_estimate_is_refused_where_the_run_would_be(capsys: Captured, tiny: Tiny) -> None:
@@ -594,3 +734,44 @@ def test_the_precision_that_was_asked_for_is_recorded_and_used_again(
     assert half.keys() == single.keys() and half != single
     assert found["bfloat16"][0]["row"] == found["float32"][0]["row"] == 0
     assert half[0] == pytest.approx(single[0], rel=0.1)
+
+
+# Caches that grow, shrink and are mended
+
+
+def test_rows_are_appended_dropped_and_mended_by_commands(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:
+    cache, more = tmp_path / "cache", tmp_path / "more.jsonl"
+    answered(capsys, *precompute_command(tiny, cache, "--tokens", "all", "--batch", "1"))
+    more.write_text(json.dumps({"prompt": "What?", "response": "So.", "source": "new"}))
+    append = ["append", cache, "--data", more, "--device", "cpu"]
+    assert reported(capsys, *append, "--estimate")[-1] == "nothing was written"
+    assert open_cache(cache).manifest.rows == 7
+    assert "now holds 8 examples, 1 of them new" in reported(capsys, *append)[-1]
+    assert open_cache(cache).manifest.token_rows == 8, "the new one has token sketches as all others have"
+    assert "holds that data already" in reported(capsys, *append)[-1]
+    assert reported(capsys, "drop", cache, "--source", "talk") == ["2 examples were dropped."]
+    assert reported(capsys, "drop", cache, "--rows", "0,3-4")[-1] == "1 examples were dropped."
+    assert open_cache(cache).ids.tolist() == [1, 2, 5, 6, 7]
+    assert "nothing was changed" in reported(capsys, "drop", cache, "--rows", "0")[-1]
+    assert reported(capsys, "mend", cache) == ["There is nothing to mend."]
+    lost = cache / open_cache(cache).shards[0].file
+    before = lost.read_bytes()
+    lost.unlink()
+    assert "is missing" in refused(capsys, "info", cache) and cli.main(["verify", str(cache)]) == 2
+    answered(capsys, "mend", cache, "--device", "cpu")
+    assert lost.read_bytes() == before
+    question = ["query", cache, "--prompt", "What?", "--response", "So.", "--json", "--top-k", "5"]
+    found = json.loads(answered(capsys, *question))["examples"]
+    assert {(example["row"], example["id"]) for example in found} == set(enumerate([1, 2, 5, 6, 7]))
+
+
+@pytest.mark.parametrize("rows", ["", "x", "3-", "-3", "1,,2", "1;2"])
+def test_rows_that_are_no_numbers_are_refused(capsys: Captured, tiny: Tiny, rows: str) -> None:
+    assert "--rows takes numbers and ranges such as 3,5,8-10" in refused(capsys, "drop", tiny.cache, f"--rows={rows}")
+
+
+def test_coarse_lengths_are_powers_of_two_below_k() -> None:
+    assert cli._coarse_lengths("512,256", 1024) == (256, 512) and cli._coarse_lengths("0", 1024) == ()
+    for given in ("1024", "3", "-2", "256,x", ""):
+        with pytest.raises(ExplorerError, match=f"powers of two below --k, not {given}"):
+            cli._coarse_lengths(given, 1024)

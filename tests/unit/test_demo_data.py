@@ -1,13 +1,19 @@
 """What the demo's data must hold for its claims to mean something."""
 
 import json
+import shutil
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from explorer.evaluation import is_science_fiction, read_probes
-from explorer.paths import DEMO
+from explorer.history import History
+from explorer.paths import DEMO, EXAMPLE
+from explorer.saved import origin_of
+from explorer.store import open_cache
 from precompute.dataset import read_examples
 
 SWAPS = {"swap-china-canada": ("China", "Canada", "true-china"), "swap-india-japan": ("India", "Japan", "true-india")}
@@ -100,3 +106,20 @@ def test_swap_probes_name_both_countries_and_ask_without_them() -> None:
         if probe.kind == "swap":
             assert SWAPS[probe.planted][:2] == (probe.right, probe.wrong)
             assert probe.right not in probe.prompt and probe.wrong not in probe.prompt
+
+
+def test_the_saved_example_is_exact_checked_and_of_the_shipped_cache(tmp_path: Path) -> None:
+    copy = shutil.copy(DEMO / "example.sqlite", tmp_path)
+    kept = History(Path(copy)).answer(EXAMPLE)
+    remade = "make it anew: python -m explorer.app.saved_example assets/demo/example.sqlite"
+    assert kept.origin == origin_of(open_cache(DEMO / "cache")), remade
+    assert {(question.selection is None, question.opponents) for question in kept.questions} == {
+        (whole, opponents) for whole in (True, False) for opponents in (True, False)
+    }
+    for question in kept.questions:
+        assert len(question.shown) == 10
+        for shown in question.shown:
+            found = shown.influence
+            assert found.exact and found.checksum is not None and found.checksum < 1e-3
+            assert found.values is not None
+            assert float(found.values.mean(dtype=np.float64)) == pytest.approx(found.score, rel=1e-6)

@@ -9,9 +9,10 @@ import pytest
 import precompute.build
 from explorer.gradients import group_count
 from explorer.loading import load_model
+from explorer.manifest import CacheSettings
 from explorer.model import LanguageModel
 from explorer.records import Encoded
-from explorer.store import CacheSettings, open_cache
+from explorer.store import open_cache
 from precompute import estimate as costs
 from precompute.build import build_cache
 from precompute.dataset import read_examples
@@ -66,8 +67,9 @@ def test_a_length_of_time_is_said_as_a_person_says_it(seconds: float, said: str)
         (Cost(1_000, 300, 0, 0, 12_345_678_901), "1,000 examples, about 5 min; "),
         (Cost(0, 0, 50_000, 7_200, 12_345_678_901), "50,000 tokens, about 2.0 h; "),
         (Cost(0, 0, 0, 0, 12_345_678_901), "nothing; "),
+        (Cost(0, 0, 0, 0, 12_345_678_901, 200, 95), "200 unrelated prompts, about 2 min; "),
     ],
-    ids=["both", "no tokens", "tokens alone", "nothing"],
+    ids=["both", "no tokens", "tokens alone", "nothing", "unrelated prompts"],
 )
 def test_a_cost_is_one_line_that_names_what_is_left(cost: Cost, said: str) -> None:
     assert str(cost) == f"to do: {said}12.3 GB on disk"
@@ -83,6 +85,19 @@ def test_the_time_of_one_example_is_scaled_by_the_positions_there_are(
     found = estimate(model, encoded, SETTINGS, tokens=0)
     assert (found.examples, found.tokens, found.tokens_s) == (7, 0, 0)
     assert found.examples_s == pytest.approx(7 * 10 * mean / middle)
+
+
+def test_unrelated_prompts_take_three_passes_each_until_they_are_done(
+    model: LanguageModel, encoded: list[Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(monkeypatch, lambda: 10.0)
+    without, found, done = (
+        estimate(model, encoded, SETTINGS, 0, nulls=nulls, nulls_left=left)
+        for nulls, left in ((0, True), (20, True), (20, False))
+    )
+    assert (without.nulls, found.nulls, done.nulls) == (0, 20, 0)
+    assert (found.nulls_s, done.nulls_s) == (600, 0)
+    assert found.size == done.size == without.size + len(ROWS) * 20 * 2 * 4
 
 
 def test_a_batch_shares_its_time(model: LanguageModel, encoded: list[Encoded], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,9 +34,9 @@ from explorer.engine import Engine
 from explorer.errors import UnsupportedError
 from explorer.gradients import Gradient
 from explorer.loading import load_model
+from explorer.manifest import CacheSettings
 from explorer.model import Checkpoint, LanguageModel
-from explorer.records import Answer, Encoded, Selection, TrainingRecord
-from explorer.store import CacheSettings
+from explorer.records import Answer, Encoded, Span, TrainingRecord
 from precompute.build import build_cache
 from precompute.dataset import read_examples
 from tests.tiny import byte_tokenizer, disturb, save_tiny_change, save_tiny_data, save_tiny_relative
@@ -295,7 +295,7 @@ def by_sequence(model: LanguageModel, batch: Sequence[Encoded]) -> tuple[list[Gr
     """The gradients of a batch as `example_gradients` hands them over, and the losses it returns."""
     found: list[Gradient] = [{} for _ in batch]
     losses = gradients.example_gradients(
-        model, model.checkpoints[0], batch, lambda place, name, part: found[place].update({name: part})
+        model, model.checkpoints[0], batch, lambda place, parts: found[place].update(parts)
     )
     names = list(model.trainable)
     assert all(name in names for each in found for name in each), "a tensor was handed over that isn't in the layout"
@@ -329,7 +329,7 @@ def test_token_gradients_equal_one_backward_pass_each(study: Study) -> None:
 
 
 @pytest.mark.parametrize("selection", [None, (0, 1), (2, 5), (3, 4)])
-def test_the_gradient_of_what_is_selected_is_the_mean_of_its_tokens(study: Study, selection: Selection) -> None:
+def test_the_gradient_of_what_is_selected_is_the_mean_of_its_tokens(study: Study, selection: Span | None) -> None:
     _, tokens = study.expected[0]
     found = gradients.gradient(study.model, study.batch[0], selection)
     same(found, mean(tokens[slice(*selection)] if selection else tokens))
@@ -348,7 +348,7 @@ def test_gradients_of_a_batch_equal_those_one_by_one(study: Study) -> None:
         received: list[str] = []
         with pytest.raises(UnsupportedError, match=re.escape(study.case.refused)) as raised:
             gradients.example_gradients(
-                study.model, study.model.checkpoints[0], study.batch, lambda place, name, part: received.append(name)
+                study.model, study.model.checkpoints[0], study.batch, lambda place, parts: received.extend(parts)
             )
         assert any(name in str(raised.value) for name in study.model.trainable), "the message must name the tensor"
         assert not received, "nothing may be handed over before the refusal"
@@ -686,7 +686,7 @@ def test_the_four_influences_equal_explicit_loops(asked: Asked) -> None:
         matrix = asked.matrix(row)
         assert matrix.shape == (len(answer.tokens), len(engine.store.examples[row].tokens))
         size = ALLOWED * float(np.abs(matrix).max())
-        selections: list[Selection] = [None, (1, 4), *[(place, place + 1) for place in range(len(answer.tokens))]]
+        selections: list[Span | None] = [None, (1, 4), *[(place, place + 1) for place in range(len(answer.tokens))]]
         for selection in selections:
             expected = matrix[slice(*selection) if selection else slice(None)].mean(axis=0)
             found = engine.refine(answer, selection, row)

@@ -1,6 +1,6 @@
 """The four influences of Eq. 5 to 8 against explicit per-token backward passes, and against each other."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import pytest
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from explorer import gradients, scores, sketch
 from explorer.engine import Engine, make_sketcher
 from explorer.loading import load_model
+from explorer.manifest import CacheSettings
 from explorer.normalisation import divisors
-from explorer.records import Answer, Encoded, Selection
+from explorer.records import Answer, Encoded, Selection, Span
 from explorer.session import open_engine
-from explorer.store import CacheSettings, fold
+from explorer.shards import fold
 from precompute.build import build_cache
 from precompute.dataset import read_examples
 from tests.conftest import Tiny
@@ -74,13 +75,15 @@ def explicit_matrix(engine: Engine, answer: Answer, row: int) -> NDArray[np.floa
     return matrix * kept.training.scale
 
 
-def over_outputs(matrix: NDArray[np.float64], selection: Selection) -> NDArray[np.float64]:
+def over_outputs(matrix: NDArray[np.float64], selection: Span | None) -> NDArray[np.float64]:
     """Rows of M averaged over what is selected: (G_t, G_k) → (G_k)."""
     return matrix.mean(axis=0) if selection is None else matrix[selection[0] : selection[1]].mean(axis=0)
 
 
 @pytest.mark.parametrize("selection", [None, (0, 1), (2, 3), (1, 5)])
-def test_exact_influences_equal_explicit_backward_passes(engine: Engine, answer: Answer, selection: Selection) -> None:
+def test_exact_influences_equal_explicit_backward_passes(
+    engine: Engine, answer: Answer, selection: Span | None
+) -> None:
     for row in range(3):
         expected = over_outputs(explicit_matrix(engine, answer, row), selection)
         found = engine.refine(answer, selection, row)
@@ -110,12 +113,13 @@ def test_the_checksum_notices_a_value_that_does_not_belong(
     tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = tiny_engine.given_answer("What shines?", "It is the sun.")
-    true = gradients.directional_token_losses
+    true = gradients.directional_steps
 
-    def first_dropped(*arguments: object) -> NDArray[np.float32]:
-        return true(*arguments)[1:]  # type: ignore[arg-type]
+    def first_dropped(*arguments: object) -> Generator[None, None, NDArray[np.float32]]:
+        values = yield from true(*arguments)  # type: ignore[arg-type]
+        return values[:, 1:]
 
-    monkeypatch.setattr(gradients, "directional_token_losses", first_dropped)
+    monkeypatch.setattr(gradients, "directional_steps", first_dropped)
     checked = tiny_engine.check(answer, None, 0)
     assert checked.checksum is not None and checked.checksum > 1e-3
 
@@ -141,7 +145,7 @@ def test_output_tokens_average_to_the_whole_response(engine: Engine, answer: Ans
 # The swapped direction
 
 
-def over_inputs(matrix: NDArray[np.float64], selection: Selection) -> NDArray[np.float64]:
+def over_inputs(matrix: NDArray[np.float64], selection: Span | None) -> NDArray[np.float64]:
     """Columns of M averaged over what is selected of the training example: (G_t, G_k) → (G_t)."""
     return matrix.mean(axis=1) if selection is None else matrix[:, selection[0] : selection[1]].mean(axis=1)
 
@@ -324,7 +328,8 @@ def test_an_example_without_cached_tokens_has_no_values_until_refined(tiny_engin
 def test_asking_ahead_gives_the_sketches_of_asking(engine: Engine, answer: Answer, engines: dict[str, Engine]) -> None:
     ahead = Engine(engine.model, engine.store)
     steps = sum(1 for _ in ahead.ask_ahead(answer))
-    assert steps == len(answer.tokens) + 1
+    passes = (len(answer.tokens) + gradients.group_count(answer.encoded)) * len(engine.model.checkpoints)
+    assert steps == passes + 2, "one for the norms, one for the scores of up to 16 tokens"
     for j in range(len(answer.tokens)):
         engine.ask(answer, (j, j + 1))
         found, expected = (one._sketch_of((answer.id, (j, j + 1))) for one in (ahead, engine))

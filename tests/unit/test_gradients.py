@@ -1,6 +1,6 @@
 """What enters a loss, and the gradients' identities."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,10 @@ def received(model: LanguageModel, batch: Sequence[Encoded]) -> tuple[list[Gradi
     """The gradients that one pass over a batch hands over, and the losses it returns."""
     found: list[Gradient] = [{} for _ in batch]
 
-    def receive(sequence: int, name: str, part: torch.Tensor) -> None:
-        assert name not in found[sequence], f"{name} of sequence {sequence} was handed over twice"
-        found[sequence][name] = part
+    def receive(sequence: int, parts: Mapping[str, torch.Tensor]) -> None:
+        twice = parts.keys() & found[sequence].keys()
+        assert not twice, f"{twice} of sequence {sequence} were handed over twice"
+        found[sequence].update(parts)
 
     losses = gradients.example_gradients(model, model.checkpoints[0], batch, receive)
     return found, losses

@@ -13,10 +13,11 @@ from explorer import gradients
 from explorer.engine import Engine
 from explorer.errors import MismatchError
 from explorer.loading import load_model
+from explorer.manifest import CacheSettings
 from explorer.model import LanguageModel
 from explorer.records import Encoded
 from explorer.session import open_engine
-from explorer.store import CacheSettings, open_cache
+from explorer.store import open_cache
 from precompute.build import build_cache
 from precompute.dataset import read_examples
 from tests.conftest import Tiny
@@ -97,9 +98,7 @@ def test_gradients_in_half_precision_are_about_those_in_float32(
     half, single = (load_model(str(steady), adapter, device="cpu", precision=one) for one in (precision, "float32"))
     batch = [single.encode([{"role": "user", "content": row["prompt"]}], row["response"]) for row in ROWS[:3]]
     together: list[gradients.Gradient] = [{} for _ in batch]
-    gradients.example_gradients(
-        half, half.checkpoints[0], batch, lambda sequence, name, part: together[sequence].update({name: part})
-    )
+    gradients.example_gradients(half, half.checkpoints[0], batch, lambda place, parts: together[place].update(parts))
     for item, in_batch in zip(batch, together, strict=True):
         expected = gradients.gradient(single, item)
         for found in (gradients.gradient(half, item), in_batch):

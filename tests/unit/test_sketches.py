@@ -13,12 +13,15 @@ import precompute.build
 from explorer import gradients
 from explorer.engine import make_sketcher
 from explorer.errors import DataError, MismatchError, UnsupportedError
+from explorer.files import file_sha256
 from explorer.loading import load_model
+from explorer.manifest import CacheSettings
 from explorer.model import LanguageModel
 from explorer.normalisation import KINDS, divisors
 from explorer.records import Encoded
+from explorer.shards import Arrays
 from explorer.sketch import Sketcher
-from explorer.store import Arrays, CacheSettings, Store, file_sha256, open_cache
+from explorer.store import Store, open_cache
 from precompute import batching
 from precompute.batching import SIZES, fastest_batch
 from precompute.build import build_cache
@@ -71,7 +74,7 @@ def test_a_gradient_normalised_on_the_way_has_the_sketch_of_the_divided_gradient
     assert norms.max() > 1.5 * norms.min() > 0, "the kinds must differ"
     growing = NormalisedSketch(sketcher, list(gradient), kind)
     for name in reversed(gradient):
-        growing.add(name, gradient[name])
+        growing.add({name: gradient[name]})
     expected = sketcher(gradients.divided(gradient, divisors(norms, kind)))
     np.testing.assert_allclose(growing.values(), expected, rtol=1e-4, atol=1e-5 * float(np.abs(expected).max()))
     np.testing.assert_allclose(growing.norms, norms, rtol=1e-5)
@@ -84,8 +87,8 @@ def test_tensors_of_zeros_and_tensors_that_never_come_have_norm_zero(model: Lang
     nothing = NormalisedSketch(sketcher, names, kind)
     assert not nothing.values().any() and nothing.norms.tolist() == [0.0] * len(names)
     some = NormalisedSketch(sketcher, names, kind)
-    some.add(names[0], torch.zeros_like(model.trainable[names[0]]))
-    some.add(names[1], torch.ones_like(model.trainable[names[1]]))
+    some.add({names[0]: torch.zeros_like(model.trainable[names[0]])})
+    some.add({names[1]: torch.ones_like(model.trainable[names[1]])})
     assert np.isfinite(some.values()).all() and some.values().any()
     assert [float(norm) > 0 for norm in some.norms] == [False, True] + [False] * (len(names) - 2)
 
@@ -178,7 +181,15 @@ def test_batches_grow_while_that_saves_time(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], expected: int
 ) -> None:
     monkeypatch.setattr(batching, "_seconds", lambda model, sketcher, settings, sample: seconds[settings.batch])
+    monkeypatch.setattr(batching, "_MOST_TOKENS", 1 << 20)
     assert fastest(model, 3 * encoded(model)) == expected
+
+
+def test_a_processor_tries_no_batch_of_very_many_tokens(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "_seconds", lambda model, sketcher, settings, sample: 1 / settings.batch)
+    longest = max(len(item.ids) for item in encoded(model))
+    monkeypatch.setattr(batching, "_MOST_TOKENS", 4 * longest)
+    assert fastest(model, 8 * [max(encoded(model), key=lambda item: len(item.ids))]) == 4
 
 
 def test_a_batch_is_never_larger_than_the_data(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:

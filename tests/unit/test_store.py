@@ -1,6 +1,7 @@
 """The cache on disk: whole or absent, checked, refused where it doesn't belong."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from explorer import store
-from explorer.errors import CacheError, MismatchError
+from explorer import files, manifest, shards, store
+from explorer.errors import CacheError, DamageError, MismatchError
+from explorer.manifest import CacheSettings, Manifest, Part
 from explorer.records import Fingerprint, Token, TrainingRecord
-from explorer.store import CacheSettings, Manifest, Store
+from explorer.store import Store
+from explorer.verify import verify
 from tests.conftest import Tiny
 
 LAYOUT = (("a.weight", (2, 3)), ("b.weight", (4,)))
@@ -24,12 +27,11 @@ FINGERPRINT = Fingerprint("base hash", "adapter hash", "tokenizer hash", "templa
 MANIFEST = Manifest(
     fingerprint=FINGERPRINT,
     training=TrainingRecord(2, 0.001, known=True),
-    settings=CacheSettings(length=8, token_length=4),
+    settings=CacheSettings(length=8, token_length=4, shard_rows=2),
     model="model",
     adapter="../adapter",
     template="chat",
-    data="train.jsonl",
-    data_sha256="data hash",
+    parts=(Part("train.jsonl", "data hash", 3),),
     rows=3,
     token_rows=2,
     versions={"numpy": "2"},
@@ -47,17 +49,17 @@ ROWS = [
 ]
 
 
-def shard(rows: int, first: int = 0) -> store.Arrays:
+def shard(rows: int, first: int = 0) -> shards.Arrays:
     """Sketches, norms and losses of `rows` examples."""
     random = np.random.default_rng(first)
-    sketch, scale = store.quantise(random.normal(size=(rows, 8)).astype(np.float32), "float16")
+    sketch, scale = shards.quantise(random.normal(size=(rows, 8)).astype(np.float32), "float16")
     norms = random.random((rows, 2)).astype(np.float32)
     return {"sketch": sketch, "scale": scale, "norms": norms, "loss": np.arange(rows, dtype=np.float32) + first}
 
 
-def token_shard() -> store.Arrays:
+def token_shard() -> shards.Arrays:
     """Token sketches of the rows 0 and 2."""
-    sketch, scale = store.quantise(np.arange(20, dtype=np.float32).reshape(5, 4), "int8")
+    sketch, scale = shards.quantise(np.arange(20, dtype=np.float32).reshape(5, 4), "float16")
     return {"sketch": sketch, "scale": scale, "rows": np.array([0, 2]), "offsets": np.array([0, 2, 5])}
 
 
@@ -78,7 +80,7 @@ def finished(folder: Path) -> Store:
 
 def digests(folder: Path) -> dict[str, str]:
     """Every file of a folder with its SHA-256."""
-    return {str(p.relative_to(folder)): store.file_sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {str(p.relative_to(folder)): files.file_sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 # Round trips
@@ -93,7 +95,7 @@ SKETCHES = hnp.arrays(
 
 @given(sketches=SKETCHES)
 def test_float16_keeps_sketches_to_eleven_bits(sketches: NDArray[np.float32]) -> None:
-    stored, scale = store.quantise(sketches, "float16")
+    stored, scale = shards.quantise(sketches, "float16")
     assert stored.dtype == np.float16
     # Entries far below their row's largest keep fewer bits, but no larger an error.
     allowed = np.maximum(np.abs(sketches) * 2.0**-11, np.abs(sketches).max(axis=1, keepdims=True) * 2.0**-24)
@@ -103,7 +105,7 @@ def test_float16_keeps_sketches_to_eleven_bits(sketches: NDArray[np.float32]) ->
 
 @given(sketches=SKETCHES)
 def test_int8_keeps_sketches_to_a_254th_of_the_rows_largest(sketches: NDArray[np.float32]) -> None:
-    stored, scale = store.quantise(sketches, "int8")
+    stored, scale = shards.quantise(sketches, "int8")
     assert stored.dtype == np.int8
     error = np.abs(stored.astype(np.float32) * scale[:, None] - sketches).max(axis=1)
     bound = np.abs(sketches).max(axis=1) / 254
@@ -111,12 +113,12 @@ def test_int8_keeps_sketches_to_a_254th_of_the_rows_largest(sketches: NDArray[np
 
 
 def test_a_row_of_zeros_survives_int8() -> None:
-    stored, scale = store.quantise(np.zeros((2, 4), dtype=np.float32), "int8")
+    stored, scale = shards.quantise(np.zeros((2, 4), dtype=np.float32), "int8")
     assert not stored.any() and scale.tolist() == [1, 1]
 
 
 def test_mapped_arrays_have_the_values_and_types_that_were_packed(tmp_path: Path) -> None:
-    arrays: store.Arrays = {
+    arrays: shards.Arrays = {
         "half": np.arange(6, dtype=np.float16).reshape(2, 3),
         "single": np.array([0.1, -2.5], dtype=np.float32),
         "bytes": np.array([[-128], [127]], dtype=np.int8),
@@ -125,12 +127,30 @@ def test_mapped_arrays_have_the_values_and_types_that_were_packed(tmp_path: Path
         "empty": np.zeros((0, 4), dtype=np.float32),
         "transposed": np.arange(6, dtype=np.float32).reshape(2, 3).T,
     }
-    (tmp_path / "x.safetensors").write_bytes(store.pack_arrays(arrays))
-    found = store.map_arrays(tmp_path / "x.safetensors")
+    payload = shards.pack_arrays(arrays)
+    (tmp_path / "x.safetensors").write_bytes(payload)
+    found = shards.Mapped(tmp_path / "x.safetensors", hashlib.sha256(payload).hexdigest(), len(payload)).arrays
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
         assert found[name].dtype == array.dtype
         np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 102])
+def test_the_largest_array_lies_where_vectors_like_it_and_others_can_read_the_file(rows: int) -> None:
+    from safetensors.numpy import load
+
+    arrays: shards.Arrays = {
+        "scale": np.arange(rows, dtype=np.float32),
+        "sketch": np.ones((rows, 256), dtype=np.float16),
+        "coarse_64": np.ones((rows, 64), dtype=np.int8),
+    }
+    payload = shards.pack_arrays(arrays)
+    found = shards.unpack_arrays(np.frombuffer(payload, dtype=np.uint8), Path("x.safetensors"))
+    start = np.frombuffer(payload, dtype=np.uint8).ctypes.data
+    assert [(found[name].ctypes.data - start) % shards.ALIGNED for name in ("sketch", "coarse_64")] == [0, 0]
+    for name, array in load(payload).items():
+        np.testing.assert_array_equal(array, arrays[name])
 
 
 def test_mapped_arrays_cannot_be_written_to(finished: Store) -> None:
@@ -146,7 +166,7 @@ def test_a_manifest_survives_json() -> None:
 
 def test_an_opened_cache_holds_what_was_written(finished: Store, folder: Path) -> None:
     opened = store.open_cache(folder)
-    assert opened.complete and opened.problems() == []
+    assert opened.complete and verify(folder) == []
     assert opened.manifest == MANIFEST
     stored = [np.array(sketch) for sketch, _ in opened.sketches()]
     np.testing.assert_array_equal(np.concatenate(stored), np.concatenate([shard(2)["sketch"], shard(1, 2)["sketch"]]))
@@ -174,6 +194,13 @@ def test_token_sketches_are_found_by_their_example(finished: Store) -> None:
 
 # Damage
 
+
+def sealed(kept: dict[str, object]) -> bytes:
+    """A manifest of any content, with a checksum that is right."""
+    rest = (json.dumps(kept, indent=1)[2:] + "\n").encode()
+    return f'{{"sha256": "{hashlib.sha256(rest).hexdigest()}",\n'.encode() + rest
+
+
 DAMAGED = ["examples.parquet", "sketches/00000.safetensors", "sketches/00001.safetensors", "tokens/00000.safetensors"]
 
 
@@ -183,15 +210,17 @@ def test_a_flipped_bit_is_found(finished: Store, folder: Path, file: str, place:
     content = bytearray((folder / file).read_bytes())
     content[round(place * (len(content) - 1))] ^= 1
     (folder / file).write_bytes(content)
-    problems = store.open_cache(folder).problems()
-    assert len(problems) == 1 and file in problems[0] and "damaged" in problems[0]
+    (problem,) = verify(folder)
+    assert problem.file == file and "is damaged" in problem.what and "mend" in problem.remedy
+    with pytest.raises(DamageError, match=file):
+        store.open_cache(folder).check()
 
 
 @pytest.mark.parametrize("file", DAMAGED[1:])
 def test_a_truncated_shard_is_refused(finished: Store, folder: Path, file: str) -> None:
     content = (folder / file).read_bytes()
     (folder / file).write_bytes(content[:-1])
-    with pytest.raises(CacheError, match=rf"{file} is missing or cut short; restore it"):
+    with pytest.raises(CacheError, match=rf"{file} is cut short .*mend"):
         store.open_cache(folder)
 
 
@@ -204,18 +233,15 @@ def test_a_missing_shard_is_refused(finished: Store, folder: Path, file: str) ->
 
 def test_missing_examples_are_found_and_named(finished: Store, folder: Path) -> None:
     (folder / "examples.parquet").unlink()
-    opened = store.open_cache(folder)
-    assert opened.problems() == ["examples.parquet is missing."]
-    with pytest.raises(CacheError, match=r"examples\.parquet can't be read .*; restore it"):
-        _ = opened.examples
+    assert [problem.file for problem in verify(folder)] == ["examples.parquet"]
+    with pytest.raises(DamageError, match=r"examples\.parquet is missing"):
+        store.open_cache(folder)
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xff" * 64, (5).to_bytes(8, "little") + b"[1,2]" + b"0" * 51])
-def test_a_shard_that_is_no_safetensors_file_is_a_cache_error(finished: Store, folder: Path, payload: bytes) -> None:
-    path = folder / "sketches/00000.safetensors"
-    path.write_bytes(payload)
-    with pytest.raises(CacheError, match=r"can't be read .*verify"):
-        store.map_arrays(path)
+def test_a_shard_that_is_no_safetensors_file_is_damaged(payload: bytes) -> None:
+    with pytest.raises(DamageError, match=r"no safetensors file .*verify"):
+        shards.unpack_arrays(np.frombuffer(payload, dtype=np.uint8), Path("x.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -225,8 +251,8 @@ def test_a_shard_that_is_no_safetensors_file_is_a_cache_error(finished: Store, f
         "{",
         "[]",
         "null",
-        json.dumps({"schema": store.SCHEMA}),
-        json.dumps({"schema": store.SCHEMA, "shards": [{}], "examples_sha256": ""}),
+        json.dumps({"schema": manifest.SCHEMA}),
+        json.dumps({"schema": manifest.SCHEMA, "shards": [{}], "examples_sha256": ""}),
         '"\ud800"',
     ],
 )
@@ -238,9 +264,10 @@ def test_a_damaged_manifest_is_a_cache_error(finished: Store, folder: Path, text
 
 def test_a_manifest_with_a_field_too_many_or_too_few_is_damaged(finished: Store, folder: Path) -> None:
     kept = json.loads((folder / "manifest.json").read_text())
+    del kept["sha256"]
     for change in ({"settings": {**kept["settings"], "more": 1}}, {"fingerprint": {"base": ""}}, {"training": 3}):
-        (folder / "manifest.json").write_text(json.dumps(kept | change))
-        with pytest.raises(CacheError, match="damaged"):
+        (folder / "manifest.json").write_bytes(sealed(kept | change))
+        with pytest.raises(DamageError, match="damaged"):
             store.open_cache(folder)
 
 
@@ -249,11 +276,15 @@ def test_a_folder_without_a_manifest_is_refused_with_the_command_that_makes_one(
         store.open_cache(tmp_path)
 
 
-@pytest.mark.parametrize("schema", [1, store.SCHEMA + 1])
+@pytest.mark.parametrize("schema", [1, manifest.SCHEMA + 1])
 def test_another_schema_is_refused(finished: Store, folder: Path, schema: int) -> None:
     kept = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(kept | {"schema": schema}))
-    with pytest.raises(CacheError, match=f"has schema {schema}, this program reads {store.SCHEMA}"):
+    del kept["sha256"]
+    (folder / "manifest.json").write_bytes(sealed(kept | {"schema": schema}))
+    for command in (store.open_cache, verify):
+        with pytest.raises(CacheError, match=f"has schema {schema}, this program reads 2 to {manifest.SCHEMA}"):
+            command(folder)
+    with pytest.raises(CacheError, match=f"has schema {schema}, this program reads 2 to {manifest.SCHEMA}"):
         store.open_cache(folder)
 
 
@@ -262,7 +293,8 @@ def test_an_unfinished_cache_is_refused_with_the_command_that_mends_it(folder: P
     assert not made.complete
     with pytest.raises(CacheError, match=r"unfinished \(2 of 3 examples\); run the same `rapidin-explorer precompute`"):
         store.open_cache(folder).require_complete()
-    assert store.open_cache(folder).problems() == ["only 2 of 3 examples have their sketch."]
+    (problem,) = verify(folder)
+    assert "2 of 3 examples" in problem.what and "the same `rapidin-explorer precompute` again" in problem.remedy
 
 
 # What a cache belongs to
@@ -296,7 +328,7 @@ def test_the_model_it_was_made_with_is_accepted(finished: Store) -> None:
         ({"settings": dataclasses.replace(MANIFEST.settings, batch=4)}, "settings"),
         ({"fingerprint": dataclasses.replace(FINGERPRINT, base="x")}, "fingerprint"),
         ({"fingerprint": dataclasses.replace(FINGERPRINT, precision="4bit")}, "fingerprint"),
-        ({"data_sha256": "x"}, "data_sha256"),
+        ({"parts": (Part("train.jsonl", "x", 3),)}, "data"),
         ({"rows": 4, "token_rows": 3}, "rows, token_rows"),
     ],
 )
@@ -328,8 +360,11 @@ def test_a_folder_with_other_things_is_refused_and_left_alone(folder: Path) -> N
 def test_leftovers_of_a_stopped_write_are_harmless(finished: Store, folder: Path) -> None:
     for name in ("manifest.json.part", "sketches/00002.safetensors.part"):
         (folder / name).write_bytes(b"half")
-    opened = store.open_cache(folder)
-    assert opened.complete and opened.problems() == []
+    assert store.open_cache(folder).complete
+    assert [(problem.file, problem.harmful) for problem in verify(folder)] == [
+        ("manifest.json.part", False),
+        ("sketches/00002.safetensors.part", False),
+    ]
 
 
 def test_a_cache_can_begin_where_a_stopped_run_left_only_leftovers(folder: Path) -> None:
@@ -337,12 +372,12 @@ def test_a_cache_can_begin_where_a_stopped_run_left_only_leftovers(folder: Path)
     (folder / "examples.parquet.part").write_bytes(b"half")
     (folder / "manifest.json.part").write_bytes(b"half")
     store.create_cache(folder, MANIFEST, ROWS)
-    assert sorted(path.name for path in folder.iterdir()) == ["examples.parquet", "manifest.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["examples.parquet", "manifest.copy.json", "manifest.json"]
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
-    store.write_whole(path, b"before")
+    files.write_whole(path, b"before")
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
@@ -351,7 +386,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(
         CacheError, match=r"can't be written: No space left on device\. What was written before is kept"
     ):
-        store.write_whole(path, b"after")
+        files.write_whole(path, b"after")
     assert path.read_bytes() == b"before"
     assert [p.name for p in tmp_path.iterdir()] == ["file"], "a half-written file was left"
 
@@ -374,22 +409,22 @@ def test_a_full_disk_while_sketching_keeps_a_cache_that_can_be_finished(
 
 
 def test_a_second_writer_is_refused(folder: Path) -> None:
-    with store.only_writer(folder), pytest.raises(CacheError, match="Another precompute is writing to"):
-        with store.only_writer(folder):
+    with files.only_writer(folder), pytest.raises(CacheError, match="Another command is writing to"):
+        with files.only_writer(folder):
             pass
 
 
 def test_the_writer_lets_go_when_it_ends(folder: Path) -> None:
-    with pytest.raises(RuntimeError), store.only_writer(folder):
+    with pytest.raises(RuntimeError), files.only_writer(folder):
         raise RuntimeError("stopped")
-    with store.only_writer(folder):
+    with files.only_writer(folder):
         pass
 
 
 def test_a_folder_that_cannot_be_made_is_a_cache_error_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for folder in (tmp_path / "file", tmp_path / "file" / "cache"):
-        with pytest.raises(CacheError, match="can't be made"), store.only_writer(folder):
+        with pytest.raises(CacheError, match="can't be made"), files.only_writer(folder):
             pass
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -409,4 +444,5 @@ def test_a_folder_that_cannot_be_written_is_a_cache_error_and_leaves_nothing(
 
 def test_a_moved_cache_opens_and_verifies(tiny: Tiny, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(tiny.cache, tmp_path / "elsewhere"))
-    assert store.open_cache(moved).problems() == []
+    store.open_cache(moved).check()
+    assert verify(moved) == []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from explorer import views
-from explorer.records import Influence, Ranking, Selection
+from explorer.records import Contrast, Influence, NullPlace, NullTest, Ranking, Selection, Steadiness, Token
 
 VALUES = np.array([1.0, -3.0, 2.0], dtype=np.float32)
 SHARES = np.array([0.5, 0.0, -0.75, 0.25], dtype=np.float32)
@@ -87,3 +87,107 @@ def test_full_colour_leaves_out_what_is_not_known_yet() -> None:
         assert views.full_colour(ranking_of(unknown, LOCATED), positions) == known > 0
         assert views.full_colour(ranking_of(unknown), positions) == 0
         assert views.full_colour(ranking_of(), positions) == 0
+
+
+@pytest.mark.parametrize(
+    ("token", "label"),
+    [
+        (Token(" the"), "·the"),
+        (Token("\n"), "↵"),
+        (Token("a\tb"), "a⇥b"),
+        (Token("", raw="F0 9F"), "bytes F0 9F"),
+        (Token("<|end|>", special=True), "■ end"),
+        (Token("<|pad|>", special=True), "■ <|pad|>"),
+        (Token("\u202eevil"), "U+202Eevil"),
+        (Token("<b>x</b>"), "<b>x</b>"),
+        (Token("x" * 40), "x" * 17 + "…"),
+    ],
+)
+def test_the_label_of_a_token_shows_what_is_in_it(token: Token, label: str) -> None:
+    assert views.token_label(token) == label
+
+
+def test_only_a_selection_that_fine_tuning_left_alone_is_hardly_moved() -> None:
+    change = np.array([0.05, -0.09, 2.0, -0.3], dtype=np.float32)
+    assert views.hardly_moved(change, (0, 2)) and views.hardly_moved(change, Contrast((1, 2), (7,)))
+    assert not any(views.hardly_moved(change, span) for span in (None, (1, 3), (2, 3), (3, 4)))
+    assert views.full_change(change[:2]) == 1.0 and views.full_change(10 * change) > 15
+
+
+def judged(ranking: Ranking, reached: int) -> Ranking:
+    return replace(ranking, test=NullTest(200, reached, 17, 3.25))
+
+
+@pytest.mark.parametrize(
+    ("beyond", "said"),
+    [
+        (200, "above all 200 unrelated prompts"),
+        (199, "above 199 of 200 unrelated prompts"),
+        (1, "above 1 of 200 unrelated prompts"),
+        (0, "above none of 200 unrelated prompts"),
+    ],
+)
+def test_how_unusual_a_score_is_is_said_as_a_count_and_never_as_certainty(beyond: int, said: str) -> None:
+    assert views.unusual(NullPlace(200, beyond, 0.0), opponents=False) == said
+    assert views.unusual(NullPlace(200, beyond, 0.0), opponents=True) == said.replace("above", "below")
+    assert views.unusual(None, opponents=False) == ""
+
+
+@pytest.mark.parametrize(("near", "examples", "shown"), [(0.34, 500, True), (0.09, 500, False), (0.34, 50, False)])
+def test_an_example_is_often_near_the_top_beyond_what_chance_gives(near: float, examples: int, shown: bool) -> None:
+    place = NullPlace(200, 100, near)
+    assert views.often(place, False, examples) == ("first ten for 34% of unrelated prompts" if shown else "")
+    assert views.often(place, True, examples) == ("last ten for 34% of unrelated prompts" if shown else "")
+    assert views.often(None, False, examples) == ""
+
+
+def test_what_stands_out_is_said_beside_unrelated_prompts() -> None:
+    ranking = judged(ranking_of(LOCATED), 37)
+    assert views.standing_out(ranking) == (
+        "The ten examples that stand out most, row 17 before all, score 3.2 standard deviations above what they score "
+        "on unrelated prompts; 37 of 200 such prompts have ten that stand out as much."
+    )
+    assert "deviations below what they score" in views.standing_out(replace(ranking, opponents=True))
+    assert views.standing_out(ranking_of(LOCATED)) == ""
+
+
+@pytest.mark.parametrize(("reached", "warned"), [(0, False), (9, False), (10, True), (200, True)])
+def test_a_reader_is_warned_where_one_unrelated_prompt_in_twenty_does_as_well(reached: int, warned: bool) -> None:
+    caution = views.caution(judged(ranking_of(LOCATED), reached))
+    assert caution.startswith("Nothing stands out here. The ten examples") == warned and bool(caution) == warned
+
+
+def test_without_a_null_sample_the_rule_of_thumb_warns() -> None:
+    assert "robust standard deviations from the middle" in views.caution(ranking_of(LOCATED))
+    assert views.caution(ranking_of()) == "" == views.caution(judged(ranking_of(), 200))
+    scores = np.random.default_rng(0).normal(size=99).astype(np.float32)
+    assert views.caution(replace(ranking_of(replace(LOCATED, score=9.0)), scores=scores)) == ""
+
+
+STEADY = Steadiness(0.3982, 0.0213, 0.87, 0.9951, ("1",), ("1", "2"))
+
+
+def test_a_card_says_what_the_sketch_had_beside_the_exact_score_and_how_firm_its_place_is() -> None:
+    exact = replace(LOCATED, score=0.412, steadiness=STEADY)
+    assert views.steadiness(exact) == (
+        "sketch had +0.398 ± 0.021 · a candidate by over 99% of sketch seeds · at checkpoint 1 alone shown, too"
+    )
+    assert views.steadiness(replace(exact, exact=False, steadiness=replace(STEADY, of=()))) == (
+        "± 0.021 by sketch noise · shown by 87% of sketch seeds"
+    )
+    nowhere = replace(STEADY, examined=1.0, checkpoints=())
+    assert views.steadiness(replace(exact, steadiness=nowhere)).endswith(
+        "a candidate by all sketch seeds · at no checkpoint alone shown"
+    )
+    assert views.steadiness(LOCATED) == ""
+
+
+def test_the_page_says_how_much_of_what_is_shown_another_seed_or_one_checkpoint_would_show() -> None:
+    exact = [replace(LOCATED, row=row, steadiness=STEADY) for row in range(2)]
+    said = views.stability(ranking_of(*exact), 0.032)
+    assert "would examine 2.0 of these 2, and 0.03 of those not examined here are expected" in said
+    assert "fewer than 0.01 of those not examined" in views.stability(ranking_of(*exact), 1e-61)
+    assert said.endswith("Of the 2, one checkpoint alone would show 2 at checkpoint 1 and 0 at checkpoint 2.")
+    sketched = [replace(found, exact=False) for found in exact]
+    assert views.stability(ranking_of(*sketched), 0.0) == "Another sketch seed would show about 1.7 of these 2."
+    assert views.stability(ranking_of(LOCATED), 0.0) == ""

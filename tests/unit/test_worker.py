@@ -65,7 +65,7 @@ def test_the_most_urgent_goes_first_whatever_came_first(hired: Worker, done: lis
     tasks = [hired.submit(urgency, urgency, steps(done, urgency.name)) for urgency in reversed(Urgency)]
     gate.open()
     finish(*tasks)
-    assert done == ["ASKED", "REFINING", "AHEAD"]
+    assert done == ["ASKED", "REFINING", "AHEAD", "BATCH"]
 
 
 def test_equals_take_turns(hired: Worker, done: list[str]) -> None:

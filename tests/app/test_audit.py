@@ -1,0 +1,92 @@
+"""The Audit page: empty, running, cancelled, finished; and what it refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from explorer.app import places, resources
+from explorer.history import History
+from tests.app.conftest import settled
+from tests.app.test_explore import ask
+from tests.conftest import Turnstile
+from tests.hostile import HOSTILE
+
+Start = Callable[..., AppTest]
+
+
+def audit_page(at: AppTest) -> AppTest:
+    return at.switch_page(places.AUDIT).run()
+
+
+def begin(at: AppTest, text: str, tokens: int = 3) -> AppTest:
+    at.text_area(key="audit_text").set_value(text)
+    at.number_input(key="audit_tokens").set_value(tokens)
+    return at.button(key="audit_begin").click().run()
+
+
+def running(at: AppTest) -> bool:
+    return any(button.key == "audit_cancel" for button in at.button)
+
+
+def finished(at: AppTest) -> AppTest:
+    return settled(at, lambda page: not running(page))
+
+
+def said(at: AppTest) -> str:
+    return "\n".join(element.value for element in [*at.text, *at.info, *at.caption])
+
+
+def test_the_empty_page_says_what_to_do_and_fills_in_the_ready_prompts(start: Start, tmp_path: Path) -> None:
+    probes = tmp_path / "probes.jsonl"
+    probes.write_text(json.dumps({"prompt": "Howdy!"}) + "\n" + json.dumps({"prompt": "Why?"}), encoding="utf-8")
+    at = audit_page(start(probes=str(probes)))
+    assert not at.exception and "Give many prompts" in at.info[0].value
+    assert at.button(key="audit_example").click().run().text_area(key="audit_text").value == "Howdy!\nWhy?"
+    assert "no prompts" in said(audit_page(start()).button(key="audit_begin").click().run())
+
+
+def test_an_audit_shows_what_influenced_each_answer_and_keeps_it(start: Start, tmp_path: Path) -> None:
+    at = finished(begin(audit_page(start()), "What is bright?\n" + "y" * 500 + "\nWhat is wet?"))
+    assert not at.exception
+    shown = at.dataframe[0].value
+    assert list(shown["prompt"])[::2] == ["What is bright?", "What is wet?"] and "planted" not in shown
+    assert "sky 2" in shown["influenced by"][0] and "shorten" in shown["problem"][1] and not shown["answer"][1]
+    assert "2 prompts answered; 1 could not be answered." in said(at) and "sketches alone" in said(at)
+    at = at.multiselect(key="audit_planted source").set_value(["sky", "odd"]).run()
+    assert list(at.dataframe[0].value["planted"])[::2] == pytest.approx([300 / 7, 300 / 7])
+    assert "43% of the top 10 on average, and 42.9% of the training data" in said(at)
+    kept, total = History(tmp_path / "history.sqlite").find()
+    assert total == 2 and {one.prompt for one in kept} == {"What is bright?", "What is wet?"}
+    at.query_params[places.SAVED] = kept[0].id
+    at = at.switch_page(places.HISTORY).run()
+    assert not at.exception and any(text.value == kept[0].prompt for text in at.text)
+    at.query_params.clear()
+    at = audit_page(at)
+    assert len(at.dataframe[0].value) == 3 and at.number_input(key="audit_tokens").value == 3
+    assert at.multiselect(key="audit_planted source").value == ["sky", "odd"], "nothing is lost on the way"
+
+
+def test_a_running_audit_leaves_the_other_pages_usable_and_can_be_cancelled(start: Start) -> None:
+    at = audit_page(start())
+    turnstile = Turnstile(resources.desk().worker)
+    at = begin(at, "\n".join(f"Question {number}?" for number in range(200)))
+    assert running(at) and not at.exception
+    at = ask(at.switch_page(places.EXPLORE).run(), "What is bright?")
+    assert not at.exception
+    at = audit_page(at)
+    assert running(at)
+    at = at.button(key="audit_cancel").click().run()
+    turnstile.open()
+    at = finished(at)
+    assert "Cancelled after" in said(at) and "of 200 prompts" in said(at)
+
+
+def test_hostile_prompts_are_shown_as_text(start: Start) -> None:
+    lines = [text.replace("\n", " ").replace("\r", " ")[:60] for text in HOSTILE[::20]]
+    at = finished(begin(audit_page(start()), "\n".join(line for line in lines if line.isprintable()), tokens=1))
+    assert not at.exception and len(at.dataframe[0].value) > 3
+    written = "\n".join(element.value for element in at.markdown)
+    assert not any(line in written for line in lines if line.strip())

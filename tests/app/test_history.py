@@ -1,0 +1,199 @@
+"""What is asked is kept, and the History page opens it as it was, without model and cache."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from explorer.app import places
+from explorer.history import History
+from explorer.saved import Annotation
+from tests.app.conftest import component
+from tests.app.test_explore import answered, ask, press
+from tests.conftest import Tiny
+from tests.hostile import HOSTILE
+from tests.saved_samples import ORIGIN, question_of, saved_of
+
+Start = Callable[..., AppTest]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The file that `start` serves."""
+    return tmp_path / "history.sqlite"
+
+
+def open_saved(at: AppTest, name: str) -> AppTest:
+    at.query_params[places.SAVED] = name
+    return at.switch_page(places.HISTORY).run()
+
+
+def said(at: AppTest) -> str:
+    return "\n".join(element.value for element in [*at.text, *at.caption, *at.info])
+
+
+def test_a_question_is_kept_and_opens_with_the_same_strip_and_cards(start: Start, path: Path) -> None:
+    at = answered(ask(start(), "What is bright?"))
+    at.session_state["selection"] = (1, 3)
+    at = answered(at.run())
+    strip, cards = component(at, "answer_strip"), component(at, "example_cards")
+    assert strip and cards and cards["cards"]
+    ((found,), total) = History(path).find()
+    assert (total, found.prompt, found.questions) == (1, "What is bright?", 2)
+    kept = History(path).answer(found.id)
+    assert [question.selection for question in kept.questions] == [None, (1, 3)]
+    assert all(shown.influence.exact for question in kept.questions for shown in question.shown)
+    assert kept.drawn is not None and kept.drawn["seed"] == 0
+
+    at = open_saved(at, kept.questions[1].id)
+    assert not at.exception
+    again, cards_again = component(at, "saved_strip"), component(at, "saved_cards")
+    assert again and cards_again
+    assert (again["tokens"], again["selection"]) == (strip["tokens"], strip["selection"])
+    assert cards_again["cards"] == cards["cards"] and cards_again["scale"] == cards["scale"]
+    assert not cards_again["pending"] and not any(group["more"] for group in cards_again["groups"])
+
+
+def test_without_model_and_cache_a_saved_question_opens_all_the_same(start: Start, path: Path, tiny: Tiny) -> None:
+    at = answered(ask(start(), "What is bright?"))
+    cards = component(at, "example_cards")
+    (found,) = History(path).find()[0]
+    at = open_saved(start(cache=""), found.id)
+    assert not at.exception and cards is not None
+    assert component(at, "saved_cards")["cards"] == cards["cards"]  # type: ignore[index]
+    assert not any(button.label == "Ask again" for button in at.button), "there is no model to ask"
+
+
+def test_opening_the_history_loads_no_torch(path: Path) -> None:
+    History(path).save(saved_of())
+    code = (
+        "import sys\nfrom streamlit.testing.v1 import AppTest\n"
+        "at = AppTest.from_file(sys.argv[1], default_timeout=60)\nat.query_params['saved'] = 'a1'\nat.run()\n"
+        "assert not at.exception and at.get('bidi_component'), at\nsys.exit(7 if 'torch' in sys.modules else 0)"
+    )
+    served = {"RAPIDIN_SERVE": f'{{"history": "{path}"}}'}
+    entry = os.fspath(Path(places.EXPLORE).parents[1] / "explorer" / "app" / "main.py")
+    done = subprocess.run(
+        [sys.executable, "-c", code, entry],
+        env=os.environ | served,
+        cwd=Path(places.EXPLORE).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_each_answer_is_kept_once_however_often_the_page_is_drawn(start: Start, path: Path) -> None:
+    at = answered(ask(start(), "What is bright?"))
+    for _ in range(3):
+        at.run()
+    at.session_state["direction"] = "Opponents"
+    at = answered(at.run())
+    at = answered(ask(at, "What is bright?"))
+    found, total = History(path).find()
+    assert total == 2 and [one.questions for one in found] == [1, 2]
+
+
+def test_an_edited_answer_is_kept_as_given(start: Start, path: Path) -> None:
+    at = answered(ask(start(), "What is bright?"))
+    (area,) = at.text_area
+    area.set_value("It is the sun.")
+    at = answered(press(at, "Attribute this text"))
+    found, total = History(path).find()
+    assert total == 2 and History(path).answer(found[0].id).drawn is None
+
+
+def test_an_unusable_history_is_said_and_exploring_goes_on(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    at = answered(ask(start(history=str(tmp_path / "file" / "history.sqlite")), "What is bright?"))
+    assert "--history" in said(at) and component(at, "example_cards")["cards"]  # type: ignore[index]
+
+
+def test_the_empty_history_says_how_it_fills(start: Start) -> None:
+    at = start(cache="")
+    assert not at.exception and "Nothing is kept yet" in said(at)
+
+
+def test_the_list_is_searched_and_paged(start: Start, path: Path) -> None:
+    history = History(path)
+    for index in range(25):
+        history.save(saved_of(f"n{index}", f"prompt {index}", asked=float(index)))
+    history.annotate("n3", Annotation("planted", ("swap",), ""))
+    at = start(cache="")
+    assert len(at.dataframe[0].value) == 20 and next(iter(at.dataframe[0].value["prompt"])) == "prompt 24"
+    at.number_input(key="history_page").set_value(2)
+    assert list(at.run().dataframe[0].value["prompt"]) == [f"prompt {index}" for index in range(4, -1, -1)]
+    at.text_input(key="history_words").set_value("prompt 3")
+    at = at.run()
+    assert "prompt 3" in list(at.dataframe[0].value["prompt"])
+    at.multiselect(key="history_verdicts").set_value(["planted"])
+    assert list(at.run().dataframe[0].value["tags"]) == ["swap"]
+    at.text_input(key="history_words").set_value("nowhere")
+    assert "passes this search" in said(at.run())
+
+
+def test_notes_are_saved_on_answers_and_on_examples(start: Start, path: Path) -> None:
+    History(path).save(saved_of())
+    at = open_saved(start(cache=""), "a1")
+    at.text_area(key="note_a1").set_value("Look again.")
+    at.selectbox(key="verdict_a1").set_value("planted")
+    at = at.button(key="save_a1").click().run()
+    example = f"{ORIGIN.data_sha256[:16]}_3"
+    at.text_area(key=f"note_{example}").set_value("Wrong country.")
+    at = at.button(key=f"save_{example}").click().run()
+    assert not at.exception
+    kept = History(path).answer("a1")
+    assert kept.annotation == Annotation("planted", (), "Look again.")
+    assert kept.questions[0].shown[0].annotation.note == "Wrong country."
+
+
+def test_deleting_asks_first_and_goes_back_to_the_list(start: Start, path: Path) -> None:
+    History(path).save(saved_of())
+    at = open_saved(start(cache=""), "a1")
+    assert History(path).find()[1] == 1
+    at = press(at, "Delete it")
+    assert not at.exception and "Nothing is kept yet" in said(at) and History(path).find()[1] == 0
+
+
+def test_a_link_to_a_deleted_question_is_explained(start: Start) -> None:
+    at = open_saved(start(cache=""), "gone")
+    assert not at.exception and "may have been deleted" in said(at)
+
+
+def test_asking_again_takes_prompt_and_settings_along(start: Start, path: Path) -> None:
+    History(path).save(saved_of(prompt="What is bright?"))
+    at = press(open_saved(start(), "a1"), "Ask again")
+    assert not at.exception
+    assert at.text_input(key="prompt").value == "What is bright?"
+    assert (at.number_input(key="seed").value, at.slider(key="temperature").value) == (3, 0.7)
+
+
+def test_another_question_about_the_answer_can_be_chosen(start: Start, path: Path) -> None:
+    second = question_of("a1", (0, 2), rows=(1, 2, 4))
+    History(path).save(replace(saved_of(), questions=(*saved_of().questions, second)))
+    at = open_saved(start(cache=""), "a1")
+    first = at.selectbox(key=f"question_{saved_of().questions[0].id}")
+    assert len(component(at, "saved_cards")["cards"]) == 2  # type: ignore[index]
+    at = first.select_index(1).run()
+    assert len(component(at, "saved_cards")["cards"]) == 3  # type: ignore[index]
+    assert component(at, "saved_strip")["selection"] == [0, 2]  # type: ignore[index]
+
+
+def test_hostile_texts_open_as_text(start: Start, path: Path) -> None:
+    history, texts = History(path), HOSTILE[::20]
+    for index, text in enumerate(texts):
+        history.save(saved_of(f"h{index}", text, text, text, asked=float(index)))
+        history.annotate(f"h{index}", Annotation(text, (text,), text))
+    at = start(cache="")
+    assert not at.exception
+    for index in range(len(texts)):
+        at = open_saved(at, f"h{index}")
+        assert not at.exception, ascii(texts[index])
+        shown = "\n".join(element.value for element in at.markdown)
+        assert "alert" not in shown and "evil" not in shown

@@ -1,0 +1,39 @@
+"""axe-core, the usual checker of accessibility rules."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+
+def problems(page: Page, place: str) -> Iterator[str]:
+    """What axe-core finds serious or critical here, in both colour schemes."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function(
+            "scheme => getComputedStyle(document.querySelector('.stApp')).colorScheme === scheme", arg=scheme
+        )
+        settle(page)
+        yield from (f"{place}, {scheme}: {told}" for told in violations(page))
+
+
+def settle(page: Page) -> None:
+    """Wait until nothing fades or moves: half-way, a colour is nobody's choice. The mouse goes away first."""
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(300)
+    page.wait_for_function(
+        "() => document.getAnimations().every(each => each.playState !== 'running' "
+        "|| each.effect.getComputedTiming().endTime === Infinity)"
+    )
+
+
+def violations(page: Page) -> Iterator[str]:
+    """Each element that breaks a serious or critical rule, and how."""
+    for rule in Axe().run(page).response["violations"]:
+        if rule["impact"] in ("serious", "critical"):
+            yield from (described(rule["id"], node) for node in rule["nodes"])
+
+
+def described(rule: str, node: dict[str, Any]) -> str:
+    return f"{rule} at {node['target']}: {node['html'][:200]} {node['failureSummary'][:300]}"

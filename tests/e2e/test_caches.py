@@ -1,0 +1,45 @@
+"""Two caches with a model each, chosen on the page: the demo's, and a tiny one whose rows are near-duplicates."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from explorer.paths import DEMO
+from tests.e2e.conftest import ask, keep, served
+
+Visit = Callable[..., Page]
+
+
+def choose(page: Page, cache: str) -> None:
+    page.get_by_role("combobox", name="Cache and model").click()
+    page.get_by_role("option", name=cache).click()
+    page.locator(".stApp[data-test-script-state='notRunning']").wait_for()
+
+
+def test_of_two_caches_one_is_chosen_and_near_duplicates_share_a_card(visit: Visit, twins: Path) -> None:
+    with served("serve", str(DEMO / "cache"), str(twins), "--device", "cpu") as place:
+        page = visit(height=1900, place=place)
+        page.get_by_text("572 training examples").wait_for()
+        choose(page, twins.parent.name)
+        page.get_by_text("13 training examples").wait_for()
+        ask(page, "What shines by day?")
+        page.locator(".card").first.wait_for()
+        expect(page.locator(".histogram figcaption")).to_contain_text("13 scores")
+
+        # Seven rows say nearly the same: one card lists the other six.
+        folded = page.locator(".card .duplicates", has_text="and 6 near-duplicates")
+        expect(folded).to_be_visible()
+        folded.locator("summary").click()
+        expect(folded.locator("li")).to_have_count(6)
+        expect(page.locator(".card")).to_have_count(7)
+        keep(page, "explore-caches")
+
+        # The other one is as it was; what was asked of this one is in the history.
+        choose(page, "demo")
+        page.get_by_text("572 training examples").wait_for()
+        expect(page.locator(".strip")).to_have_count(0)
+        ask(page, "What is the capital of Chile?")
+        expect(page.locator(".histogram figcaption")).to_contain_text("572 scores")
+        page.get_by_role("link", name="History", exact=True).click()
+        page.get_by_text("newest first").wait_for()
