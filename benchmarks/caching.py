@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from benchmarks.common import Figures, PeakMemory, load, median_seconds, options, seconds, show
 from explorer import gradients, sketch
+from explorer.files import write_whole
+from explorer.manifest import CacheSettings
 from explorer.model import LanguageModel
 from explorer.records import Encoded
+from explorer.shards import pack_arrays
 from explorer.sketch import Sketcher, SketchSettings
-from explorer.store import CacheSettings, pack_arrays, write_whole
 from precompute.batching import fastest_batch
 from precompute.sketches import sketch_shard
 

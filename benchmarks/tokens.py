@@ -8,11 +8,11 @@ import torch
 from benchmarks.common import Figures, load, options, seconds, show
 from explorer import gradients
 from explorer.forward_mode import prepare_forward_mode
+from explorer.manifest import CacheSettings
 from explorer.model import LanguageModel
 from explorer.normalisation import divisors
 from explorer.records import Encoded
 from explorer.sketch import Sketcher, SketchSettings
-from explorer.store import CacheSettings
 from precompute.token_gradients import token_shard
 
 
@@ -69,7 +69,7 @@ def _one(
         )
 
     def cached() -> None:
-        list(token_shard(model, sketcher, settings, norms[None], [(0, example)]))
+        list(token_shard(model, sketcher, settings, {0: norms}, [(0, example)]))
 
     losses = gradients.token_losses(model, [example])[0]
     tensors = list(model.checkpoints[0].tensors.values())
