@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from explorer.manifest import METHODS
 from explorer.records import Fingerprint
 from explorer.store import Store
 
@@ -53,6 +54,9 @@ def disk_use(store: Store) -> dict[str, int]:
         "null sample": sum(shard.size for shard in store.shards_of("nulls")),
         "examples": (store.folder / store.contents.examples.file).stat().st_size,
         "manifest, twice": sum(path.stat().st_size for path in store.folder.glob("manifest*.json")),
+        "fitted methods and their results": sum(
+            path.stat().st_size for path in (store.folder / METHODS).rglob("*") if path.is_file()
+        ),
     }
     return {what: size for what, size in used.items() if size}
 

@@ -230,4 +230,4 @@ st.markdown("### Audit")
 show_form()
 if refused := st.session_state.pop("audit_refused", ""):
     messages.failed(refused)
-polling.follow(show_audit, running)
+polling.follow("audit", show_audit, running)

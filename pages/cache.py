@@ -103,7 +103,7 @@ def show_measuring() -> None:
         help=f"Answers the prompts of {QUESTIONS} training rows anew and sets the sketches' scores beside exact ones "
         f"of {EXAMPLES} examples each: some seconds with the demo, minutes with large models",
     )
-    polling.follow(show_measured, measuring)
+    polling.follow("measured", show_measured, measuring)
 
 
 def begin_measuring() -> None:

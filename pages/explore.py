@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from explorer.app import messages, permalink, resources, state, welcome
+from explorer.app import messages, permalink, polling, resources, state, welcome
 from explorer.app.answer import begin, generation_settings, show_answer
 from explorer.app.examples import show_examples
 from explorer.app.filter_box import plain
@@ -19,8 +19,6 @@ READY = {
 
 STALE = "prompt_stale"
 """Session key: whether the prompt box must be drawn again, as something below it asked."""
-LOADING_EVERY = 1.0
-"""Seconds between two looks at whether the model is there."""
 
 permalink.follow()
 
@@ -151,11 +149,8 @@ def study() -> None:
             st.text("The training examples appear here once the answer is complete.")
 
 
-@st.fragment(run_every=LOADING_EVERY)
-def wait_for_the_model() -> None:
-    """Say that it is on its way, until it is there."""
-    if not resources.loading().is_alive():
-        st.rerun()
+def say_that_it_loads() -> None:
+    """The model is on its way."""
     st.caption("The model is being loaded: some seconds, once. What you ask meanwhile waits for it.")
 
 
@@ -164,7 +159,7 @@ with st.container(key="ask_box"):
     prompt_box()
 study()
 if resources.example() is not None and resources.loading().is_alive():
-    wait_for_the_model()
+    polling.follow("loading", say_that_it_loads, resources.loading().is_alive)
 else:
     with st.spinner(resources.LOADING):
         resources.desk()

@@ -1,8 +1,8 @@
 // The column of training examples: one or two lists of cards, the histogram of all scores and the words
 // that set the lists apart, all linked. Only "poll", "more" and "act" ever reach Python. Needs tokens.js,
-// histogram.js, words.js and cards.js before it.
+// poller.js, histogram.js, words.js and cards.js before it.
 
-/* global mainBox, make, readTheme, colourScale, Poller, Card, Legend, ScoreHistogram, Words */
+/* global mainBox, make, readTheme, colourScale, Poller, POLL_MS, Card, Legend, ScoreHistogram, Words */
 
 /**
  * @typedef {object} CardsData
@@ -22,6 +22,8 @@
 
 const MOVE_MS = 250;
 const LOADING_MS = 10000;
+/** Where nothing is there to be looked at, Python itself waits a moment for it before it answers. */
+const SOON_MS = 40;
 
 const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
@@ -315,9 +317,6 @@ export default function ({ data, parentElement, setTriggerValue }) {
     setTriggerValue("act", { action, key });
   };
   cards.draw(data);
-  cards.poller.drawn(data.pending, () => setTriggerValue("poll", data.tick), data.groups.length === 0);
-  const turn = cards.turn;
-  return () => {
-    if (cards.turn === turn) cards.poller.stop();
-  };
+  const wait = data.groups.length ? POLL_MS : SOON_MS;
+  return cards.poller.drawn(data.pending, () => setTriggerValue("poll", data.tick), wait);
 }

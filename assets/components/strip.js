@@ -1,6 +1,6 @@
 // The answer as clickable tokens, coloured by one number each, with what the model might have said
 // instead beneath them. The selection is painted here at once and sent to Python, which owns it and
-// echoes it back. Needs tokens.js and beneath.js before it.
+// echoes it back. Needs tokens.js, poller.js and beneath.js before it.
 
 /* global readToken, tokenSpan, tokenName, mainBox, make, readTheme, colourScale, quantity, Poller, Beneath */
 
@@ -381,9 +381,5 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
   strip.setSelection = (value) => setStateValue("selection", value);
   strip.askInstead = (value) => setTriggerValue("instead", value);
   strip.draw(data);
-  strip.poller.drawn(data.streaming || data.pending, () => setTriggerValue("poll", data.tick));
-  const turn = strip.turn;
-  return () => {
-    if (strip.turn === turn) strip.poller.stop();
-  };
+  return strip.poller.drawn(data.streaming || data.pending, () => setTriggerValue("poll", data.tick));
 }

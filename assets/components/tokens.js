@@ -1,5 +1,5 @@
-// Shared by both components: what a token looks like, the colour scale, the theme, and asking
-// Python for news. Knows nothing of selections or cards. Prepended to strip.js and cards.js.
+// Shared by the components: what a token looks like, the colour scale, and the theme. Knows nothing of selections
+// or cards. Prepended to strip.js, cards.js and help.js.
 // Every text in here came from a model or a data set: `textContent` only.
 
 /** @typedef {string | [text: string, raw: string, special: boolean]} WireToken Plain text unless more is to be said. */
@@ -237,49 +237,4 @@ function colourScale(theme, twoSided = true) {
     known.set(step, paint);
     return paint;
   };
-}
-
-// ---------------------------------------------------------------- asking Python for news
-
-const POLL_MS = 300;
-/** Where nothing is there to be looked at, Python itself waits a moment for it before it answers. */
-const SOON_MS = 40;
-const LOST_MS = 5000;
-const LOST_MAX_MS = 40000;
-
-/**
- * Asks again a moment after each drawing, so that two questions never overlap. Should an answer
- * get lost, it asks once more after 5 s, then 10 s, up to 40 s apart.
- */
-class Poller {
-  constructor() {
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
-    this.timer = undefined;
-    this.ask = () => {};
-  }
-
-  /** @param {boolean} active @param {() => void} ask With the newest means of asking. @param {boolean} [soon] */
-  drawn(active, ask, soon = false) {
-    this.ask = ask;
-    this.stop();
-    if (active) this.timer = setTimeout(() => this.fire(LOST_MS), soon ? SOON_MS : POLL_MS);
-  }
-
-  /** Something else has just been sent and its answer will bring news as well. */
-  defer() {
-    if (this.timer === undefined) return;
-    this.stop();
-    this.timer = setTimeout(() => this.fire(2 * LOST_MS), LOST_MS);
-  }
-
-  /** @param {number} patience Milliseconds to wait for the answer. */
-  fire(patience) {
-    this.timer = setTimeout(() => this.fire(Math.min(2 * patience, LOST_MAX_MS)), patience);
-    this.ask();
-  }
-
-  stop() {
-    clearTimeout(this.timer);
-    this.timer = undefined;
-  }
 }

@@ -1,4 +1,4 @@
-"""The two browser components: the answer as clickable tokens, and the cards of training examples.
+"""The browser components: the answer as clickable tokens, the cards of training examples, and a pulse.
 
 Turns records into data for the JavaScript under `assets/components` and checks what comes
 back. Knows nothing of models, scores or pages. The page's fragment is rerun by the browser's
@@ -139,13 +139,14 @@ def _asset(*names: str) -> str:
 
 
 _STRIP = st.components.v2.component(
-    "rapidin_token_strip", css=_asset("strip.css"), js=_asset("tokens.js", "beneath.js", "strip.js")
+    "rapidin_token_strip", css=_asset("strip.css"), js=_asset("tokens.js", "poller.js", "beneath.js", "strip.js")
 )
 _CARDS = st.components.v2.component(
     "rapidin_example_cards",
     css=_asset("cards.css", "findings.css"),
-    js=_asset("tokens.js", "histogram.js", "words.js", "cards.js", "column.js"),
+    js=_asset("tokens.js", "poller.js", "histogram.js", "words.js", "cards.js", "column.js"),
 )
+_PULSE = st.components.v2.component("rapidin_pulse", js=_asset("poller.js", "pulse.js"))
 
 
 def token_strip(
@@ -311,6 +312,15 @@ def example_cards(
         on_more_change=more_asked,
         on_act_change=on_act or _nothing,
     )
+
+
+def pulse(key: str, *, moving: bool, every: float) -> None:
+    """Draw nothing, and have the browser rerun the fragment `every` so many seconds while `moving`.
+
+    Unlike `run_every`, it is silent while the person leaves the page (`poller.js`).
+    """
+    data = {"tick": _tick(key, moving), "moving": moving, "every": 1000 * every}
+    _PULSE(key=key, data=data, on_poll_change=_nothing)
 
 
 def card_event(key: str) -> tuple[str, str] | None:

@@ -4,20 +4,31 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from explorer.app.component import pulse
+
 EVERY = 1.0
 """Seconds between two looks at it."""
 
 
-def follow(show: Callable[[], None], running: Callable[[], bool]) -> None:
-    """Draw a part, again and again by itself while the work runs, and at its end the whole page once more."""
-    moving = running()
+def follow(key: str, show: Callable[[], None], running: Callable[[], bool]) -> None:
+    """Draw a part, again and again by itself while the work runs, and at its end the whole page once more.
 
+    Args:
+        key: Names the part on its page.
+        show: Draws it.
+        running: Whether the work still runs.
+    """
+    begun = running()
+
+    @st.fragment
     def part() -> None:
         show()
-        if moving and not running():
+        moving = running()
+        if begun and not moving:
             st.rerun()
+        pulse(f"pulse_{key}", moving=begun and moving, every=EVERY)
 
-    st.fragment(part, run_every=EVERY if moving else None)()
+    part()
 
 
 def duration(seconds: float) -> str:

@@ -6,8 +6,9 @@ Those that take minutes are left to `make test-long ARGS=tests/e2e/test_methods.
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
+from explorer.methods.description import METHODS
 from tests.e2e.conftest import ask, keep, select
 from tests.e2e.test_journeys import SWAPPED
 
@@ -108,9 +109,9 @@ def test_agreement_tells_apart_what_texts_and_what_gradients_find(visit: Visit) 
 def test_the_methods_page_names_all_methods_and_how_they_did(visit: Visit) -> None:
     page = visit(height=1600)
     page.get_by_role("link", name="Methods", exact=True).first.click()
-    page.locator(".method").first.wait_for()
-    assert page.locator(".method h5").count() == page.locator(".method .state").count() > 15
     page.get_by_role("heading", name="How well they did").wait_for()
+    expect(page.locator(".method h5")).to_have_count(len(METHODS))
+    expect(page.locator(".method .state")).to_have_count(len(METHODS))
     keep(page, "methods")
     narrow = visit(width=375, height=900)
     narrow.goto(page.url)
