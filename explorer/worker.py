@@ -8,6 +8,7 @@ under the same key replaces older work: an outdated click is dropped.
 It knows nothing of models.
 """
 
+import atexit
 import logging
 import threading
 from collections.abc import Generator, Hashable
@@ -17,6 +18,8 @@ from explorer.errors import ExplorerError
 
 _LIMIT = 64
 """Pieces of work that may wait at once."""
+_PATIENCE = 20.0
+"""Seconds that a process which ends waits for the step at hand."""
 
 Steps = Generator[None, None, None]
 
@@ -80,10 +83,16 @@ class Worker:
     """Runs tasks one step at a time in a thread of its own."""
 
     def __init__(self) -> None:
-        """Start the thread; it ends with the process."""
+        """Start the thread; it ends with the process, after the step at hand.
+
+        A thread that torch computes in must not be cut off: the process would abort.
+        """
         self._waiting: list[Task] = []
         self._changed = threading.Condition()
-        threading.Thread(target=self._run, name="model", daemon=True).start()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
 
     def submit(self, key: Hashable, urgency: Urgency, steps: Steps) -> Task:
         """Queue work, in the place of older work under the same key.
@@ -112,6 +121,13 @@ class Worker:
         with self._changed:
             self._cancel(key)
 
+    def close(self) -> None:
+        """End all work after the step at hand, and wait for that."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(_PATIENCE)
+
     def _cancel(self, key: Hashable) -> None:
         for waiting in self._waiting:
             if waiting.key == key:
@@ -120,7 +136,9 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    break
                 task = min(self._waiting, key=lambda waiting: (not waiting.cancelled, waiting.urgency))
             more = task.advance()
             with self._changed:
@@ -128,3 +146,6 @@ class Worker:
                 self._waiting.remove(task)
                 if more:
                     self._waiting.append(task)
+        for task in self._waiting:
+            task.cancel()
+            task.advance()

@@ -1,6 +1,8 @@
 """The one thread that owns the model: what goes first, what is dropped, what a person hears."""
 
 import logging
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -241,3 +243,45 @@ def test_all_work_runs_in_one_thread(hired: Worker) -> None:
 
     finish(*[hired.submit(number, Urgency.ASKED, note()) for number in range(5)])
     assert len(seen) == 1 and threading.get_ident() not in seen
+
+
+COMPUTING = """
+import torch
+from explorer.stepwise import stepwise
+from explorer.worker import Urgency, Worker
+
+torch.set_num_threads(2)
+weights = torch.randn(1500, 1500, requires_grad=True)
+
+def passes(pause):
+    while True:
+        torch.tanh(weights @ weights).sum().backward()
+        pause()
+
+Worker().submit("passes", Urgency.ASKED, stepwise(passes))
+torch.tanh(weights @ weights).sum().backward()
+print("leaving")
+"""
+
+
+def test_a_process_that_ends_while_torch_computes_ends_cleanly() -> None:
+    for _ in range(3):
+        left = subprocess.run([sys.executable, "-c", COMPUTING], capture_output=True, text=True, timeout=60)
+        assert (left.returncode, left.stdout, left.stderr) == (0, "leaving\n", "")
+
+
+def test_a_closed_worker_ends_what_waits(done: list[str]) -> None:
+    closing, gate, ended = Worker(), threading.Event(), []
+
+    def work() -> Steps:
+        try:
+            gate.set()
+            while True:
+                yield
+        finally:
+            ended.append("work")
+
+    task = closing.submit("work", Urgency.ASKED, work())
+    gate.wait(10)
+    closing.close()
+    assert task.finished and ended == ["work"]
