@@ -60,7 +60,8 @@ def make(folder: Path, rows: int, settings: CacheSettings) -> Store:
     store = create_cache(folder, manifest(rows, settings), [example(row) for row in range(rows)])
     for sketches in mixed(real, rows, rows_by_rule(rows, settings)):
         count = len(sketches)
-        rest = {"norms": np.ones((count, 1), dtype=np.float32), "loss": np.ones(count, dtype=np.float32)}
+        norms = np.linalg.norm(sketches, axis=1, keepdims=True)
+        rest = {"norms": norms, "loss": np.ones(count, dtype=np.float32)}
         store = store.add_shard("sketches", {**levels(sketches, settings), **rest}, count)
     return store
 

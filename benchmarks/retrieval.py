@@ -27,8 +27,7 @@ from benchmarks.plot import plot
 from explorer import retrieval
 from explorer.manifest import CacheSettings
 from explorer.retrieval import ExampleScores
-from explorer.scores import ranked
-from explorer.shards import fold, pack_arrays
+from explorer.shards import pack_arrays
 from explorer.store import Store, open_cache
 
 TOP = 100
@@ -43,11 +42,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=52_002, help="training examples (52002, Alpaca's)")
     parser.add_argument("--k", type=int, default=65_536, help="sketch length (65536)")
-    parser.add_argument("--coarse-k", type=int, nargs="*", help="lengths of the coarse levels (32768)")
+    parser.add_argument("--coarse-k", type=int, nargs="*", help="lengths of the coarse levels (16384 32768)")
     parser.add_argument("--dtype", choices=["float16", "int8"], default="float16", help="how sketches are stored")
     parser.add_argument("--queries", type=int, default=64, help="questions asked together (64)")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "retrieval", help="for the caches")
-    parser.add_argument("--recall", action="store_true", help="recall over Kc and the number of rows read in full")
+    parser.add_argument("--recall", action="store_true", help="recall over how much coarse scores are doubted")
     parser.add_argument("--sweep", action="store_true", help="growth with rows and K; writes docs/retrieval.svg")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     chosen = parser.parse_args()
@@ -56,7 +55,9 @@ def main() -> None:
         plot(found, Path("docs/retrieval.svg"))
         return show({"growth": found}, chosen.json)
     coarse = coarse_below(chosen.k) if chosen.coarse_k is None else tuple(sorted(chosen.coarse_k))
-    settings = CacheSettings(chosen.k, min(1024, chosen.k), dtype=chosen.dtype, coarse_lengths=coarse)
+    settings = CacheSettings(
+        chosen.k, min(1024, chosen.k), dtype=chosen.dtype, normalisation="none", coarse_lengths=coarse
+    )
     store = made(chosen.folder, chosen.rows, settings)
     _, questions = demo(chosen.k)
     questions = questions[: chosen.queries]
@@ -66,6 +67,11 @@ def main() -> None:
 def coarse_below(length: int) -> tuple[int, ...]:
     """The coarse levels of new caches of this K."""
     return tuple(one for one in retrieval.COARSE if one < length)
+
+
+def mixture_settings(length: int, dtype: str, coarse: tuple[int, ...]) -> CacheSettings:
+    """How a mixture is kept: as it is, not normalised."""
+    return CacheSettings(length, min(1024, length), dtype=dtype, normalisation="none", coarse_lengths=coarse)
 
 
 def made(folder: Path, rows: int, settings: CacheSettings) -> Store:
@@ -82,19 +88,15 @@ def measure(store: Store, questions: NDArray[np.float32]) -> Figures:
     settings, size = store.manifest.settings, sum(rows.nbytes for rows, _ in store.sketches())
     anonymous = PeakAnonymous()
     cold = cold_seconds(store, questions[:1]) if settings.coarse_lengths else 0.0
-    alone, kept = Alternating(RUNS), dict[str, list[ExampleScores]]()
-
-    def keep(name: str, work: Callable[[], list[ExampleScores]]) -> Callable[[], None]:
-        return lambda: kept.__setitem__(name, work())
-
+    alone = Alternating(RUNS)
     alone.add("read_s", lambda: read(store))
     alone.add("scan_s", lambda: retrieval.scan(store, questions[:1]))
     if settings.coarse_lengths:
         alone.add("cascade_s", lambda: retrieval.cascade(store, questions[:1]))
     together = Alternating(3)
-    together.add("batch_s", keep("scan", lambda: retrieval.scan(store, questions)))
+    together.add("batch_s", lambda: retrieval.scan(store, questions))
     if settings.coarse_lengths:
-        together.add("batch_cascade_s", keep("cascade", lambda: retrieval.cascade(store, questions)))
+        together.add("batch_cascade_s", lambda: retrieval.cascade(store, questions))
     times = alone.best() | together.best()
     peak = anonymous.stop()
     found: Figures = {
@@ -115,10 +117,14 @@ def measure(store: Store, questions: NDArray[np.float32]) -> Figures:
         "peak_anonymous_bytes": peak,
     }
     if settings.coarse_lengths:
-        pairs = list(zip(retrieval.rescored(store, questions, kept["scan"]), kept["cascade"], strict=True))
         found["cascade_cold_s"] = cold
-        for name, opponents in (("recall_at_100", False), ("recall_at_100_opponents", True)):
-            found[name] = float(np.mean([recall(whole, some, opponents) for whole, some in pairs]))
+        whole = retrieval.rescored(store, questions, retrieval.scan(store, questions))
+        alike = {"batch_": retrieval.cascade(store, questions)}
+        alike[""] = [retrieval.cascade(store, query[None])[0] for query in questions]
+        for how, cascades in alike.items():
+            for name, opponents in (("recall_at_100", False), ("recall_at_100_opponents", True)):
+                pairs = zip(whole, cascades, strict=True)
+                found[how + name] = float(np.mean([recall(*pair, opponents) for pair in pairs]))
         found["reference_over_cascade"] = float(found["reference_s"]) / times["cascade_s"]
     return found
 
@@ -210,28 +216,19 @@ def reference_seconds(store: Store, query: NDArray[np.float32]) -> float:
 
 
 def recalls(store: Store, questions: NDArray[np.float32]) -> list[dict[str, float]]:
-    """Recall at 100 over the coarse length and the number of rows read in full, at the end where it is lower."""
-    whole = [found.first for found in retrieval.scan(store, questions)]
-    found = []
-    longest = max(store.manifest.settings.coarse_lengths)
-    for length in [longest >> shift for shift in range(4)]:
-        query = fold(questions, length)
-        parts = [
-            (fold(rows.astype(np.float32), length) @ query.T) * scale[:, None]
-            for rows, scale in store.sketches(longest)
+    """Recall at 100 of single cascades over how much the levels' scores are doubted, and the rows read on the way."""
+    whole = retrieval.rescored(store, questions, retrieval.scan(store, questions))
+    first, found = retrieval.first_scores(store, questions, retrieval.coarse_to_full(store)), []
+    for doubt in (2.0, 2.25, 2.5, 2.75, 3.0):
+        retrieval.DOUBT = doubt
+        cascades = retrieval.rescored(store, questions, first)
+        ends = [np.mean([recall(*pair, end) for pair in zip(whole, cascades, strict=True)]) for end in (False, True)]
+        read = [
+            np.mean([np.isfinite(level).sum() for level in levels]) for levels in zip(*(c.levels for c in cascades))
         ]
-        coarse = np.concatenate(parts).T
-        for count in (256, 384, 512, 768, 1024, 2048, 4096, 6144):
-            ends = [
-                np.mean(
-                    [
-                        len(np.intersect1d(ranked(w, TOP, end), ranked(c, count, end))) / TOP
-                        for w, c in zip(whole, coarse, strict=True)
-                    ]
-                )
-                for end in (False, True)
-            ]
-            found.append({"coarse_k": length, "rescored": count, "best": float(ends[0]), "worst": float(ends[1])})
+        lengths = map(str, retrieval.coarse_to_full(store)[1:])
+        rows = dict(zip((f"rows_{length}" for length in lengths), map(float, read[1:]), strict=True))
+        found.append({"doubt": doubt, "best": float(ends[0]), "worst": float(ends[1]), **rows})
     return found
 
 
@@ -240,8 +237,7 @@ def growth(folder: Path, dtype: str) -> list[dict[str, float]]:
     found = []
     for length in GROWTH_LENGTHS:
         for rows in GROWTH_ROWS:
-            settings = CacheSettings(length, 1024, dtype=dtype, coarse_lengths=(length // 2,))
-            store = made(folder, rows, settings)
+            store = made(folder, rows, mixture_settings(length, dtype, (length // 2,)))
             query = demo(length)[1][:1]
             works = Alternating(RUNS)
             works.add("read_s", lambda store=store: read(store))

@@ -212,7 +212,7 @@ def parser() -> argparse.ArgumentParser:
         "--coarse-k",
         metavar="K[,K]",
         help="lengths of the coarse levels that questions to a large cache read first; 0: none "
-        "(32768 where the sketches take more than 1 GB)",
+        "(16384,32768 where the sketches take more than 1 GB)",
     )
     precompute.add_argument("--rounds", type=positive, default=20, help="λ, shuffles of Algorithm 1 (20)")
     precompute.add_argument("--seed", type=int, default=0, help="seed of Algorithm 1 (0)")

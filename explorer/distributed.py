@@ -10,6 +10,7 @@ are those of one process. It knows nothing of models.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,16 @@ from explorer.cluster import places
 from explorer.errors import ClusterError, ExplorerError
 from explorer.manifest import Contents
 from explorer.objects import fetch
-from explorer.retrieval import RESCORED, cascades, coarse_to_full, level_products, row_products, survivors
+from explorer.retrieval import (
+    FOUND,
+    cascades,
+    coarse_to_full,
+    first_scores,
+    level_products,
+    noise,
+    row_products,
+    survivors,
+)
 from explorer.scores import ranked
 from explorer.store import Store
 
@@ -75,17 +85,18 @@ class DistributedStore(Store):
         """
         wanted = None if among is None else np.unique(np.asarray(among, dtype=np.int64))
         own = [None] * len(self._actors) if wanted is None else self._split(wanted)
-        length = self.manifest.settings.length
-        first, *longer = coarse_to_full(self) if cascades(self) else (length, length)
-        keep = survivors(first, length, most := max(count, RESCORED))
-        found = self._each(_candidates, [(query, first, keep, opponents, rows) for rows in own])
+        full, most = self.manifest.settings.length, max(count, FOUND)
+        lengths = coarse_to_full(self) if cascades(self) else (full, full)
+        found = self._each(_candidates, [(query, lengths, most, opponents, rows) for rows in own])
         # The rows ascend, so that ties go by their number here too.
-        rows = np.concatenate([start + rows for start, (rows, _) in zip(self._first_rows, found, strict=False)])
-        values = np.concatenate([values for _, values in found])
-        for level in longer:
-            rows = np.sort(rows[ranked(values, survivors(first, length, most), opponents)])
-            (values,) = self.row_products(query[None], [rows], level)
-            values, first = values * np.float32(self.manifest.training.scale), level
+        rows = np.concatenate([start + some[0] for start, some in zip(self._first_rows, found, strict=False)])
+        values, sizes = (np.concatenate([some[part] for some in found]) for part in (1, 2))
+        for length, longer in pairwise(lengths):
+            # The best of all parts may leave out what was among the best of one.
+            keep = survivors(values, noise(sizes, length, full), most, opponents)
+            rows, sizes = rows[keep], sizes[keep]
+            (values,) = self.row_products(query[None], [rows], longer)
+            values *= np.float32(self.manifest.training.scale)
         order = ranked(values, count, opponents)
         return rows[order], values[order]
 
@@ -140,12 +151,18 @@ def part(contents: Contents, number: int, count: int) -> Contents:
 
 
 def _candidates(
-    store: Store, query: NDArray[np.float32], length: int, count: int, opponents: bool, among: NDArray[np.int64] | None
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The best rows of a part by a level that is read whole, ascending, and their scores."""
-    scores = level_products(store, query[None], length)[0] * np.float32(store.manifest.training.scale)
-    rows = np.sort(ranked(scores, count, opponents, among))
-    return rows, scores[rows]
+    store: Store,
+    query: NDArray[np.float32],
+    lengths: tuple[int, ...],
+    count: int,
+    opponents: bool,
+    among: NDArray[np.int64] | None,
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """The rows of a part, ascending, that may be best by the level that is read whole; their scores and sizes."""
+    (scores,) = first_scores(store, query[None], lengths)
+    doubt = noise(scores.sizes, lengths[0], lengths[-1])
+    rows = survivors(scores.first, doubt, count, opponents, among)
+    return rows, scores.first[rows], scores.sizes[rows]
 
 
 @level_products.register

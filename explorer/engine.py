@@ -21,7 +21,7 @@ from explorer.generation import GenerationSettings, generate
 from explorer.gradients import Gradient
 from explorer.manifest import CacheSettings
 from explorer.model import LanguageModel
-from explorer.normalisation import divisors, normalised_norm
+from explorer.normalisation import divisors
 from explorer.reader import TokenReader
 from explorer.recent import Recent
 from explorer.records import (
@@ -233,11 +233,11 @@ class Engine:
     ) -> list[int]:
         """The rows worth making exact before `count` of them are shown: those the sketches rank highest."""
         question = (answer.id, selection)
-        known, wanted = self._scores_of(question), max(count + SPARE, retrieval.RESCORED)
+        known, wanted = self._scores_of(question), count + SPARE
         (found,) = retrieval.rescored(self.store, self._sketch_of(question)[None], [known], wanted, among)
         if found is not known:
             self._scores.put(question, found)
-        return [int(row) for row in retrieval.best(found, count + SPARE, opponents, among)]
+        return [int(row) for row in retrieval.best(found, wanted, opponents, among)]
 
     def influences(self, answer: Answer, selection: Selection, rows: Sequence[int]) -> tuple[Influence, ...]:
         """What these examples have to do with a question that was asked, exact where that is known."""
@@ -276,8 +276,7 @@ class Engine:
     @cached_property
     def _example_norm(self) -> float:
         """The median norm of the examples' normalised gradients."""
-        kind = self.store.manifest.settings.normalisation
-        return float(np.median([normalised_norm(norms, kind) for norms in self.store.norms]))
+        return float(np.median(self.store.sizes))
 
     def redraw(
         self,

@@ -15,10 +15,10 @@ KINDS = ("layer", "cosine", "none")
 
 
 def divisors(norms: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
-    """What each tensor is divided by (L), from the norms (L) of the whole example's gradient."""
+    """What each tensor is divided by (L), from the norms (L) of the whole example's gradient; of many, (N, L)."""
     if kind == "layer":
         return norms
-    whole = np.linalg.norm(norms) if kind == "cosine" else 1.0
+    whole = np.linalg.norm(norms, axis=-1, keepdims=True) if kind == "cosine" else 1.0
     return np.full_like(norms, whole)
 
 
@@ -27,6 +27,7 @@ def reciprocals(by: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.divide(1.0, by, out=np.zeros_like(by), where=by > 0)
 
 
-def normalised_norm(norms: NDArray[np.float32], kind: str) -> float:
-    """The norm of the whole gradient once it is divided."""
-    return float(np.linalg.norm(norms * reciprocals(divisors(norms, kind))))
+def normalised_norms(norms: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+    """The norms (N) of whole gradients once they are divided, from those of their tensors (N, L)."""
+    found: NDArray[np.float32] = np.linalg.norm(norms * reciprocals(divisors(norms, kind)), axis=-1)
+    return found

@@ -2,10 +2,10 @@
 
 All scores are `e·η·⟨query, example⟩`: positive is a proponent (training on it
 made the answer more likely), negative an opponent. Of a large cache the shortest
-level is read whole; of every longer one the examples that rank highest and
-lowest by the level before it; the full sketches come last. A small cache is
-scanned: its full sketches are all read. Exact values of the best few are the
-engine's business.
+level is read whole; of every longer one the examples that may still be among the
+highest or lowest, as far as the noise of the level before it tells; the full
+sketches come last. A small cache is scanned: its full sketches are all read.
+Exact values of the best few are the engine's business.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,17 @@ from explorer.scan import products, selected_products
 from explorer.scores import ranked
 from explorer.store import Store, fold
 
-RESCORED = 768
-"""So many examples at each end get the scores of their full sketches, each by itself."""
+FOUND = 100
+"""So many examples at each end are found at least, whoever asks for fewer."""
+DOUBT = 2.5
+"""An example goes on to the next level if its score, so many deviations of its noise better, would be among these."""
 SCANNED = 1 << 30
 """Full sketches of up to so many bytes are all read: a cascade would take as long, or longer."""
-COARSE = (1 << 15,)
+MANY = 16
+"""So many questions at once leave out all coarse levels but the longest."""
+ROUNDING = 2.0**-11
+"""What rounding within a product of many rows may add to a score, as a fraction of its size; single rows have less."""
+COARSE = (1 << 14, 1 << 15)
 """Kc of the coarse levels of new caches that are larger."""
 
 
@@ -38,7 +44,9 @@ class ExampleScores:
     levels: tuple[NDArray[np.float32], ...]
     """Scores (N) by each level, NaN where it wasn't read: the first is whole, the last of full sketches."""
     lengths: tuple[int, ...]
-    """How many numbers the sketches of these levels have; twice K where the full sketches were read whole."""
+    """How many numbers the sketches of these levels have; K and K again where the full sketches were read whole."""
+    sizes: NDArray[np.float32]
+    """e·η·‖query‖·‖example‖ (N), of which the scores are fractions."""
 
     @property
     def first(self) -> NDArray[np.float32]:
@@ -65,8 +73,12 @@ def example_scores(store: Store, queries: NDArray[np.float32]) -> list[ExampleSc
 
 
 def cascade(store: Store, queries: NDArray[np.float32]) -> list[ExampleScores]:
-    """Scores by the shortest level, and by longer ones of those at either end."""
-    return rescored(store, queries, first_scores(store, queries, coarse_to_full(store)))
+    """Scores by the shortest level, and by longer ones of those at either end.
+
+    What many questions want of the next level together is nearly all of it: they begin with the longest coarse one.
+    """
+    lengths = coarse_to_full(store)
+    return rescored(store, queries, first_scores(store, queries, lengths[-2:] if len(queries) >= MANY else lengths))
 
 
 def scan(store: Store, queries: NDArray[np.float32]) -> list[ExampleScores]:
@@ -97,10 +109,15 @@ def _size(rows: int, length: int, dtype: str) -> int:
 
 def first_scores(store: Store, queries: NDArray[np.float32], lengths: tuple[int, ...]) -> list[ExampleScores]:
     """The scores by the first of these levels alone."""
-    found = level_products(store, queries, lengths[0]) * np.float32(store.manifest.training.scale)
+    scale = np.float32(store.manifest.training.scale)
+    found = level_products(store, queries, lengths[0]) * scale
     # One array of unread scores is enough for all: what is read goes into a copy.
     unread = np.full(found.shape[1], np.nan, dtype=np.float32)
-    return [ExampleScores((values, *[unread] * (len(lengths) - 1)), lengths) for values in found]
+    norms = scale * np.linalg.norm(queries, axis=1)
+    return [
+        ExampleScores((values, *[unread] * (len(lengths) - 1)), lengths, norm * store.sizes)
+        for values, norm in zip(found, norms, strict=True)
+    ]
 
 
 @singledispatch
@@ -117,36 +134,63 @@ def row_products(
     return selected_products(list(store.sketches(length)), fold(queries, length), wanted)
 
 
-def survivors(length: int, full: int, count: int) -> int:
-    """How many examples at each end of a level's ranking are read at the next one, of which `count` are wanted.
+def noise(sizes: NDArray[np.float32], length: int, full: int) -> NDArray[np.float32]:
+    """The deviation of scores by sketches of that length from those by full ones, for `ExampleScores.sizes`.
 
-    Beside the full sketches' scores, those of length Kc have a noise whose
-    variance is K/Kc − 1 times their own: so much further down the best may be.
+    Sums of neighbours add products of entries with other entries, of either sign: a variance of 1/Kc − 1/K.
     """
-    return max(count, -(-RESCORED * (full - length) // length))
+    return sizes * np.float32(np.sqrt(1 / length - 1 / full) + ROUNDING)
+
+
+def survivors(
+    level: NDArray[np.float32], doubt: NDArray[np.float32], count: int, opponents: bool, among: Rows | None = None
+) -> NDArray[np.int64]:
+    """The rows, ascending, that may be among the best `count` by full sketches, though a level's scores are noisy.
+
+    Args:
+        level: The scores (N).
+        doubt: The deviation of each one's noise (N).
+        count: How many are wanted.
+        opponents: Whether the lowest are best.
+        among: The rows to choose from; all where it is None.
+    """
+    sign = np.float32(-1 if opponents else 1)
+    best = ranked(level, count, opponents, among)
+    if not len(best):
+        return best
+    within = sign * level + np.float32(DOUBT) * doubt >= sign * level[best[-1]]
+    if among is not None:
+        within &= _mask(among, len(level))
+    return np.flatnonzero(within)
+
+
+def _mask(rows: Rows, count: int) -> NDArray[np.bool_]:
+    """Which of so many examples are among the rows."""
+    mask = np.zeros(count, dtype=np.bool_)
+    mask[np.asarray(rows, dtype=np.int64)] = True
+    return mask
 
 
 def rescored(
     store: Store,
     queries: NDArray[np.float32],
     known: Sequence[ExampleScores],
-    count: int = RESCORED,
+    count: int = FOUND,
     among: Rows | None = None,
 ) -> list[ExampleScores]:
-    """The same with longer levels read of the examples `among` the rows at either end, down to `count` full sketches.
+    """The same with longer levels read of the examples `among` the rows that may be the best `count` at either end.
 
     What was read already isn't read again.
     """
     found = list(known)
-    *shorter, full = known[0].lengths
-    ends: list[list[Rows | None]] = [[among, among] for _ in known]
-    for step, length in enumerate(shorter):
-        keep = survivors(length, full, count)
-        for scores, rows in zip(found, ends, strict=True):
-            rows[:] = [ranked(scores.levels[step], keep, end == 1, some) for end, some in enumerate(rows)]
-        wanted = [_unread(scores.levels[step + 1], rows) for scores, rows in zip(found, ends, strict=True)]
+    lengths, count = known[0].lengths, max(count, FOUND)
+    ends: Sequence[tuple[Rows | None, Rows | None]] = [(among, among)] * len(known)
+    for step in range(len(lengths) - 1):
+        kept = [_ends(scores, step, count, *some) for scores, some in zip(found, ends, strict=True)]
+        wanted = [_unread(scores.levels[step + 1], *some) for scores, some in zip(found, kept, strict=True)]
+        ends = kept
         if any(len(rows) for rows in wanted):
-            read = row_products(store, queries, wanted, known[0].lengths[step + 1])
+            read = row_products(store, queries, wanted, lengths[step + 1])
             scale = np.float32(store.manifest.training.scale)
             found = [
                 _with(scores, step + 1, rows, values * scale)
@@ -158,19 +202,27 @@ def rescored(
 def best(scores: ExampleScores, count: int, opponents: bool = False, among: Rows | None = None) -> NDArray[np.int64]:
     """The `count` rows `among` those given with the largest (or smallest) scores, best first; ties by row number.
 
-    The candidates are those that `rescored` reads for these rows, so what was
+    The candidates are those that `rescored` reads for these rows and this count, so what was
     asked before with other ones makes no difference.
     """
     *shorter, full = scores.lengths
     for level, length in zip(scores.levels, shorter, strict=False):
-        among = ranked(level, survivors(length, full, max(count, RESCORED)), opponents, among)
+        among = survivors(level, noise(scores.sizes, length, full), max(count, FOUND), opponents, among)
     return ranked(scores.values, count, opponents, among)
 
 
-def _unread(level: NDArray[np.float32], ends: Sequence[Rows | None]) -> NDArray[np.int64]:
+def _ends(
+    scores: ExampleScores, step: int, count: int, high: Rows | None, low: Rows | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What goes on from a level: the rows that may be proponents, of these, and opponents, of those."""
+    level, doubt = scores.levels[step], noise(scores.sizes, scores.lengths[step], scores.lengths[-1])
+    return survivors(level, doubt, count, False, high), survivors(level, doubt, count, True, low)
+
+
+def _unread(level: NDArray[np.float32], high: Rows, low: Rows) -> NDArray[np.int64]:
     """The rows of both ends, ascending, that have no score by a level yet."""
-    rows = np.unique(np.concatenate([np.asarray(some, dtype=np.int64) for some in ends]))
-    return rows[np.isnan(level[rows])]
+    either = _mask(high, len(level)) | _mask(low, len(level))
+    return np.flatnonzero(either & np.isnan(level))
 
 
 def _with(scores: ExampleScores, step: int, rows: NDArray[np.int64], values: NDArray[np.float32]) -> ExampleScores:

@@ -40,6 +40,7 @@ from explorer.manifest import (
     Shard,
     ranges,
 )
+from explorer.normalisation import normalised_norms
 from explorer.records import ExampleRow, Fingerprint
 from explorer.shards import RAGGED, Arrays, Mapped, fold, level_names, misshapen, pack_arrays, quantise, unlike_settings
 from explorer.table import example_row, examples_table, pack_table, unpack_table
@@ -139,6 +140,11 @@ class Store:
     def norms(self) -> NDArray[np.float32]:
         """‖∇^l L(s_k)‖ of every example and named tensor (N, L)."""
         return np.concatenate([arrays["norms"] for arrays in self.arrays("sketches")])
+
+    @cached_property
+    def sizes(self) -> NDArray[np.float32]:
+        """The norm of every example's gradient as it was sketched, normalised (N)."""
+        return normalised_norms(self.norms, self.manifest.settings.normalisation)
 
     @cached_property
     def losses(self) -> NDArray[np.float32]:
