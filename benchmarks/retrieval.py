@@ -223,11 +223,10 @@ def recalls(store: Store, questions: NDArray[np.float32]) -> list[dict[str, floa
         retrieval.DOUBT = doubt
         cascades = retrieval.rescored(store, questions, first)
         ends = [np.mean([recall(*pair, end) for pair in zip(whole, cascades, strict=True)]) for end in (False, True)]
-        read = [
-            np.mean([np.isfinite(level).sum() for level in levels]) for levels in zip(*(c.levels for c in cascades))
-        ]
-        lengths = map(str, retrieval.coarse_to_full(store)[1:])
-        rows = dict(zip((f"rows_{length}" for length in lengths), map(float, read[1:]), strict=True))
+        rows = {
+            f"rows_{length}": float(np.mean([np.isfinite(each.levels[step]).sum() for each in cascades]))
+            for step, length in enumerate(cascades[0].lengths)
+        }
         found.append({"doubt": doubt, "best": float(ends[0]), "worst": float(ends[1]), **rows})
     return found
 
