@@ -1,34 +1,25 @@
 """Inner products of many mapped sketches with one or many questions, near the speed of memory.
 
-Rows are read once, however many questions are asked. int8 rows meet questions
-that are quantised as they are: sums of integer products are exact, whatever
-their order. float16 rows become float32 a tile at a time, in a buffer small enough to
-stay in the processor's cache. Both are too slow for one question, which torch multiplies
-as it is: sums in float32, results rounded to float16's 11 bits, or bfloat16's 8 where rows are int8.
-Single rows are multiplied exactly, or in float32, one by one.
+Rows are read once, however many questions are asked. One question meets them in float32, as they lie in memory
+(`dots.py`). Many questions are bound by arithmetic: int8 rows meet questions that are quantised as they are, and sums
+of integer products are exact, whatever their order; float16 rows become float32 or bfloat16 a tile at a time, in a
+buffer small enough to stay in the processor's cache. Single rows are multiplied in float32, one by one.
 
 It knows nothing of models or scores.
 """
 
 import threading
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from explorer.loops import (
-    half_products,
-    integer_products,
-    single_integer_products,
-    single_products,
-    tiled_products,
-    weight_products,
-)
+from explorer.dots import pair_dots
+from explorer.loops import integer_products, tiled_products
 from explorer.store import quantise
 from explorer.threads import thread_count, threads
 
@@ -36,15 +27,11 @@ Rows = tuple[NDArray[Any], NDArray[np.float32]]
 """Sketches (n, K) as they are stored, and the scale (n) of each."""
 
 _JOBS = 4
-"""With one question, a thread's share of the rows comes in so many pieces, in case that another one is slower."""
+"""A thread's share of the rows comes in so many pieces, in case that another one is slower."""
 _JOB_ROWS = 128
-"""With many questions, it takes so many rows."""
-_TILE = 1 << 17
-"""Numbers in a tile: half a megabyte of float32, which a core keeps to itself."""
-_FEW = 32
-"""With one question, so many single rows of int8 are put together: a megabyte at most lengths."""
-_VECTOR = 16
-"""Bytes; rows of other lengths or at other places are none for torch's product of int8 weights."""
+"""With many questions and float16 rows, it takes so many rows at a time."""
+_TILE = 1 << 18
+"""Numbers in a tile: a megabyte of float32, which a core keeps to itself."""
 _EXACT = 1 << 17
 """So many products of two int8 fit into an int32 sum."""
 
@@ -52,14 +39,18 @@ _EXACT = 1 << 17
 def products(rows: Sequence[Rows], queries: NDArray[np.float32]) -> NDArray[np.float32]:
     """⟨query, row⟩ for all queries (Q, K) and all rows (N in all, K): (Q, N).
 
-    For one query, to a relative 2⁻¹¹ of float16 rows and 2⁻⁹ of int8 rows.
+    In float32 for one query. Many are rounded, to bfloat16 where the processor has units for it and rows are float16,
+    and as rows are where these are int8; what that adds is about a hundredth of a sketch's own noise.
     """
-    kernel = _quickest(rows, queries)
-    total = sum(len(sketches) for sketches, _ in rows)
-    in_tiles = len(queries) > 1 and isinstance(kernel, _FloatProducts)
-    jobs = _jobs(rows, _JOB_ROWS if in_tiles else -(-total // (_JOBS * thread_count())))
+    scale = np.concatenate([scale for _, scale in rows])
+    if len(queries) == 1:
+        every = np.zeros(len(scale), dtype=np.int64)
+        return (_pair_products(rows, queries, slice(None), every) * scale)[None]
+    kernel = _kernel(rows, queries)
+    in_tiles = isinstance(kernel, _FloatProducts)
+    jobs = _jobs(rows, _JOB_ROWS if in_tiles else _piece(len(scale)))
     found = np.concatenate(list(threads().map(kernel.all, jobs)))
-    return np.ascontiguousarray((found * np.concatenate([scale for _, scale in rows])[:, None]).T)
+    return np.ascontiguousarray((found * scale[:, None]).T)
 
 
 def selected_products(
@@ -67,185 +58,55 @@ def selected_products(
 ) -> list[NDArray[np.float32]]:
     """⟨query, row⟩ of every query (Q, K) with the rows it wants, in the order it names them.
 
-    A row is read once, whoever wants it.
+    In float32, and to the same bits whoever else asks for a row. A row is read once, whoever wants it.
     """
-    kernel = _kernel(rows, queries)
-    starts = np.cumsum([0, *(len(sketches) for sketches, _ in rows)])
-    needed = np.zeros(starts[-1], dtype=np.bool_)
-    for some in wanted:
-        needed[some] = True
-    numbers, place = np.flatnonzero(needed), np.cumsum(needed) - 1
-    asked = np.zeros((len(numbers), len(queries)), dtype=np.bool_)
-    for query, some in enumerate(wanted):
-        asked[place[some], query] = True
-    number = np.searchsorted(starts, numbers, side="right") - 1
-    inside = numbers - starts[number]
-
-    def work(part: slice) -> NDArray[np.float32]:
-        own, first = np.unique(number[part], return_index=True)
-        blocks = [torch.from_numpy(rows[block][0]) for block in own.tolist()]
-        return kernel.single(blocks, np.split(inside[part], first[1:]), asked[part])
-
-    size = max(-(-len(numbers) // (_JOBS * thread_count())), 1)
-    size = size if len(queries) == 1 else min(size, _JOB_ROWS)
-    parts = [slice(start, start + size) for start in range(0, len(numbers), size)]
-    found = np.zeros(asked.shape, dtype=np.float32)
-    found[asked] = np.concatenate([np.empty(0, dtype=np.float32), *threads().map(work, parts)])
-    found *= np.concatenate([scale for _, scale in rows])[numbers, None]
-    return [found[place[some], query] for query, some in enumerate(wanted)]
+    numbers = np.concatenate([np.asarray(some, dtype=np.int64) for some in wanted])
+    asking = np.repeat(np.arange(len(wanted)), [len(some) for some in wanted])
+    order = np.argsort(numbers, kind="stable")
+    values = np.empty(len(order), dtype=np.float32)
+    values[order] = _pair_products(rows, queries, numbers[order], asking[order])
+    values *= np.concatenate([scale for _, scale in rows])[numbers]
+    return np.split(values, np.cumsum([len(some) for some in wanted])[:-1])
 
 
-def _accept_read_only_arrays() -> None:
-    """Let torch give its only warning of arrays that it could write to but mustn't; nothing here writes to them."""
-    array = np.zeros(1)
-    array.flags.writeable = False
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.from_numpy(array)
+def _pair_products(
+    rows: Sequence[Rows],
+    queries: NDArray[np.float32],
+    numbers: NDArray[np.int64] | slice,
+    asking: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Products of stored rows, without their scales, each with one of the queries (Q, K): their numbers (n) → (n)."""
+    addresses, queries = _addresses(rows, queries.shape[1])[numbers], np.ascontiguousarray(queries)
+    found, multiply = np.empty(len(asking), dtype=np.float32), pair_dots(rows[0][0].dtype.name)
+
+    def work(part: slice) -> None:
+        multiply(addresses[part], queries, asking[part], found[part])
+
+    list(threads().map(work, _parts(len(found))))
+    return found
 
 
-_accept_read_only_arrays()
+def _addresses(rows: Sequence[Rows], length: int) -> NDArray[np.int64]:
+    """Where every row lies in memory (N). They lie there as long as the rows are held.
+
+    Raises ValueError for rows of another length, or with gaps: what lies beyond them would be read.
+    """
+    if any(sketches.shape[1] != length or not sketches.flags.c_contiguous for sketches, _ in rows):
+        raise ValueError(f"rows and queries must be of one length, {length}, and rows without gaps")
+    counts = [len(sketches) for sketches, _ in rows]
+    starts = [sketches.__array_interface__["data"][0] for sketches, _ in rows]
+    inside = np.arange(sum(counts), dtype=np.int64) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(np.array(starts, dtype=np.int64), counts) + inside * length * rows[0][0].itemsize
 
 
-class _Whole(Protocol):
-    """How one thread multiplies stored rows, without their scales, and the queries."""
-
-    def all(self, job: Sequence[torch.Tensor]) -> NDArray[np.float32]:
-        """Some blocks of rows (n in all, K) with every query: (n, Q)."""
+def _piece(count: int) -> int:
+    """How many of so many make a piece of a thread's share."""
+    return max(-(-count // (_JOBS * thread_count())), 1)
 
 
-class _Kernel(_Whole, Protocol):
-    """The same, and single rows, each to the same value whoever else asks for it and for what beside it."""
-
-    def single(
-        self, blocks: Sequence[torch.Tensor], rows: Sequence[NDArray[np.int64]], asked: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
-        """Some rows of every block (n in all) with the queries (n, Q) that ask for each: the values, row by row."""
-
-
-class _FloatProducts:
-    """Products in float32."""
-
-    def __init__(self, queries: NDArray[np.float32]):
-        self._queries = torch.from_numpy(np.ascontiguousarray(queries))
-        self._each = list(self._queries)
-
-    def all(self, job: Sequence[torch.Tensor]) -> NDArray[np.float32]:
-        height, length = sum(len(rows) for rows in job), self._queries.shape[1]
-        room = _room(height, min(max(_TILE // height, 1), length), torch.float32)
-        return np.asarray(tiled_products(list(job), self._queries.T, room).numpy())
-
-    def single(
-        self, blocks: Sequence[torch.Tensor], rows: Sequence[NDArray[np.int64]], asked: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
-        asking = np.split(np.nonzero(asked)[1], np.cumsum(asked.sum(axis=1))[:-1])
-        room = _room(1, self._queries.shape[1], torch.float32)[0]
-        numbers = [some.tolist() for some in rows], [some.tolist() for some in asking]
-        return np.asarray(single_products(list(blocks), numbers[0], self._each, numbers[1], room).numpy())
-
-
-class _HalfProducts:
-    """For one query and float16 rows: torch's own product, as fast as memory."""
-
-    def __init__(self, query: NDArray[np.float32]):
-        # Stored entries are at most one, so no product with a query of this norm leaves float16's range.
-        self._factor = np.float32(np.linalg.norm(query) * np.sqrt(len(query)) / 2**15 or 1.0)
-        self._half = torch.from_numpy((query / self._factor).astype(np.float16))
-        self._as_columns = _as_columns_is_faster()
-
-    def all(self, job: Sequence[torch.Tensor]) -> NDArray[np.float32]:
-        found = half_products(list(job), self._half, self._as_columns).float()
-        return np.asarray(found[:, None].numpy() * self._factor)
-
-
-class _IntegerProducts:
-    """Products of int8 rows with queries that are quantised as rows are."""
-
-    def __init__(self, queries: NDArray[np.float32]):
-        stored, self._scale = quantise(queries, "int8")
-        self._columns = torch.from_numpy(stored).T.contiguous()
-
-    def all(self, job: Sequence[torch.Tensor]) -> NDArray[np.float32]:
-        return np.asarray(integer_products(list(job), self._columns, _EXACT).numpy() * self._scale)
-
-    def single(
-        self, blocks: Sequence[torch.Tensor], rows: Sequence[NDArray[np.int64]], asked: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
-        together = _FEW if self._columns.shape[1] == 1 else _JOB_ROWS
-        room = _room(min(together, len(asked)), len(self._columns), torch.int8)
-        places = [torch.from_numpy(some) for some in rows]
-        found = single_integer_products(list(blocks), places, self._columns, _EXACT, room).numpy() * self._scale
-        return np.asarray(found[asked])
-
-
-class _WeightProducts:
-    """For one query and int8 rows: torch's own product for a network's int8 weights, nearly as fast as memory."""
-
-    def __init__(self, query: NDArray[np.float32], otherwise: _Whole):
-        self._query, self._otherwise = torch.from_numpy(query[None]), otherwise
-
-    def all(self, job: Sequence[torch.Tensor]) -> NDArray[np.float32]:
-        if any(rows.data_ptr() % _VECTOR for rows in job):
-            return self._otherwise.all(job)
-        # Rounded here, by one thread: in the main thread torch would wake its others, which takes longer than a job.
-        return np.asarray(weight_products(list(job), self._query.bfloat16()).float()[:, None].numpy())
-
-
-_own = threading.local()
-
-
-def _room(height: int, width: int, dtype: torch.dtype) -> torch.Tensor:
-    """The same memory every time, another for every thread and format: new pages cost more than their use."""
-    name = str(dtype)
-    memory: torch.Tensor | None = getattr(_own, name, None)
-    if memory is None or memory.numel() < height * width:
-        memory = torch.empty(height * width, dtype=dtype)
-        setattr(_own, name, memory)
-    return memory[: height * width].view(height, width)
-
-
-@cache
-def _integers_are_exact() -> bool:
-    """Whether this processor adds up int8 products without loss; some older ones saturate at 16 bits."""
-    ends = torch.full((32, 256), -127, dtype=torch.int8)
-    return bool((torch._int_mm(ends, ends.T.contiguous()) == 127 * 127 * 256).all())
-
-
-@cache
-def _as_columns_is_faster() -> bool:
-    """Which of two ways to ask torch for float16 rows times one query; it depends on the processor."""
-    rows = torch.ones(128, 4096, dtype=torch.float16)
-    ways = [partial(half_products, [rows], rows[0] / 4096, as_columns) for as_columns in (False, True)]
-    return _seconds(ways[1]) < _seconds(ways[0])
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    """The least time of some runs, in a thread as those that scan."""
-
-    def run(_: int) -> float:
-        started = time.perf_counter()
-        work()
-        return time.perf_counter() - started
-
-    return min(threads().map(run, range(8)))
-
-
-def _kernel(rows: Sequence[Rows], queries: NDArray[np.float32]) -> _Kernel:
-    # Of matrices with one column, torch 2.13 mistakes the layout.
-    if rows[0][0].dtype == np.int8 and queries.shape[1] > 1 and _integers_are_exact():
-        return _IntegerProducts(queries)
-    return _FloatProducts(queries)
-
-
-def _quickest(rows: Sequence[Rows], queries: NDArray[np.float32]) -> _Whole:
-    if len(queries) == 1 and rows[0][0].dtype == np.float16:
-        return _HalfProducts(queries[0])
-    kernel = _kernel(rows, queries)
-    # No timing decides here: the rounding differs, and all processes on such machines shall find the same scores.
-    vectors = torch.backends.cpu.get_cpu_capability() == "AVX512" and queries.shape[1] % _VECTOR == 0
-    if len(queries) == 1 and isinstance(kernel, _IntegerProducts) and vectors:
-        return _WeightProducts(queries[0], kernel)
-    return kernel
+def _parts(count: int) -> list[slice]:
+    """So many, cut into the pieces of all threads."""
+    return [slice(start, start + _piece(count)) for start in range(0, count, _piece(count))]
 
 
 def _jobs(rows: Sequence[Rows], size: int) -> Iterator[list[torch.Tensor]]:
@@ -263,3 +124,80 @@ def _jobs(rows: Sequence[Rows], size: int) -> Iterator[list[torch.Tensor]]:
                 job, room = [], size
     if job:
         yield job
+
+
+class _Kernel(Protocol):
+    """How one thread multiplies stored rows, without their scales, and many queries."""
+
+    def all(self, job: Sequence[torch.Tensor]) -> NDArray[np.float32]:
+        """Some blocks of rows (n in all, K) with every query: (n, Q)."""
+
+
+class _FloatProducts:
+    """Products in float32, or of numbers rounded to bfloat16 on processors that multiply those faster."""
+
+    def __init__(self, queries: NDArray[np.float32], rounded: bool):
+        columns = torch.from_numpy(np.ascontiguousarray(queries)).T
+        self._columns = columns.bfloat16() if rounded else columns
+
+    def all(self, job: Sequence[torch.Tensor]) -> NDArray[np.float32]:
+        height, length = sum(len(rows) for rows in job), len(self._columns)
+        width = min(max(_TILE // height, 1), length)
+        rooms = _room(height, width, torch.float32), _room(height, width, torch.bfloat16)
+        return np.asarray(tiled_products(list(job), self._columns, *rooms).numpy())
+
+
+class _IntegerProducts:
+    """Products of int8 rows with queries that are quantised as rows are."""
+
+    def __init__(self, queries: NDArray[np.float32]):
+        stored, self._scale = quantise(queries, "int8")
+        self._columns = torch.from_numpy(stored).T.contiguous()
+
+    def all(self, job: Sequence[torch.Tensor]) -> NDArray[np.float32]:
+        return np.asarray(integer_products(list(job), self._columns, _EXACT).numpy() * self._scale)
+
+
+_own = threading.local()
+
+
+def _room(height: int, width: int, dtype: torch.dtype) -> torch.Tensor:
+    """The same memory every time, another for every thread and format: new pages cost more than their use."""
+    memory: torch.Tensor | None = getattr(_own, str(dtype), None)
+    if memory is None or memory.numel() < height * width:
+        memory = torch.empty(height * width, dtype=dtype)
+        setattr(_own, str(dtype), memory)
+    return memory[: height * width].view(height, width)
+
+
+@cache
+def _has_bfloat16_units() -> bool:
+    """Whether this processor multiplies bfloat16 faster than float32. Not timed: all such machines find the same."""
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+@cache
+def _integers_are_exact() -> bool:
+    """Whether this processor adds up int8 products without loss; some older ones saturate at 16 bits."""
+    ends = torch.full((32, 256), -127, dtype=torch.int8)
+    return bool((torch._int_mm(ends, ends.T.contiguous()) == 127 * 127 * 256).all())
+
+
+def _kernel(rows: Sequence[Rows], queries: NDArray[np.float32]) -> _Kernel:
+    # Of matrices with one column, torch 2.13 mistakes the layout.
+    if rows[0][0].dtype == np.int8 and queries.shape[1] > 1 and _integers_are_exact():
+        return _IntegerProducts(queries)
+    return _FloatProducts(queries, rounded=rows[0][0].dtype == np.float16 and _has_bfloat16_units())
+
+
+def _accept_read_only_arrays() -> None:
+    """Let torch give its only warning of arrays that it could write to but mustn't; nothing here writes to them."""
+    array = np.zeros(1)
+    array.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.from_numpy(array)
+
+
+_accept_read_only_arrays()
