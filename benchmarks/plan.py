@@ -14,7 +14,7 @@ EXAMPLE_S = 0.19
 """Caching one example: SmolLM2-135M, LoRA of rank 16."""
 TEXT = 253
 """Bytes an example of the demo needs in `examples.parquet`."""
-READ = 14e9
+READ = 34e9
 """Bytes a second that a scan reads from memory."""
 DRIVER = 9.5e3
 """Bytes of the writing process's memory for one example of the demo."""
