@@ -14,6 +14,8 @@ from explorer.visible import one_line, visible
 
 LONGEST = 60
 """Characters of a name in charts and tables."""
+FEW_TASKS = 3
+"""So many tasks are told in sentences."""
 
 
 def show_result(result: Result, store: Store) -> None:
@@ -22,13 +24,28 @@ def show_result(result: Result, store: Store) -> None:
         st.markdown(f"**{plain(one_line(result.data, LONGEST))}** · {plain(one_line(result.made[:10], 10))}")
         if not result.fits(store):
             st.caption("Found with another state of this cache, or with another one: compare with care.")
-        for best in result.best:
-            st.text(visible(said(best)))
+        _show_best(result)
         for number, table in enumerate(result.tables):
             _show_table(table, f"{result.name} {number}", result.best)
         for note in result.notes:
             st.text(visible(note))
         st.code(visible(result.command), language=None, wrap_lines=True)
+
+
+def _show_best(result: Result) -> None:
+    """Which methods did each task best: in sentences, or in a table where there are many tasks."""
+    if len(result.best) <= FEW_TASKS:
+        for best in result.best:
+            st.text(visible(said(best)))
+        return
+    columns: dict[str, list[Any]] = {
+        "task": [one_line(best.task, 2 * LONGEST) for best in result.best],
+        "best": [one_line(", ".join(best.methods), LONGEST) for best in result.best],
+        "figure": [one_line(best.figure.replace("_", " "), LONGEST) for best in result.best],
+        "value": [_cell(best.value) for best in result.best],
+    }
+    formats = {"value": st.column_config.NumberColumn(format="%.3f"), "task": st.column_config.TextColumn(width=480)}
+    st.dataframe(columns, key=f"best {result.name}", hide_index=True, column_config=formats, height="content")
 
 
 def said(best: Best) -> str:

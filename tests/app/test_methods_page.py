@@ -45,7 +45,9 @@ def judged(fresh: Path) -> Path:
         ),
     )
     odd = Table(HOSTILE, (HOSTILE, HOSTILE + "2"), ((HOSTILE, 1.0), (HOSTILE + "!", 0.5)))
-    save(folder_of(store), made_with(store, "<i>odd", HOSTILE, {}, settings={}, tables=(odd,), notes=(HOSTILE,)))
+    many = tuple(Best(f"{HOSTILE} {number}", HOSTILE, (HOSTILE,), 0.5) for number in range(4))
+    result = made_with(store, "<i>odd", HOSTILE, {}, settings={}, tables=(odd,), best=many, notes=(HOSTILE,))
+    save(folder_of(store), result)
     return fresh
 
 
@@ -71,7 +73,7 @@ def test_results_stand_beside_their_charts_and_hostile_ones_are_text(start: Star
     assert not at.exception
     assert "Best at the 5 rows at either end: rapidin (auPRC 5 0.98)." in told(at) and "A note." in told(at)
     assert any("Planted backdoor" in title.value for title in at.markdown)
-    assert len(at.get("plotly_chart")) == 2 and [len(each.value.columns) for each in at.dataframe] == [3, 2]
+    assert len(at.get("plotly_chart")) == 2 and [len(each.value.columns) for each in at.dataframe] == [3, 4, 2]
     assert [block.value for block in at.code].count("rapidin-explorer evaluate backdoor") == 1
     for markdown in at.markdown:
         assert "<img" not in markdown.value and "<i>" not in markdown.value and "[l](" not in markdown.value
