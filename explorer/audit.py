@@ -15,7 +15,7 @@ import numpy as np
 
 from explorer.errors import DataError, FilterError
 from explorer.export import answer_json, csv_bytes, json_bytes
-from explorer.records import ExampleRow
+from explorer.records import OWN_METHOD, ExampleRow
 from explorer.saved import Origin, SavedAnswer, SavedQuestion
 from explorer.views import shortened
 from explorer.visible import one_line, well_formed
@@ -72,9 +72,14 @@ class Audited:
         return self.saved.answer.text if self.saved else ""
 
     @property
-    def stands_out(self) -> bool:
-        """Whether the examples behind the answer are unusual beside unrelated prompts, or by the rule of thumb."""
-        return self.question is not None and bool(self.question.shown) and not self.question.caution
+    def stands_out(self) -> bool | None:
+        """Whether the examples behind the answer are unusual beside unrelated prompts, or by the rule of thumb.
+
+        None where that isn't known: without an answer, and of other methods than the explorer's own.
+        """
+        if self.question is None or self.question.method != OWN_METHOD:
+            return None
+        return bool(self.question.shown) and not self.question.caution
 
     def counts(self, label: Label) -> dict[str, int]:
         """How many of the top examples have each value of a label, the most frequent first."""
@@ -94,8 +99,8 @@ class Summary:
 
     prompts: int
     failed: int
-    standing_out: int
-    """Answers where something stands out."""
+    standing_out: int | None
+    """Answers where something stands out; None where that isn't known of any."""
     shares: dict[str, float]
     """The mean share of each label's value among the top examples of the answers, the largest first."""
     planted: float | None
@@ -112,10 +117,11 @@ def summary(audited: Sequence[Audited], label: Label, examples: Sequence[Example
         for value, count in each.items():
             shares[value] = shares.get(value, 0.0) + count / sum(each.values()) / len(counts)
     found = [share for share in (one.planted(label) for one in audited) if share is not None]
+    told = [one.stands_out for one in audited if one.stands_out is not None]
     return Summary(
         prompts=len(audited),
         failed=sum(bool(one.error) for one in audited),
-        standing_out=sum(one.stands_out for one in audited),
+        standing_out=sum(told) if told else None,
         shares=dict(sorted(shares.items(), key=lambda pair: -pair[1])),
         planted=float(np.mean(found)) if found else None,
         planted_of_all=sum(label.of(example) in label.planted for example in examples) / max(len(examples), 1),
@@ -225,7 +231,7 @@ def to_csv(audited: Sequence[Audited], label: Label, origin: Origin) -> bytes:
 
 
 _COLUMNS = (
-    *("prompt", "response", "error", "stands_out", "caution", "label", "planted", "planted_share", "labels"),
+    *("prompt", "response", "error", "method", "stands_out", "caution", "label", "planted", "planted_share", "labels"),
     *("rows", "scores", "exact", "sketch_error", "answer"),
     *("model", "adapter", "data", "base_sha256", "adapter_sha256", "data_sha256", "cache_sha256"),
 )
@@ -239,6 +245,7 @@ def _line(one: Audited, label: Label, origin: Origin) -> dict[str, object]:
     found = [shown.influence for shown in one.question.shown]
     return line | {
         "response": one.response,
+        "method": one.question.method,
         "stands_out": one.stands_out,
         "caution": one.question.caution,
         "planted": "; ".join(label.planted),
@@ -267,7 +274,8 @@ def as_text(audited: Sequence[Audited], label: Label, examples: Sequence[Example
             continue
         lines.append(f"      → {one_line(one.response, 100)}")
         lines.append(
-            f"      {one_line(described(one.counts(label)), 200)}{'' if one.stands_out else '; nothing stands out'}"
+            f"      {one_line(described(one.counts(label)), 200)}"
+            + ("; nothing stands out" if one.stands_out is False else "")
         )
     return "\n".join([*lines, "", *sentences(summary(audited, label, examples), label)])
 
@@ -276,10 +284,11 @@ def sentences(found: Summary, label: Label) -> list[str]:
     """What the audit comes to, in words."""
     answered = found.prompts - found.failed
     failed = f"; {found.failed:,} could not be answered" if found.failed else ""
-    lines = [
-        f"{answered:,} prompt{'s' * (answered != 1)} answered{failed}.",
-        f"Something stands out behind {found.standing_out:,} of {answered:,} answer{'s' * (answered != 1)}.",
-    ]
+    lines = [f"{answered:,} prompt{'s' * (answered != 1)} answered{failed}."]
+    if found.standing_out is not None:
+        lines.append(
+            f"Something stands out behind {found.standing_out:,} of {answered:,} answer{'s' * (answered != 1)}."
+        )
     if label.planted and found.planted is not None:
         lines.append(
             f"Planted rows are {found.planted:.0%} of the top {TOP} on average, "

@@ -146,6 +146,9 @@ def parser() -> argparse.ArgumentParser:
         help="a value of it whose share is wanted; repeatable",
     )
     audit.add_argument("--exact", action="store_true", help="scores without sketch noise: slower, see `query`")
+    audit.add_argument(
+        "--method", default=DEFAULT, metavar="NAME[:VALUE]", help=f"how examples are scored, as for `query` ({DEFAULT})"
+    )
     audit.add_argument("--max-tokens", type=positive, default=80, help="longest generated answer (default 80)")
     shape = audit.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="print one JSON object")
@@ -428,6 +431,7 @@ def _audit(options: argparse.Namespace) -> None:
     from explorer.audit import Audited, Label, as_text, read_prompts, to_csv, to_json
     from explorer.auditing import AuditSettings, audit
     from explorer.generation import GenerationSettings
+    from explorer.methods.bench import Bench, Stage
     from explorer.saved import origin_of
 
     try:
@@ -438,9 +442,11 @@ def _audit(options: argparse.Namespace) -> None:
     examples, origin = engine.store.examples, origin_of(engine.store)
     label = Label(options.label, tuple(options.planted))
     label.check(examples)
-    settings, done = AuditSettings(GenerationSettings(options.max_tokens), options.exact), list[Audited]()
+    settings = AuditSettings(GenerationSettings(options.max_tokens), options.exact, options.method)
+    bench, done = Bench(engine), list[Audited]()
+    bench.cost(settings.method)  # Refuses what this cache can't serve, before the first answer.
     with Bars() as bars:
-        for found in audit(engine, prompts, settings, origin, lambda saved: None):
+        for found in audit(bench, prompts, settings, origin, lambda saved: None, Stage()):
             if found is not None:
                 done.append(found)
                 bars.report("prompts", len(done), len(prompts))

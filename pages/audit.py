@@ -4,18 +4,20 @@ from functools import partial
 
 import streamlit as st
 
-from explorer import audit
-from explorer.app import fields, messages, places, polling, resources, state
+from explorer import audit, views
+from explorer.app import fields, messages, method_box, places, polling, resources, state
+from explorer.app.filter_box import plain
 from explorer.app.paging import current_page, pager
 from explorer.app.work import Auditing
 from explorer.audit import Audited, Label
 from explorer.auditing import EXACT_PASSES, AuditSettings
 from explorer.errors import ExplorerError
 from explorer.generation import GenerationSettings
+from explorer.methods.description import DEFAULT, METHODS
 from explorer.visible import one_line
 
 A_PAGE = 50
-KEPT = ("audit_text", "audit_tokens", "audit_exact", "audit_column", "audit_planted")
+KEPT = ("audit_text", "audit_tokens", "audit_exact", "audit_method", "audit_column", "audit_planted")
 """How the keys of fields begin that outlive a visit to another page."""
 
 with st.spinner(resources.LOADING):
@@ -49,6 +51,7 @@ def show_form() -> None:
             help=f"Without sketch noise. It takes up to {EXACT_PASSES} passes over training examples for each answer, "
             "usually several times as long as the answer itself.",
         )
+        method_box.method_field(desk, "audit_method")
     with st.container(horizontal=True):
         st.button(
             "Audit",
@@ -77,7 +80,9 @@ def begin() -> None:
     """Begin an audit of the file, or of the text where there is none."""
     file = st.session_state.get("audit_file")
     settings = AuditSettings(
-        GenerationSettings(int(st.session_state["audit_tokens"])), bool(st.session_state["audit_exact"])
+        GenerationSettings(int(st.session_state["audit_tokens"])),
+        bool(st.session_state["audit_exact"]),
+        st.session_state["audit_method"],
     )
     try:
         if file is not None:
@@ -120,7 +125,10 @@ def show_progress(auditing: Auditing, done: int) -> None:
         left = auditing.seconds_left
         said = "" if left is None else f", about {polling.duration(left)} left"
         bar, button = st.columns([6, 1], vertical_alignment="center")
-        bar.progress(done / total, f"{done:,} of {total:,} prompts{said}. What others ask for goes first.")
+        stage = auditing.stage
+        busy = f" {stage.name}: {stage.done:,} of {stage.total:,}." if stage.total else ""
+        told = f"{done:,} of {total:,} prompts{said}.{busy} What others ask for goes first."
+        bar.progress(done / total, plain(told))
         button.button("Cancel", icon=":material/stop:", on_click=auditing.task.cancel, key="audit_cancel")
     elif auditing.task.error:
         messages.failed(f"{auditing.task.error} The first {done:,} of {total:,} prompts are done.")
@@ -133,9 +141,8 @@ def show_found(auditing: Auditing, done: list[Audited]) -> None:
     label = choose_label()
     found = audit.summary(done, label, store.examples)
     st.text(" ".join(audit.sentences(found, label)))
-    kind = "exact" if auditing.settings.exact else "ranked by the sketches alone, which adds noise to their order"
     st.caption(
-        f"Scores are of whole responses (Eq. 5), {kind}. Near-duplicates are counted one by one. Answers take the most "
+        f"{scores_of(auditing.settings)} Near-duplicates are counted one by one. Answers take the most "
         "probable token each time. Tick a row to open its answer in the history."
     )
     if unsaved := next((one.unsaved for one in done if one.unsaved), ""):
@@ -143,7 +150,7 @@ def show_found(auditing: Auditing, done: list[Audited]) -> None:
         st.text(unsaved)
     pages = -(-len(done) // A_PAGE)
     page = current_page("audit_page", pages)
-    show_table(done[(page - 1) * A_PAGE : page * A_PAGE], label)
+    show_table(done[(page - 1) * A_PAGE : page * A_PAGE], label, auditing.settings.method)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         pager("audit_page", pages)
         downloads(done, label)
@@ -158,6 +165,15 @@ def show_found(auditing: Auditing, done: list[Audited]) -> None:
                 hide_index=True,
                 column_config={f"share of the top {audit.TOP}": st.column_config.NumberColumn(format="%.1f%%")},
             )
+
+
+def scores_of(settings: AuditSettings) -> str:
+    """What the scores are, in a sentence or two of our own words."""
+    if settings.method != DEFAULT:
+        unusual = "How unusual a score is, is known of RapidIn's alone."
+        return plain(f"Scores of whole responses by {settings.method}: {METHODS[settings.method].what}. {unusual}")
+    kind = "exact" if settings.exact else "ranked by the sketches alone, which adds noise to their order"
+    return f"Scores are of whole responses (Eq. 5), {kind}."
 
 
 def choose_label() -> Label:
@@ -178,17 +194,19 @@ def choose_label() -> Label:
     return Label(chosen, tuple(values))
 
 
-def show_table(done: list[Audited], label: Label) -> None:
+def show_table(done: list[Audited], label: Label, method: str) -> None:
     """One line a prompt; a tick opens its answer."""
+    found = "influenced by" if views.pushes(method) else f"first by {method}"
     columns: dict[str, list[object]] = {
         "prompt": [one_line(one.prompt, 120) for one in done],
         "answer": [one_line(one.response, 160) for one in done],
-        "influenced by": [one_line(audit.described(one.counts(label)), 160) for one in done],
+        found: [one_line(audit.described(one.counts(label)), 160) for one in done],
     }
     if label.planted:
         shares = [one.planted(label) for one in done]
         columns["planted"] = [None if share is None else 100 * share for share in shares]
-    columns["stands out"] = ["" if one.saved is None else "yes" if one.stands_out else "no" for one in done]
+    if any(one.stands_out is not None for one in done):
+        columns["stands out"] = [{None: "", True: "yes", False: "no"}[one.stands_out] for one in done]
     if any(one.error for one in done):
         columns["problem"] = [one_line(one.error, 200) for one in done]
     st.dataframe(
@@ -200,7 +218,7 @@ def show_table(done: list[Audited], label: Label) -> None:
         column_config={
             "prompt": st.column_config.TextColumn(width="medium"),
             "answer": st.column_config.TextColumn(width="large"),
-            "influenced by": st.column_config.TextColumn(width="medium"),
+            found: st.column_config.TextColumn(width="medium"),
             "planted": st.column_config.NumberColumn(format="%.0f%%", width="small"),
             "stands out": st.column_config.TextColumn(width="small"),
         },

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from explorer.app import filter_box, pairing, resources, state
+from explorer.app import filter_box, method_box, pairing, resources, state
 from explorer.app.choices import OPPONENTS, PROPONENTS
 from explorer.app.reopening import reopen
 from explorer.app.state import Study
@@ -151,6 +151,7 @@ def open_saved(study: Study, name: str | None) -> None:
         st.session_state[f"compare_saved {study.name}"] = kept.id
         if question is not None:
             st.session_state["compare_direction"] = OPPONENTS if question.opponents else PROPONENTS
+            method_box.restore(question.method)
             filter_box.fill_in(resources.desk().corpus, question.wanted)
 
     attempt(study, start)

@@ -5,13 +5,13 @@ from dataclasses import replace
 import streamlit as st
 
 from explorer import views
-from explorer.app import keeping, links, messages, pairing, places, resources, state
+from explorer.app import keeping, links, messages, method_box, pairing, places, resources, state
 from explorer.app.choices import OPPONENTS, direction
 from explorer.app.compare_form import A, B
 from explorer.app.component import CardGroup, CardView, example_cards
 from explorer.app.desk import Desk
-from explorer.app.examples import card, show_filter
-from explorer.app.filter_box import filter_box
+from explorer.app.examples import ALONE, card, show_filter, waiting
+from explorer.app.filter_box import filter_box, plain
 from explorer.app.pairing import FIRST, Comparing
 from explorer.app.state import Study
 from explorer.app.work import Question
@@ -19,7 +19,7 @@ from explorer.comparing import Comparison, Pair, Standing
 from explorer.engine import SPARE
 from explorer.errors import ExplorerError
 from explorer.filters import Filter
-from explorer.records import Ranking
+from explorer.records import OWN_METHOD, Ranking
 
 CARDS = "compared_cards"
 FIRST_WAIT = 0.4
@@ -30,10 +30,14 @@ WORK = "comparing"
 def show_comparison() -> None:
     """What influenced both answers, and what only one."""
     desk = resources.desk()
+    desk.attend(state.session())
     opponents, exact, by, wanted = _controls(desk)
     questions = _questions(opponents, wanted)
     working: Comparing | None = st.session_state.get(WORK)
     try:
+        if not all(method_box.may_ask(desk, question) for question in questions):
+            _wait_for_method(questions)
+            return
         if working is None or (working.questions, working.exact) != (questions, exact):
             working = st.session_state[WORK] = pairing.begin(desk, state.session(), questions, exact)
     except ExplorerError as problem:
@@ -45,8 +49,9 @@ def show_comparison() -> None:
     if not working.known:
         working.tasks[0].wait(FIRST_WAIT)
     found = working.comparison()
+    method_box.show_work(questions[0], working.stage, working.tasks[0].finished)
     for study, question in zip((A, B), questions, strict=True):
-        st.text(f"{study.name}: {views.heading(question.answer, question.selection, opponents)}")
+        st.text(f"{study.name}: {views.heading(question.answer, question.selection, opponents, question.method)}")
     if not wanted.empty:
         show_filter(desk, wanted)
     if found is not None and found.examples:
@@ -54,11 +59,11 @@ def show_comparison() -> None:
     example_cards(
         CARDS,
         view_id=":".join(f"{question.answer.id}:{question.selection}" for question in questions)
-        + f":{opponents}:{exact}:{by.name}:{wanted.where}:{wanted.text}",
+        + f":{opponents}:{exact}:{by.name}:{wanted.where}:{wanted.text}:{questions[0].method}",
         groups=_groups(found, working, by) if found else [],
         scale=_scale(found) if found else 0.0,
         pending=found is None or not working.finished,
-        empty="None." if found else "Computing the gradients of what you asked about …",
+        empty="None." if found else waiting(questions[0].method),
     )
     _keep(working)
 
@@ -66,7 +71,8 @@ def show_comparison() -> None:
 def _controls(desk: Desk) -> tuple[bool, bool, Study, Filter]:
     """Which end is compared, whether exactly, whose values shared examples show, and which examples are looked at."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        opponents = direction("compare_direction") == OPPONENTS
+        # Least alike isn't opposed.
+        opponents = views.pushes(method_box.chosen()) and direction("compare_direction") == OPPONENTS
         by = st.segmented_control(
             "Shared examples as behind",
             [A.name, B.name],
@@ -82,15 +88,27 @@ def _controls(desk: Desk) -> tuple[bool, bool, Study, Filter]:
             f"{2 * (FIRST + SPARE + FIRST)} passes over training examples",
         )
         wanted = filter_box(desk.corpus)
+        method_box.method_box()
     return opponents, bool(exact), A if by == A.name else B, wanted
 
 
 def _questions(opponents: bool, wanted: Filter) -> tuple[Question, Question]:
     left, right = A.answer(), B.answer()
     assert left is not None and right is not None
-    return (
-        Question(left, A.selection(), opponents, FIRST, wanted),
-        Question(right, B.selection(), opponents, FIRST, wanted),
+    sides = ((left, A.selection()), (right, B.selection()))
+    one, other = (Question(*side, opponents, FIRST, wanted, method=method_box.chosen()) for side in sides)
+    return one, other
+
+
+def _wait_for_method(questions: tuple[Question, Question]) -> None:
+    """No cards, and polling while what the method needs is being computed."""
+    example_cards(
+        CARDS,
+        view_id=f"{[question.answer.id for question in questions]}:waiting:{questions[0].method}",
+        groups=[],
+        scale=0.0,
+        pending=method_box.is_fitting(),
+        empty="",
     )
 
 
@@ -101,8 +119,10 @@ def _describe(found: Comparison, working: Comparing) -> None:
         f"{found.by_chance:.2g}) · Spearman’s rank correlation **{correlation}** over "
         f"{'all' if working.rows is None else 'these'} {found.examples:,} examples"
     )
-    lines = []
-    if working.exact:
+    lines, method = [], working.questions[0].method
+    if method != OWN_METHOD:
+        lines.append(f"{views.scores_kind(None, method)} {ALONE}")
+    elif working.exact:
         done, total = working.progress()
         lines.append(
             f"{done} of {total} exact values are there; until all of a side's candidates are exact, its order is the "
@@ -113,11 +133,12 @@ def _describe(found: Comparison, working: Comparing) -> None:
         )
     else:
         lines.append("Scores and order are the sketches', where a value isn't marked as exact.")
+    scores = "the sketches' scores" if method == OWN_METHOD else "all its scores"
     lines.append(
-        f"Ranks beyond the first {found.first}, and the correlation, are those of the sketches' scores. "
+        f"Ranks beyond the first {found.first}, and the correlation, are those of {scores}. "
         "They count near-duplicates one by one, which share a card here."
     )
-    st.caption(" ".join(lines))
+    st.caption(plain(" ".join(lines)) if method != OWN_METHOD else " ".join(lines))
 
 
 def _scale(found: Comparison) -> float:
@@ -144,14 +165,15 @@ def _groups(found: Comparison, working: Comparing, by: Study) -> list[CardGroup]
 def _card(pair: Pair, shown: Study, ranking: Ranking, working: Comparing) -> CardView:
     own, other, name = (pair.left, pair.right, B.name) if shown == A else (pair.right, pair.left, A.name)
     drawn = card(working.desk, own.rank, own.influence, working.fold(pair.row), ranking, positions=False)
-    return replace(drawn, beside=beside(name, other, len(working.rows or ranking.scores)))
+    return replace(drawn, beside=beside(name, other, len(working.rows or ranking.scores), ranking.method))
 
 
-def beside(name: str, other: Standing, examples: int) -> str:
+def beside(name: str, other: Standing, examples: int, method: str = OWN_METHOD) -> str:
     """Where the same example stands behind the other answer."""
-    kind = "exact" if other.influence.exact else "sketch"
-    place = f"rank {other.rank:,}" if other.first else f"rank {other.rank:,} of {examples:,} by the sketches"
-    return f"{name}: {place}, {views.signed(other.influence.score)} {kind}"
+    kind = "" if not views.pushes(method) else " exact" if other.influence.exact else " sketch"
+    by = "the sketches" if method == OWN_METHOD else method
+    place = f"rank {other.rank:,}" if other.first else f"rank {other.rank:,} of {examples:,} by {by}"
+    return f"{name}: {place}, {views.signed(other.influence.score)}{kind}"
 
 
 def _keep(working: Comparing) -> None:

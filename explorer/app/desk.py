@@ -25,6 +25,7 @@ from explorer.records import (
     OWN_METHOD,
     Answer,
     Contrast,
+    Influence,
     OutputValues,
     Prediction,
     Ranking,
@@ -216,9 +217,10 @@ class Desk:
     ) -> Auditing:
         """Begin an audit, which gives way to whatever a person waits for; `keep` is called from the worker's thread."""
         auditing: Auditing
+        self.bench.cost(settings.method)  # Refuses what this cache can't serve.
 
         def steps() -> Steps:
-            for found in audit(self.engine, prompts, settings, origin, keep):
+            for found in audit(self.bench, prompts, settings, origin, keep, auditing.stage):
                 if found is not None:
                     auditing.done.append(found)
                 yield
@@ -257,11 +259,51 @@ class Desk:
         return steadied(found, self.redrawn(question), names, exact)
 
     def _ranking_by(self, question: Question) -> Ranking | None:
-        method, answer, selection = question.method, question.answer, question.selection
-        if self.bench.scores(method, answer, selection) is None:
+        return self.ranking_among(question, self._candidates(question)) if self.known(question) else None
+
+    def known(self, question: Question) -> bool:
+        """Whether all examples have scores for a question."""
+        if question.method == OWN_METHOD:
+            return self.engine.known(question.answer, question.selection)
+        return self.bench.scores(question.method, question.answer, question.selection) is not None
+
+    def ranking_among(self, question: Question, candidates: Sequence[int]) -> Ranking | None:
+        """The best of these candidates for a question; None before it is known."""
+        answer, selection, method = question.answer, question.selection, question.method
+        if not self.known(question):
             return None
-        candidates = self._candidates(question)
+        if method == OWN_METHOD:
+            return self.engine.ranking(answer, selection, question.count, question.opponents, candidates)
         return self.bench.ranking(method, answer, selection, candidates, question.count, question.opponents)
+
+    def influences(self, question: Question, rows: Sequence[int]) -> tuple[Influence, ...]:
+        """What these examples have to do with a question that is known, exact where that is."""
+        if question.method == OWN_METHOD:
+            return self.engine.influences(question.answer, question.selection, rows)
+        return self.bench.influences(question.method, question.answer, question.selection, rows)
+
+    def ask_steps(self, question: Question, stage: Stage) -> Steps:
+        """The work of scoring all examples for a question."""
+        if question.method != OWN_METHOD:
+            yield from self.bench.ask(question.method, question.answer, question.selection, stage)
+            return
+        self.engine.ask(question.answer, question.selection)
+        yield
+
+    def refine_steps(self, question: Question, rows: Sequence[int], stage: Stage) -> Steps:
+        """The work of making these examples exact."""
+        if question.method != OWN_METHOD:
+            yield from self.bench.refine(question.method, question.answer, question.selection, rows, stage)
+            return
+        for row in rows:
+            yield from self.engine.refine_steps(question.answer, question.selection, row)
+            yield
+
+    def exact_count(self, question: Question, rows: Sequence[int]) -> int:
+        """How many of these examples are exact."""
+        if question.method != OWN_METHOD:
+            return self.bench.refined(question.method, question.answer, question.selection, rows)
+        return self.engine.progress(question.answer, question.selection, rows)
 
     def redrawn(self, question: Question) -> Redrawn | None:
         """What other sketch seeds would make of the ranking; None while it isn't known."""
@@ -270,11 +312,7 @@ class Desk:
     def progress(self, question: Question) -> tuple[int, int]:
         """How many candidates are exact, of how many."""
         candidates = self._candidates(question)
-        if question.method != OWN_METHOD:
-            done = self.bench.refined(question.method, question.answer, question.selection, candidates)
-        else:
-            done = self.engine.progress(question.answer, question.selection, candidates)
-        return done, len(candidates)
+        return self.exact_count(question, candidates), len(candidates)
 
     def rows(self, question: Question) -> list[int] | None:
         """The rows that pass the question's filter; None for all."""

@@ -13,7 +13,9 @@ from explorer.methods.description import CURVATURE_ROWS, DEFAULT, METHODS, Descr
 from explorer.visible import one_line
 
 CHOSEN, CONFIRMED, FITTING = "method", "method_confirmed", "method_fitting"
-"""Session keys: the method by its name; the question that a slow one was asked; what it needs once, on its way."""
+"""Session keys: the method by its name; the questions that a slow one was asked; what it needs once, on its way."""
+SLOW_QUESTIONS = 2
+"""So many questions to a slow method are answered beside each other: those of two answers that are compared."""
 _PICKED = "method_picked"
 LONGEST_VALUE = 40
 
@@ -60,6 +62,24 @@ def method_box() -> None:
         st.page_link(places.METHODS, label="All methods, and how well they did", icon=":material/table_chart:")
 
 
+def method_field(desk: Desk, key: str) -> None:
+    """Choose a method for many questions; what it costs stands beneath it, unless it is the explorer's own."""
+    name = st.selectbox("Examples are scored by", list(METHODS), key=key, format_func=_named)
+    if name == DEFAULT:
+        return
+    try:
+        cost = desk.bench.cost(name)
+    except ExplorerError as problem:
+        messages.failed(str(problem))
+        return
+    told = {
+        Cost.LITTLE: "",
+        Cost.ONCE: " Something is computed first, once, and kept in the cache's folder.",
+        Cost.EACH: " Every answer takes long.",
+    }
+    st.text(f"Costs {METHODS[name].costs}.{told[cost]}")
+
+
 def about(described: Description) -> list[str]:
     """What a method is, assumes and costs, each in a line."""
     rows = f" Curvature rows: {CURVATURE_ROWS}." if described.family == "second order" else ""
@@ -102,7 +122,7 @@ def may_ask(desk: Desk, question: Question) -> bool:
             show_progress(f"Fitting {method}", running.stage, "fit_cancel", running.task.cancel)
             return False
     cost = desk.bench.cost(method)
-    if cost is Cost.LITTLE or (cost is Cost.EACH and st.session_state.get(CONFIRMED) == _subject(question)):
+    if cost is Cost.LITTLE or (cost is Cost.EACH and _subject(question) in _confirmed()):
         return True
     _offer(desk, question, cost)
     return False
@@ -122,7 +142,7 @@ def is_fitting() -> bool:
 
 def show_work(question: Question, stage: Stage, finished: bool) -> None:
     """How far a slow question has come, and a way to leave it."""
-    if st.session_state.get(CONFIRMED) == _subject(question) and not finished and stage.total:
+    if _subject(question) in _confirmed() and not finished and stage.total:
         show_progress(f"Asking {question.method}", stage, "ask_cancel", _leave)
 
 
@@ -160,13 +180,18 @@ def _fit(desk: Desk, method: str) -> None:
 
 
 def _confirm(question: Question) -> None:
-    st.session_state[CONFIRMED] = _subject(question)
+    st.session_state[CONFIRMED] = (*_confirmed(), _subject(question))[-SLOW_QUESTIONS:]
+
+
+def _confirmed() -> tuple[tuple[object, ...], ...]:
+    found: tuple[tuple[object, ...], ...] = st.session_state.get(CONFIRMED, ())
+    return found
 
 
 def _leave() -> None:
     if (explaining := state.explaining()) is not None:
         explaining.cancel()
-    st.session_state[CONFIRMED] = None
+    st.session_state[CONFIRMED] = ()
 
 
 def _subject(question: Question) -> tuple[object, ...]:

@@ -12,7 +12,9 @@ from explorer.app.desk import Desk
 from explorer.app.work import Question
 from explorer.comparing import Comparison, compare
 from explorer.duplicates import Fold
-from explorer.records import Ranking
+from explorer.errors import PromptError
+from explorer.methods.bench import Cost, Stage
+from explorer.records import OWN_METHOD, Ranking
 from explorer.worker import Steps, Task, Urgency
 
 FIRST = 10
@@ -30,6 +32,8 @@ class Comparing:
     exact: bool
     """Whether everything that is shown becomes exact."""
     tasks: list[Task] = field(default_factory=list)
+    stage: Stage = field(default_factory=Stage)
+    """How far another method than the explorer's own has come with what it is at."""
 
     @property
     def error(self) -> str | None:
@@ -43,8 +47,8 @@ class Comparing:
 
     @property
     def known(self) -> bool:
-        """Whether both gradients are."""
-        return all(self.desk.engine.known(question.answer, question.selection) for question in self.questions)
+        """Whether both questions are."""
+        return all(self.desk.known(question) for question in self.questions)
 
     @property
     def rows(self) -> list[int] | None:
@@ -52,18 +56,19 @@ class Comparing:
         return self.desk.rows(self.questions[0])
 
     def comparison(self) -> Comparison | None:
-        """What is known by now; None before both gradients are."""
+        """What is known by now; None before both questions are."""
         if not self.known:
             return None
-        engine, (left, right) = self.desk.engine, self.questions
-        others = [engine.influences(each.answer, each.selection, self.shown()) for each in self.questions]
+        left, right = self.questions
+        others = [self.desk.influences(each, self.shown()) for each in self.questions]
         return compare(self.ranking(left), self.ranking(right), others[0], others[1], self.rows)
 
     def ranking(self, question: Question) -> Ranking:
-        """One side's examples, near-duplicates folded; both gradients must be known."""
-        return self.desk.engine.ranking(
-            question.answer, question.selection, question.count, question.opponents, self.candidates(question)
-        )
+        """One side's examples, near-duplicates folded; both questions must be known."""
+        found = self.desk.ranking_among(question, self.candidates(question))
+        if found is None:
+            raise PromptError("This question was not computed yet, or long ago; ask it again.")
+        return found
 
     def fold(self, row: int) -> Fold:
         """An example that is shown, with the near-duplicates it stands for on either side."""
@@ -74,7 +79,7 @@ class Comparing:
         done = total = 0
         for question in self.questions:
             rows = sorted({*self.candidates(question), *self.shown()})
-            done += self.desk.engine.progress(question.answer, question.selection, rows)
+            done += self.desk.exact_count(question, rows)
             total += len(rows)
         return done, total
 
@@ -114,14 +119,18 @@ def joined(desk: Desk, sides: Sequence[Sequence[Fold]]) -> list[Fold]:
 
 def begin(desk: Desk, session: str, questions: tuple[Question, Question], exact: bool) -> Comparing:
     """Find the examples behind both, make them exact where that is wanted, then prepare for the next click."""
-    comparing = Comparing(desk, questions, exact)
+    comparing, method = Comparing(desk, questions, exact), questions[0].method
+    # What takes long gives way to others, and ends with its tab.
+    slow = method != OWN_METHOD and desk.bench.cost(method) is not Cost.LITTLE
+    submit = desk.attended if slow else desk.worker.submit
     work = [
-        (Urgency.ASKED, _asked(comparing)),
+        (Urgency.REFINING if slow else Urgency.ASKED, _asked(comparing)),
         (Urgency.REFINING, _refined(comparing) if exact else _nothing()),
         (Urgency.AHEAD, _ahead(comparing)),
     ]
+    desk.attend(session)
     comparing.tasks += [
-        desk.worker.submit((session, kind), urgency, steps) for kind, (urgency, steps) in zip(KINDS, work, strict=True)
+        submit((session, kind), urgency, steps) for kind, (urgency, steps) in zip(KINDS, work, strict=True)
     ]
     return comparing
 
@@ -134,23 +143,28 @@ def stop(desk: Desk, session: str) -> None:
 
 def _asked(comparing: Comparing) -> Steps:
     for question in comparing.questions:
-        comparing.desk.engine.ask(question.answer, question.selection)
-        yield
+        yield from comparing.desk.ask_steps(question, comparing.stage)
 
 
 def _refined(comparing: Comparing) -> Steps:
     """First the candidates of both sides, which decides their order, then each side's values of what is shown."""
-    yield from _asked(comparing)
+    if comparing.questions[0].method == OWN_METHOD:
+        yield from _asked(comparing)
+    while not comparing.known:
+        # Another method's question may take long: it isn't asked twice.
+        if comparing.tasks and comparing.tasks[0].finished:
+            return
+        yield
     wanted = (comparing.candidates, lambda _: comparing.shown())
     for rows in wanted:
         for question in comparing.questions:
-            for row in rows(question):
-                yield from comparing.desk.engine.refine_steps(question.answer, question.selection, row)
-                yield
+            yield from comparing.desk.refine_steps(question, rows(question), comparing.stage)
 
 
 def _ahead(comparing: Comparing) -> Steps:
-    """The gradients of tokens that may be clicked next."""
+    """The gradients of tokens that may be clicked next, for the explorer's own method."""
+    if comparing.questions[0].method != OWN_METHOD:
+        return
     engine = comparing.desk.engine
     for question in comparing.questions:
         answer = question.answer

@@ -123,6 +123,8 @@ class Auditing:
     settings: AuditSettings
     done: list[Audited] = field(default_factory=list)
     """One a prompt, in their order, as far as it has come."""
+    stage: Stage = field(default_factory=Stage)
+    """How far another method than the explorer's own has come with what it is at."""
     started: float = field(default_factory=time.monotonic)
 
     @property

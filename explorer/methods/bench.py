@@ -69,7 +69,7 @@ class Bench:
 
     def __init__(self, engine: Engine):
         """No method is opened before it is asked for."""
-        self._engine = engine
+        self.engine = engine
         self._methods: Recent[str, Method] = Recent(32)
         self._busy: set[Method] = set()
         self._fitted: set[str] = set()
@@ -81,7 +81,7 @@ class Bench:
         """The method of this name. Raises MethodError where there is none."""
         known = self._methods.get(name)
         if known is None:
-            known = open_method(self._engine, name)
+            known = open_method(self.engine, name)
             self._methods.put(name, known)
         return known
 
@@ -89,7 +89,7 @@ class Bench:
         """What it takes to ask a method. Raises ExplorerError where this cache can't serve it."""
         if name not in self._fitted:
             # Another one, for that one may be at work.
-            kept = open_method(self._engine, name)
+            kept = open_method(self.engine, name)
             kept.kept_alone = True
             try:
                 kept.fit()
@@ -139,7 +139,7 @@ class Bench:
         """
         method = self.method(name)
         if method in self._busy:
-            method = open_method(self._engine, name)
+            method = open_method(self.engine, name)
         self._busy.add(method)
 
         def reporting(pause: Pause) -> None:
@@ -175,16 +175,21 @@ class Bench:
         scores = self.scores(name, answer, selection)
         if scores is None:
             return None
-        shown = [self._influence(name, answer, selection, row, scores) for row in rows]
+        shown = list(self.influences(name, answer, selection, rows))
         if self.refined(name, answer, selection, rows) == len(rows):
             shown.sort(key=lambda influence: influence.score, reverse=not opponents)
         return Ranking(answer.id, selection, opponents, scores, tuple(shown[:count]), 0.0, method=name)
 
-    def _influence(
-        self, name: str, answer: Answer, selection: Selection, row: int, scores: NDArray[np.float32]
-    ) -> Influence:
-        exact = self._exact.get((answer.id, selection, name, row))
-        return exact or Influence(row, float(scores[row]), self.method(name).exact, None)
+    def influences(self, name: str, answer: Answer, selection: Selection, rows: Sequence[int]) -> tuple[Influence, ...]:
+        """What these examples have to do with a question, exact where that is known; none before it was asked."""
+        scores = self.scores(name, answer, selection)
+        if scores is None:
+            return ()
+        exact = (self._exact.get((answer.id, selection, name, row)) for row in rows)
+        rough = self.method(name).exact
+        return tuple(
+            found or Influence(row, float(scores[row]), rough, None) for row, found in zip(rows, exact, strict=True)
+        )
 
 
 def _silent(name: str, done: int, total: int) -> None:

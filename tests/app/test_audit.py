@@ -69,6 +69,25 @@ def test_an_audit_shows_what_influenced_each_answer_and_keeps_it(start: Start, t
     assert at.multiselect(key="audit_planted source").value == ["sky", "odd"], "nothing is lost on the way"
 
 
+def test_another_method_may_score_and_says_what_it_costs(start: Start, tmp_path: Path) -> None:
+    at = audit_page(start())
+    at = at.selectbox(key="audit_method").set_value("bm25").run()
+    assert "Costs an index of all words" in said(at)
+    at = finished(begin(at, "What is bright?\nWhat is wet?"))
+    assert not at.exception and "by bm25" in said(at) and "known of RapidIn" in said(at)
+    assert "first by bm25" in at.dataframe[0].value and "stands out" not in at.dataframe[0].value
+    assert "Something stands out" not in said(at)
+    history = History(tmp_path / "history.sqlite")
+    kept = [history.answer(one.id) for one in history.find()[0]]
+    assert {question.method for answer in kept for question in answer.questions} == {"bm25"}
+    at = audit_page(at.switch_page(places.EXPLORE).run())
+    assert at.selectbox(key="audit_method").value == "bm25", "nothing is lost on the way"
+    at = at.selectbox(key="audit_method").set_value("rapidin-centred").run()
+    assert "unrelated prompts" in said(at)
+    at = begin(at, "What is bright?")
+    assert not running(at) and not at.exception
+
+
 def test_a_running_audit_leaves_the_other_pages_usable_and_can_be_cancelled(start: Start) -> None:
     at = audit_page(start())
     turnstile = Turnstile(resources.desk().worker)

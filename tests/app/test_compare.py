@@ -222,6 +222,44 @@ def test_opponents_are_compared_too(start: Start) -> None:
     assert scores == sorted(scores) and "away from the whole response" in said(at)
 
 
+@pytest.mark.parametrize("method", ["bm25", "graddot", "cg"])
+def test_both_sides_are_compared_by_another_method(start: Start, tmp_path: Path, method: str) -> None:
+    at = compared(two_prompts(start()))
+    by_gradients = [card["row"] for card in cards(at)]
+    at = at.selectbox(key="method_picked").set_value(method).run()
+    for _ in range(4):
+        at = settled(at, lambda page: bool(OFFERS & keys(page)) or pending(page) is False)
+        for key in OFFERS & keys(at):
+            at = at.button(key=key).click().run()
+    at = compared(at)
+    assert f"by {method}" in said(at) and "known of RapidIn" in said(at)
+    answers = [at.session_state[f"{side} asking"].answer for side in "AB"]
+    scores = [resources.desk().bench.scores(method, answer, None) for answer in answers]
+    for card in cards(at):
+        assert ("bm25" == method) == (not card["by_gradients"])
+        found = [float(each[card["row"]]) for each in scores if each is not None]
+        assert any(card["score"] == pytest.approx(score, rel=1e-4) for score in found)
+    assert {card["row"] for card in cards(at)} == set(by_gradients)
+    sides = [group for group in at.button_group if group.key == "compare_direction"]
+    assert bool(sides) == (method != "bm25"), "least alike isn't opposed"
+    link = dict(parse_qsl(at.code[0].value.partition("?")[2]))
+    other = compared(opened(start(), **link))
+    assert f"by {method}" in said(other) and [card["row"] for card in cards(other)] == [c["row"] for c in cards(at)]
+
+
+OFFERS = {"method_fit", "method_ask"}
+
+
+def keys(at: AppTest) -> set[str]:
+    return {str(button.key) for button in at.button}
+
+
+def pending(at: AppTest) -> bool | None:
+    """Whether more is to come of the cards; None while there are none."""
+    found = component(at, "compared_cards") or {}
+    return found["pending"] if found.get("cards") else None
+
+
 def test_near_duplicates_share_a_card_on_both_sides(start: Start, twins: Path) -> None:
     at = compared(two_prompts(start(cache=str(twins))))
     (folded,) = [card for card in cards(at) if card["duplicates"]]

@@ -63,6 +63,23 @@ def test_what_an_audit_of_a_file_finds_is_counted_and_exported(visit: Visit, tmp
     expect(page.get_by_text(PROMPTS[0], exact=True).first).to_be_visible()
 
 
+def test_the_same_prompts_are_audited_by_another_method(visit: Visit) -> None:
+    page = visit(height=1300)
+    to_audit(page)
+    page.get_by_label("Prompts, one a line").fill("\n".join(PROMPTS))
+    page.get_by_label("Prompts, one a line").press("Control+Enter")
+    page.get_by_role("combobox", name="Examples are scored by").click()
+    page.get_by_role("option", name="bm25").click()
+    page.get_by_text("Costs an index of all words").wait_for()
+    begin(page, 24)
+    page.get_by_text(re.compile("3 prompts answered")).wait_for()
+    page.get_by_text("Scores of whole responses by bm25").wait_for()
+    page.mouse.move(0, 0)
+    keep(page, "audit-bm25")
+    page.locator("[data-testid=stDataFrame] canvas").first.click(position={"x": 16, "y": 52}, force=True)
+    page.get_by_text("First by bm25 for the whole response").first.wait_for()
+
+
 def test_an_audit_runs_behind_the_other_pages_until_it_is_cancelled(visit: Visit) -> None:
     page = visit()
     to_audit(page)

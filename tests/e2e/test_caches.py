@@ -24,8 +24,8 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines += [json.dumps(first | {"response": first["response"] + "!" * times}) for times in range(1, 7)]
     data = folder / "train.jsonl"
     data.write_text("\n".join(lines), encoding="utf-8")
-    command = [sys.executable, "-m", "explorer.cli", "precompute", folder / "cache", "--data", data]
-    settings = ["--adapter", DEMO / "adapter", "--checkpoints", "1", "--k", "4096", "--token-k", "1024"]
+    command = [sys.executable, "-m", "explorer.cli", "precompute", str(folder / "cache"), "--data", str(data)]
+    settings = ["--adapter", str(DEMO / "adapter"), "--checkpoints", "1", "--k", "4096", "--token-k", "1024"]
     settings += ["--tokens", "none", "--null-prompts", "0", "--batch", "4", "--device", "cpu"]
     subprocess.run([*command, *settings], check=True, capture_output=True)
     return folder / "cache"

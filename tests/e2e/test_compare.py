@@ -6,6 +6,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.axe import problems
 from tests.e2e.conftest import keep
+from tests.e2e.test_methods import choose
 
 Visit = Callable[..., Page]
 
@@ -124,3 +125,10 @@ def test_prompts_settings_edits_and_saved_answers_are_compared(visit: Visit) -> 
     first, second = compared(page)
     assert first == chile and second in (sure, drawn)
     keep(page, "compare-saved")
+
+    before = shown(page)
+    choose(page, "bm25")
+    assert both(page, before) == [first, second]
+    page.get_by_text("Scores by bm25").wait_for()
+    page.keyboard.press("Escape")
+    keep(page, "compare-bm25")

@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from explorer import audit
@@ -15,6 +16,7 @@ from explorer.auditing import AuditSettings
 from explorer.engine import Engine
 from explorer.errors import DataError, ExplorerError, HistoryError
 from explorer.generation import GenerationSettings
+from explorer.methods.asking import open_method
 from explorer.saved import SavedAnswer
 from explorer.visible import well_formed
 from tests.conftest import Turnstile
@@ -153,6 +155,36 @@ def test_what_is_recorded_is_what_the_engine_ranks(desk: Desk, exact: bool) -> N
     assert [(found.row, found.score) for found in shown] == [(found.row, found.score) for found in ranking.influences]
     assert all(found.exact is exact for found in shown) and len(shown) == 7
     assert sum(auditing.done[0].counts(Label()).values()) == 7
+
+
+@pytest.mark.parametrize(
+    ("method", "exact"), [("bm25", False), ("graddot", True), ("repsim", True), ("random:3", False)]
+)
+def test_any_method_may_score_and_what_it_needs_once_is_computed_first(desk: Desk, method: str, exact: bool) -> None:
+    kept: list[SavedAnswer] = []
+    auditing = begun(desk, ["What is bright?", "", "Why?"], kept, replace(SHORT, exact=exact, method=method))
+    assert auditing.task.wait(60) and auditing.task.error is None
+    assert [bool(one.error) for one in auditing.done] == [False, True, False]
+    for saved, one in zip(kept, auditing.done[::2], strict=True):
+        (question,) = saved.questions
+        asked = open_method(desk.engine, method)
+        asked.fit()
+        scores = asked.scores(saved.answer, None)
+        assert question.method == method and np.allclose(question.scores, scores, rtol=1e-5)  # type: ignore[arg-type]
+        assert {shown.influence.row for shown in question.shown} == set(range(7))
+        assert one.stands_out is None, "this is known of RapidIn's alone"
+    found = audit.summary(auditing.done, PLANTED, desk.engine.store.examples)
+    assert found.standing_out is None and "stands out" not in " ".join(audit.sentences(found, PLANTED))
+    text = audit.as_text(auditing.done, PLANTED, desk.engine.store.examples)
+    assert "stands out" not in text and "not answered" in text
+    lines = list(csv.DictReader(io.StringIO(audit.to_csv(auditing.done, PLANTED, ORIGIN).decode("utf-8-sig"))))
+    assert [line["method"] for line in lines] == [method, "", method]
+
+
+def test_a_method_that_the_cache_cannot_serve_is_refused_before_the_first_answer(desk: Desk) -> None:
+    for method, said in (("rapidin-centred", "unrelated prompts"), ("magic", "magic")):
+        with pytest.raises(ExplorerError, match=said):
+            begun(desk, ["Why?"], [], replace(SHORT, method=method))
 
 
 def test_an_answer_that_the_history_refuses_is_audited_all_the_same(desk: Desk) -> None:
