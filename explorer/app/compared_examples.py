@@ -10,7 +10,7 @@ from explorer.app.choices import OPPONENTS, direction
 from explorer.app.compare_form import A, B
 from explorer.app.component import CardGroup, CardView, example_cards
 from explorer.app.desk import Desk
-from explorer.app.examples import ALONE, card, show_filter, waiting
+from explorer.app.examples import ALONE, card, no_cards, show_filter, waiting
 from explorer.app.filter_box import filter_box, plain
 from explorer.app.pairing import FIRST, Comparing
 from explorer.app.state import Study
@@ -36,7 +36,7 @@ def show_comparison() -> None:
     working: Comparing | None = st.session_state.get(WORK)
     try:
         if not all(method_box.may_ask(desk, question) for question in questions):
-            _wait_for_method(questions)
+            no_cards(CARDS, *questions)
             return
         if working is None or (working.questions, working.exact) != (questions, exact):
             working = st.session_state[WORK] = pairing.begin(desk, state.session(), questions, exact)
@@ -98,18 +98,6 @@ def _questions(opponents: bool, wanted: Filter) -> tuple[Question, Question]:
     sides = ((left, A.selection()), (right, B.selection()))
     one, other = (Question(*side, opponents, FIRST, wanted, method=method_box.chosen()) for side in sides)
     return one, other
-
-
-def _wait_for_method(questions: tuple[Question, Question]) -> None:
-    """No cards, and polling while what the method needs is being computed."""
-    example_cards(
-        CARDS,
-        view_id=f"{[question.answer.id for question in questions]}:waiting:{questions[0].method}",
-        groups=[],
-        scale=0.0,
-        pending=method_box.is_fitting(),
-        empty="",
-    )
 
 
 def _describe(found: Comparison, working: Comparing) -> None:

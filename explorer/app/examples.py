@@ -91,17 +91,16 @@ def show_examples(desk: Desk, answer: Answer) -> None:
 
 
 def wait_for_method(question: Question) -> None:
-    """No cards, and polling while what the method needs is being computed; work behind the last ones ends."""
+    """No cards; work behind the last ones ends."""
     if (last := state.explaining()) is not None:
         last.cancel()
-    example_cards(
-        CARDS,
-        view_id=f"{question.answer.id}:{question.selection}:waiting:{question.method}",
-        groups=[],
-        scale=0.0,
-        pending=method_box.is_fitting(),
-        empty="",
-    )
+    no_cards(CARDS, question)
+
+
+def no_cards(key: str, *questions: Question) -> None:
+    """Nothing in the place of cards, and polling while what the method needs is being computed."""
+    asked = [(question.answer.id, question.selection, question.method) for question in questions]
+    example_cards(key, view_id=f"waiting:{asked}", groups=[], scale=0.0, pending=method_box.is_fitting(), empty="")
 
 
 def waiting(method: str) -> str:

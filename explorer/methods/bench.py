@@ -186,9 +186,9 @@ class Bench:
         if scores is None:
             return ()
         exact = (self._exact.get((answer.id, selection, name, row)) for row in rows)
-        rough = self.method(name).exact
+        precise = self.method(name).exact
         return tuple(
-            found or Influence(row, float(scores[row]), rough, None) for row, found in zip(rows, exact, strict=True)
+            found or Influence(row, float(scores[row]), precise, None) for row, found in zip(rows, exact, strict=True)
         )
 
 
