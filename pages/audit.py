@@ -48,6 +48,7 @@ def show_form() -> None:
         exact.toggle(
             "Exact scores",
             key="audit_exact",
+            disabled=not views.has_token_values(st.session_state.get("audit_method", DEFAULT)),
             help=f"Without sketch noise. It takes up to {EXACT_PASSES} passes over training examples for each answer, "
             "usually several times as long as the answer itself.",
         )

@@ -84,6 +84,7 @@ def _controls(desk: Desk) -> tuple[bool, bool, Study, Filter]:
         exact = st.toggle(
             "Exact scores",
             key="compare_exact",
+            disabled=not views.has_token_values(method_box.chosen()),
             help="Without sketch noise, for all candidates of both answers: up to "
             f"{2 * (FIRST + SPARE + FIRST)} passes over training examples",
         )

@@ -71,7 +71,11 @@ def compared(page: Page) -> list[str]:
 
 
 def press(page: Page) -> None:
-    page.get_by_test_id("stFormSubmitButton").get_by_role("button", name="Compare", exact=True).click()
+    button = page.get_by_test_id("stFormSubmitButton").get_by_role("button", name="Compare", exact=True)
+    # The form of another kind is still there for a moment.
+    expect(button).to_have_count(1)
+    page.locator(".stApp[data-test-script-state='notRunning']").wait_for()
+    button.click()
 
 
 def shown(page: Page) -> str:
@@ -107,6 +111,7 @@ def test_prompts_settings_edits_and_saved_answers_are_compared(visit: Visit) -> 
     keep(page, "compare-settings")
 
     kind(page, "An edited answer")
+    expect(page.get_by_role("spinbutton", name="Temperature of B")).to_have_count(0)
     page.get_by_role("textbox", name="Prompt", exact=True).fill("What is the capital of Peru?")
     before = shown(page)
     press(page)
