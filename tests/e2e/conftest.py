@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where Playwright lost its way on a busy machine, try once more; the summary counts it. Assertions stand."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["playwright"]))
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["^TimeoutError: ", "^Error: "]))
 
 
 @pytest.fixture(scope="session")
