@@ -135,7 +135,7 @@ class Desk:
         self.attend(session)
         self.worker.cancel((session, "asked"))
         if not self.engine.known(answer, selection):
-            asked = self.worker.submit((session, "asked"), Urgency.ASKED, self._asked(questions[0]))
+            asked = self.worker.submit((session, "asked"), Urgency.ASKED, self.ask_steps(questions[0], Stage()))
         refined = self.attended((session, "refined"), Urgency.REFINING, self._refined(questions))
         checked = self.attended((session, "checked"), Urgency.AHEAD, self._checked(questions))
         return Explaining(questions, asked, refined, checked)
@@ -246,20 +246,16 @@ class Desk:
 
         No two of them are near-duplicates; `folds` tells what each stands for.
         """
-        answer, selection = question.answer, question.selection
-        if question.method != OWN_METHOD:
-            return self._ranking_by(question)
-        if not self.engine.known(answer, selection):
+        if not self.known(question):
             return None
-        candidates = self._candidates(question)
-        found = self.engine.ranking(answer, selection, question.count, question.opponents, candidates)
+        answer, selection, candidates = question.answer, question.selection, self._candidates(question)
+        found = self.ranking_among(question, candidates)
+        if found is None or question.method != OWN_METHOD:
+            return found
         names = [name for name, _ in self.engine.store.manifest.training.checkpoints]
         complete = len(names) > 1 and self.engine.progress(answer, selection, candidates) == len(candidates)
         exact = self.engine.influences(answer, selection, candidates) if complete else ()
         return steadied(found, self.redrawn(question), names, exact)
-
-    def _ranking_by(self, question: Question) -> Ranking | None:
-        return self.ranking_among(question, self._candidates(question)) if self.known(question) else None
 
     def known(self, question: Question) -> bool:
         """Whether all examples have scores for a question."""
@@ -350,10 +346,6 @@ class Desk:
 
     def _candidates(self, question: Question) -> list[int]:
         return [fold.row for fold in self.folds(question)]
-
-    def _asked(self, question: Question) -> Steps:
-        self.engine.ask(question.answer, question.selection)
-        yield
 
     def _refined(self, questions: tuple[Question, ...]) -> Steps:
         for question in questions:
