@@ -5,7 +5,8 @@
 over M rows and their response tokens i, J_i the derivative of the token's
 logits with respect to the trainable tensors, p_i the probabilities they give.
 For this loss it is the Fisher matrix, too. One forward-mode pass for J v, one
-forward and one backward pass for Jᵀ of what is made of it.
+forward and one backward pass for Jᵀ of what is made of it; rows of about the
+same length go through them together.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,11 +22,25 @@ from explorer.model import LanguageModel
 from explorer.records import Encoded
 from explorer.sketch import generator
 
+_TOKENS = 256
+"""Positions in one pass; more at once save nothing."""
+
 
 def curvature_rows(seed_of: str, available: int, count: int) -> list[int]:
     """The rows that stand for all: so many, drawn without replacement, ascending."""
     chosen = generator(0, "curvature rows", seed_of).permutation(available)[:count]
     return sorted(int(row) for row in chosen)
+
+
+def batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Sequences of about the same length together, by place: at most `_TOKENS` positions at once, padding included."""
+    found: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        # The last is the longest.
+        if not found or (len(found[-1]) + 1) * lengths[place] > _TOKENS:
+            found.append([])
+        found[-1].append(place)
+    return found
 
 
 def flat(model: LanguageModel, g: Gradient) -> torch.Tensor:
@@ -51,33 +66,38 @@ class GaussNewton:
         """`rows` are the token sequences."""
         self._model, self.rows = model, rows
         (self._point,) = model.checkpoints
+        self._batches = batches([len(encoded.ids) for encoded in rows])
 
-    def __call__(self, v: torch.Tensor, row_done: Callable[[], None] = lambda: None) -> torch.Tensor:
-        """G v (D); `row_done` is called after the product with every row's own matrix."""
+    def __call__(self, v: torch.Tensor, rows_done: Callable[[int], None] = lambda count: None) -> torch.Tensor:
+        """G v (D); `rows_done` is told of so many more rows after every batch."""
         found = torch.zeros_like(v)
-        for row in range(len(self.rows)):
-            found += self.of_row(row, v)
-            row_done()
+        for batch in self._batches:
+            found += self._sum_of(batch, v)
+            rows_done(len(batch))
         return found / len(self.rows)
 
     def of_row(self, row: int, v: torch.Tensor) -> torch.Tensor:
         """The same for the Gauss-Newton matrix of one row alone."""
+        return self._sum_of([row], v)
+
+    def _sum_of(self, rows: Sequence[int], v: torch.Tensor) -> torch.Tensor:
+        """Σ_k G_k v over some rows' own matrices."""
         # Products are linear in v; of length one it can't overflow half precision.
         size = v.norm()
         if float(size) == 0:
             return torch.zeros_like(v)
-        moved = self._moved(self.rows[row], v / size)
-        logits = response_logits(self._model, [self.rows[row]], self._point.standing_in())[0]
-        p = logits.detach().softmax(-1)
-        back = p * (moved - (p * moved).sum(-1, keepdim=True)) / len(logits)
+        batch = [self.rows[row] for row in rows]
+        moved = self._moved(batch, v / size)
+        expected = response_logits(self._model, batch, self._point.standing_in())
         factor = loss_scale(self._model)
+        each = [(logits * _bent(logits.detach(), m)).sum() for logits, m in zip(expected, moved, strict=True)]
         tensors = list(self._point.tensors.values())
-        parts = torch.autograd.grad((logits * back).sum() * factor, tensors, allow_unused=True)
+        parts = torch.autograd.grad(torch.stack(each).sum() * factor, tensors, allow_unused=True)
         whole = [torch.zeros_like(t) if part is None else part for t, part in zip(tensors, parts, strict=True)]
         return torch.cat([part.reshape(-1).to(v.dtype) for part in whole]) * (size / factor)
 
-    def _moved(self, encoded: Encoded, v: torch.Tensor) -> torch.Tensor:
-        """J v: how the logits (G, vocabulary) change along v."""
+    def _moved(self, batch: Sequence[Encoded], v: torch.Tensor) -> list[torch.Tensor]:
+        """J v: how the logits (G, vocabulary) of every sequence change along v."""
         along = shaped(self._model, v)
         try:
             with forward_mode(self._model.network, self._model.trainable), torch.no_grad(), forward_ad.dual_level():
@@ -85,9 +105,9 @@ class GaussNewton:
                     name: forward_ad.make_dual(tensor.detach(), along[self._point.qualified(name)].to(tensor.dtype))
                     for name, tensor in self._point.tensors.items()
                 }
-                logits = response_logits(self._model, [encoded], self._point.standing_in(dual))[0]
-                value, tangent = forward_ad.unpack_dual(logits)
-                return torch.zeros_like(value) if tangent is None else tangent
+                expected = response_logits(self._model, batch, self._point.standing_in(dual))
+                pairs = map(forward_ad.unpack_dual, expected)
+                return [torch.zeros_like(value) if tangent is None else tangent for value, tangent in pairs]
         except NotImplementedError as problem:
             raise UnsupportedError(
                 "A module of this model has no forward-mode derivative, which Gauss-Newton products need; "
@@ -100,3 +120,9 @@ class GaussNewton:
         drawn = generator(0, "start", seed_of).standard_normal(size, dtype=np.float32)
         dtype = torch.promote_types(self._model.dtype, torch.float32)
         return torch.from_numpy(drawn).to(self._model.device, dtype)
+
+
+def _bent(logits: torch.Tensor, moved: torch.Tensor) -> torch.Tensor:
+    """(diag p − p pᵀ) J v/G of every token (G, vocabulary), from J v."""
+    p = logits.softmax(-1)
+    return p * (moved - (p * moved).sum(-1, keepdim=True)) / len(logits)

@@ -164,12 +164,12 @@ class _Fitted(SecondOrder):
         """G, of which so many products at most are reported as they come, row by row."""
         done = 0
 
-        def row_done() -> None:
+        def rows_done(count: int) -> None:
             nonlocal done
-            done += 1
+            done += count
             self.report("Gauss-Newton products, row by row", done, max(done, total * len(self.encoded)))
 
-        return lambda v: self.curvature(v, row_done)
+        return lambda v: self.curvature(v, rows_done)
 
 
 class ConjugateGradients(_Fitted):

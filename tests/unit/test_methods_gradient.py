@@ -20,7 +20,7 @@ from explorer.loading import load_model
 from explorer.manifest import CacheSettings
 from explorer.methods import directions, first_order, second_order
 from explorer.methods.asking import method_ranking, open_method
-from explorer.methods.curvature import GaussNewton, curvature_rows
+from explorer.methods.curvature import GaussNewton, batches, curvature_rows
 from explorer.methods.directions import at_checkpoint
 from explorer.methods.ekfac import drawn_labels
 from explorer.model import LanguageModel
@@ -211,6 +211,10 @@ def test_gauss_newton_products_agree_with_the_explicit_matrix(opened: Opened) ->
     assert_agree(found, mean_gauss_newton(explicit, rows) @ v.double().numpy(), 1e-4)
     assert_agree(curvature(1e6 * v).numpy() / 1e6, found.astype(np.float64), 1e-5)
     assert not curvature(torch.zeros_like(v)).any()
+
+
+def test_rows_of_about_the_same_length_go_through_together() -> None:
+    assert batches([90, 10, 300, 80, 12, 85, 100]) == [[1, 4, 3], [5, 0], [6], [2]]
 
 
 def preconditioned(
