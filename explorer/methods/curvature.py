@@ -23,7 +23,7 @@ from explorer.records import Encoded
 from explorer.sketch import generator
 
 _TOKENS = 256
-"""Positions in one pass; more at once save nothing."""
+"""Positions in one pass: few enough that other work needn't wait long for its turn."""
 
 
 def curvature_rows(seed_of: str, available: int, count: int) -> list[int]:
