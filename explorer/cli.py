@@ -17,7 +17,7 @@ from explorer.errors import Cancelled, DataError, ExplorerError, FilterError, Me
 from explorer.methods.description import CURVATURE_ROWS, DEFAULT, METHODS, choose
 from explorer.normalisation import KINDS
 from explorer.paths import DEMO
-from explorer.terminal import Bars, count, engine_of, other_model, positive, rate, say
+from explorer.terminal import Bars, count, engine_of, moments, other_model, positive, rate, say
 
 # Idle OpenMP threads spin, which keeps cores from other processes; not at all would halve our own speed.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -259,10 +259,11 @@ def parser() -> argparse.ArgumentParser:
     finetune.add_argument("--batch-size", type=positive, default=4, help="examples a step (4)")
     finetune.add_argument(
         "--checkpoints",
-        type=positive,
+        type=moments,
         default=1,
-        metavar="N",
-        help="moments of the training to keep, evenly spaced, the adapter itself the last (1: that alone)",
+        metavar="N|EPOCHS",
+        help="moments of the training to keep, the adapter itself the last: so many, evenly spaced (1: that alone), or "
+        "those after so many epochs, with commas, such as 0.05,1",
     )
     finetune.add_argument("--seed", type=int, default=0, help="seed of the adapter and the order (0)")
 

@@ -30,6 +30,14 @@ def rate(text: str) -> float:
     return number
 
 
+def moments(text: str) -> int | tuple[float, ...]:
+    """How many moments, as a whole number, or which ones, as numbers above nought with commas or a point in them."""
+    try:
+        return positive(text) if text.isdigit() else tuple(rate(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither so many moments nor epochs such as 0.05,1") from None
+
+
 def other_model(command: argparse.ArgumentParser) -> None:
     """Options that take another model than the one that a cache names."""
     command.add_argument("--model", default="", help="base model, if it isn't where the cache says")

@@ -42,8 +42,9 @@ class FinetuneSettings:
     """Examples a step."""
     seed: int = 0
     """Decides the initial adapter and the order of the examples."""
-    checkpoints: int = 1
-    """How many moments of the training are kept, evenly spaced; the last is the adapter itself."""
+    checkpoints: int | tuple[float, ...] = 1
+    """How many moments of the training are kept, evenly spaced, or after how many epochs each; the last is the adapter
+    itself."""
 
 
 Report = Callable[[int, int, float], None]
@@ -56,10 +57,15 @@ def finetune(
     """Train an adapter on `examples` and write it to the folder `out`, whole or not at all.
 
     `model` is a base without an adapter; it is changed. Raises ModelError when
-    a target layer doesn't exist or `out` is taken, DataError for a row it can't read.
+    a target layer doesn't exist, `out` is taken or a checkpoint lies outside the training, DataError for a row it
+    can't read.
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ModelError(f"{out} isn't an empty folder; give another folder or remove it.")
+    if isinstance(settings.checkpoints, tuple) and not all(0 < m <= settings.epochs for m in settings.checkpoints):
+        raise ModelError(
+            f"Checkpoints can be kept after up to {settings.epochs} epochs of this training, and not at 0."
+        )
     import peft
 
     torch.manual_seed(settings.seed)
@@ -111,6 +117,7 @@ def _train(
     optimizer = torch.optim.AdamW(tensors, lr=settings.learning_rate, weight_decay=0.0)
     per_epoch = math.ceil(len(encoded) / settings.batch_size)
     total = per_epoch * settings.epochs
+    moments = _moments(settings, per_epoch)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
     )
@@ -126,13 +133,21 @@ def _train(
             schedule.step()
             optimizer.zero_grad()
             spent, tokens, step = spent + float(losses.detach().sum()), tokens + len(losses), step + 1
-            if step * settings.checkpoints // total > len(kept):
+            if step in moments:
                 kept.append(_keep(network, folder, len(kept) + 1, step == total, rates, per_epoch))
                 rates = []
             report(step, total, float(losses.detach().mean()))
         epoch_losses.append(spent / tokens)
     network.eval()
     return epoch_losses, kept
+
+
+def _moments(settings: FinetuneSettings, per_epoch: int) -> set[int]:
+    """After which steps a checkpoint is kept; the last is always one of them."""
+    total = per_epoch * settings.epochs
+    if isinstance(settings.checkpoints, int):
+        return {math.ceil(number * total / settings.checkpoints) for number in range(1, settings.checkpoints + 1)}
+    return {max(1, round(moment * per_epoch)) for moment in settings.checkpoints} | {total}
 
 
 def _keep(

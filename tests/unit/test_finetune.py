@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -100,6 +102,56 @@ def test_another_seed_gives_another_adapter(tiny: Tiny, tmp_path: Path) -> None:
         train(tiny, tmp_path / str(seed), FinetuneSettings(**{**vars(SETTINGS), "seed": seed}))
     one, two = ((tmp_path / str(seed) / "adapter_model.safetensors").read_bytes() for seed in (0, 1))
     assert one != two
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps"),
+    [
+        ("1", [8]),
+        ("2", [4, 8]),
+        ("3", [3, 6, 8]),
+        ("100", [1, 2, 3, 4, 5, 6, 7, 8]),
+        ("0.5", [1, 8]),
+        ("1,2.5", [2, 5, 8]),
+        ("0.01,4", [1, 8]),
+        ("2,1", [2, 4, 8]),
+    ],
+)
+def test_checkpoints_are_kept_after_so_many_epochs(tiny: Tiny, tmp_path: Path, asked: str, steps: list[int]) -> None:
+    """Four epochs of two steps; every checkpoint's share of the training is its own."""
+    out = tmp_path / "out"
+    options = ["--data", str(tiny.data), "--model", str(tiny.model), "--targets", "q_proj", "--device", "cpu"]
+    assert cli.main(["finetune", str(out), *options, "--epochs", "4", "--checkpoints", asked]) == 0
+    kept = json.loads((out / "training.json").read_text())["checkpoints"]
+    assert [point["epochs"] * 2 for point in kept] == np.diff([0, *steps]).tolist()
+    names = [str(number) for number in range(1, len(steps))]
+    assert [point["name"] for point in kept] == [*names, "final"]
+    assert sorted(path.stem for path in out.glob("checkpoints/*")) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("4.5", r"Checkpoints can be kept after up to 4 epochs of this training, and not at 0\."),
+        ("1,5", r"up to 4 epochs"),
+        ("0", "0 is less than 1"),
+        ("0.0", "0.0 is no positive number"),
+        ("-1", "-1 is no positive number"),
+        ("nan", "nan is no positive number"),
+        ("1,", "neither so many moments nor epochs"),
+        ("soon", "neither so many moments nor epochs"),
+    ],
+)
+def test_checkpoints_outside_the_training_are_refused_before_it(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: str, message: str
+) -> None:
+    options = ["--data", str(tiny.data), "--model", str(tiny.model), "--targets", "q_proj", "--device", "cpu"]
+    try:
+        code = cli.main(["finetune", str(tmp_path / "out"), *options, "--epochs", "4", f"--checkpoints={asked}"])
+    except SystemExit as refused:
+        code = int(str(refused.code))
+    assert code != 0 and re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.part").exists()
 
 
 def test_every_example_is_seen_once_an_epoch_in_an_order_of_its_own() -> None:
