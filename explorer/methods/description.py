@@ -239,7 +239,7 @@ METHODS: dict[str, Description] = {
             "second order",
             "⟨P∇L(t), ∇L(s)⟩, P the inverse of the eigenvalue-corrected Kronecker factors of every linear layer",
             "that layers don't interact, and that what enters a layer is independent of what comes back",
-            "three passes over every curvature row, once; then as graddot",
+            "two passes over every curvature row and draw of labels, 64 or more in all, once; then as graddot",
             fitted=True,
             token_values=True,
         ),

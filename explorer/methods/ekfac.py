@@ -7,18 +7,29 @@ of an example's gradient along them, the best for this basis. Other tensors
 are left out.
 """
 
+import math
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch.nn.functional import cross_entropy
 
 from explorer.capture import Call, Capture
 from explorer.errors import UnsupportedError
 from explorer.gradients import Gradient, loss_scale, response_logits
+from explorer.methods.curvature import batches
 from explorer.methods.second_order import OWN_DAMPING, SecondOrder
 from explorer.model import LanguageModel
 from explorer.records import Encoded
 from explorer.shards import Arrays
 from explorer.sketch import generator
 from explorer.stepwise import cached
+
+_DRAWS = 64
+"""Labels are drawn so often in all, if not more often than once a row: what few rows lack is made up by draws.
+
+With 8 rows of SmolLM2's own weights, 8 draws a row in place of one raise
+Spearman's correlation with conjugate gradients by 0.05 to 0.11, whatever λ.
+"""
 
 
 class Ekfac(SecondOrder):
@@ -64,31 +75,33 @@ class Ekfac(SecondOrder):
     @cached
     def _factors(self) -> dict[str, torch.Tensor]:
         """U_B (`back`), U_A (`in`) and Λ (`moments`) of every tensor, by NAME/what."""
-        settings = {"rows": self.curvature_rows, "checkpoint": self.model.checkpoints[0].name, "names": self._names}
+        settings = {
+            "rows": self.curvature_rows,
+            "checkpoint": self.model.checkpoints[0].name,
+            "names": self._names,
+            "draws": draws(len(self.curvature_rows)),
+        }
         kept = self.fitted(self.chosen.description.name, self._fit, **settings)
         return {name: torch.tensor(array) for name, array in kept.items()}
 
     def _fit(self) -> Arrays:
         bases = self._bases()
         moments = {name: torch.zeros(len(back), len(entered)) for name, (back, entered) in bases.items()}
-        for number, (row, encoded) in enumerate(zip(self.curvature_rows, self.encoded, strict=True), start=1):
-            capture = sampled_pass(self.model, self._names, encoded, f"{row}")
-            for name, (back, entered) in bases.items():
-                for gradient in capture.gradients(name):
-                    part = gradient.to(back) / loss_scale(self.model)
-                    moments[name] += ((back.T @ part @ entered) ** 2).float().cpu() / len(self.encoded)
-            self.report("corrected eigenvalues", number, len(self.encoded))
+        for capture in self._passes("corrected eigenvalues"):
+            for name, basis in bases.items():
+                for rotated in _rotated_gradients(capture.calls(name), *basis):
+                    moments[name] += ((rotated / loss_scale(self.model)) ** 2).cpu()
+        count = len(self.encoded) * draws(len(self.encoded))
         found: Arrays = {}
         for name, (back, entered) in bases.items():
-            found[f"{name}/back"], found[f"{name}/in"] = back.float().cpu().numpy(), entered.float().cpu().numpy()
-            found[f"{name}/moments"] = moments[name].numpy()
+            found[f"{name}/back"], found[f"{name}/in"] = back.cpu().numpy(), entered.cpu().numpy()
+            found[f"{name}/moments"] = (moments[name] / count).numpy()
         return found
 
     def _bases(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """U_B and U_A of every tensor: eigenvectors of the sums of δδᵀ and of xxᵀ over all positions."""
         sums: dict[str, list[torch.Tensor]] = {}
-        for number, (row, encoded) in enumerate(zip(self.curvature_rows, self.encoded, strict=True), start=1):
-            capture = sampled_pass(self.model, self._names, encoded, f"{row}")
+        for capture in self._passes("Kronecker factors"):
             for name in self._names:
                 for call in capture.calls(name):
                     for place, moment in enumerate(_moments(call)):
@@ -97,11 +110,30 @@ class Ekfac(SecondOrder):
                             known.append(moment)
                         else:
                             known[place] += moment
-            self.report("Kronecker factors", number, len(self.encoded))
         return {
-            name: (torch.linalg.eigh(back).eigenvectors, torch.linalg.eigh(entered).eigenvectors)
+            name: (torch.linalg.eigh(back).eigenvectors.float(), torch.linalg.eigh(entered).eigenvectors.float())
             for name, (back, entered) in sums.items()
         }
+
+    def _passes(self, purpose: str) -> Iterator[Capture]:
+        """Passes over every curvature row with each of its draws, as many draws at once as fit."""
+        for number, (row, encoded) in enumerate(zip(self.curvature_rows, self.encoded, strict=True), start=1):
+            for batch in batches([len(encoded.ids)] * draws(len(self.encoded))):
+                yield sampled_pass(self.model, self._names, encoded, [f"{row}/{draw}" for draw in batch])
+            self.report(purpose, number, len(self.encoded))
+
+
+def draws(rows: int) -> int:
+    """How often labels are drawn for each of so many curvature rows."""
+    return math.ceil(_DRAWS / rows)
+
+
+def _rotated_gradients(calls: Sequence[Call], back: torch.Tensor, entered: torch.Tensor) -> Iterator[torch.Tensor]:
+    """U_Bᵀ g U_A of the gradient g of every sequence: Σ_p (U_Bᵀδ_p) ⊗ (U_Aᵀx_p), which spares rotating g itself."""
+    sides = [(call.returned.to(back) @ back, call.entered.to(entered) @ entered) for call in calls]
+    for sequence in range(len(sides[0][0]) if sides else 0):
+        parts = [left[sequence].flatten(0, -2).T @ right[sequence].flatten(0, -2) for left, right in sides]
+        yield torch.stack(parts).sum(0)
 
 
 def _moments(call: Call) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,20 +141,23 @@ def _moments(call: Call) -> tuple[torch.Tensor, torch.Tensor]:
     return back.T @ back, entered.T @ entered
 
 
-def sampled_pass(model: LanguageModel, names: list[str], encoded: Encoded, seed_of: str) -> Capture:
-    """One pass over a row with drawn labels, whose loss is the tokens' weighted sum over √G.
+def sampled_pass(model: LanguageModel, names: list[str], encoded: Encoded, seeds: Sequence[str]) -> Capture:
+    """One pass over a row with labels drawn for each of some seeds, a sequence each.
 
-    The mean of the outer product of such a gradient with itself is the row's
-    Gauss-Newton matrix of the mean token loss; see `drawn_labels`.
+    A sequence's loss is its tokens' weighted sum over √G. The mean of the outer
+    product of such a gradient with itself is the row's Gauss-Newton matrix of
+    the mean token loss; see `drawn_labels`.
     """
     (point,) = model.checkpoints
     constant = {name: tensor.detach() for name, tensor in point.tensors.items()}
-    capture = Capture(model.network, names)
+    capture = Capture(model.network, names, len(seeds))
     with capture.watching():
-        logits = response_logits(model, [encoded], point.standing_in(constant))[0]
-    labels, weights = drawn_labels(logits.detach(), seed_of)
-    loss = (cross_entropy(logits, labels, reduction="none") * weights).sum() / len(logits) ** 0.5
-    capture.finish(loss * loss_scale(model))
+        each = response_logits(model, [encoded] * len(seeds), point.standing_in(constant))
+    losses = []
+    for logits, seed in zip(each, seeds, strict=True):
+        labels, weights = drawn_labels(logits.detach(), seed)
+        losses.append((cross_entropy(logits, labels, reduction="none") * weights).sum() / len(logits) ** 0.5)
+    capture.finish(torch.stack(losses).sum() * loss_scale(model))
     return capture
 
 

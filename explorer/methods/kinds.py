@@ -170,9 +170,10 @@ def _costs(options: argparse.Namespace, read: Read, chosen: Sequence[Chosen]) ->
         length = made.settings.length
         lengths = sorted({length, *(1 << exponent for exponent in range(10, length.bit_length(), 2))})
         size = sizes(made.fingerprint.parameters, lengths, made.settings.dtype)
-        threads = f"{torch.get_num_threads()} threads on {engine.model.device.type}"
-        settings = _settings(options, chosen) | {"count": len(answers), "threads": torch.get_num_threads()}
-        note = f"Measured with {threads}; {made.rows:,} training examples."
+        threads = torch.get_num_threads()
+        settings = _settings(options, chosen) | {"count": len(answers), "threads": threads}
+        measured = f"{threads} thread{'s' if threads > 1 else ''} on {engine.model.device.type}"
+        note = f"Measured with {measured}; {made.rows:,} training examples."
         second = Table.of(size, "One example's gradient and its sketches", "what is kept")
         return Found((table, second), settings, (), (note,))
 

@@ -22,7 +22,7 @@ from explorer.methods import directions, first_order, second_order
 from explorer.methods.asking import method_ranking, open_method
 from explorer.methods.curvature import GaussNewton, batches, curvature_rows
 from explorer.methods.directions import at_checkpoint
-from explorer.methods.ekfac import drawn_labels
+from explorer.methods.ekfac import drawn_labels, draws
 from explorer.model import LanguageModel
 from explorer.records import Answer, Encoded, Selection
 from explorer.session import open_engine
@@ -310,7 +310,7 @@ def test_datainf_agrees_with_float64_whether_or_not_its_rows_are_held(
 class Sampled:
     """Gradients of one row with labels drawn from the model, in float64, and what entered and came back, by hooks."""
 
-    def __init__(self, explicit: Explicit, encoded: Encoded, row: int):
+    def __init__(self, explicit: Explicit, encoded: Encoded, seed: str):
         modules = dict(explicit.model.network.named_modules())
         self.entered, left = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
         handles = []
@@ -323,7 +323,7 @@ class Sampled:
         logits = explicit.logits(encoded)
         for handle in handles:
             handle.remove()
-        labels, weights = (each.numpy() for each in drawn_labels(logits.detach(), f"{row}"))
+        labels, weights = (each.numpy() for each in drawn_labels(logits.detach(), seed))
         losses = -logits.log_softmax(-1)[range(len(labels)), labels] * torch.from_numpy(weights)
         loss = losses.sum() / np.sqrt(len(labels))
         back = torch.autograd.grad(loss, list(left.values()), retain_graph=True)
@@ -350,11 +350,16 @@ def test_drawn_labels_have_the_fisher_matrix_in_the_mean(sharpness: float) -> No
     assert np.abs(total - expected).max() < 0.05 * np.abs(expected).max()
 
 
+def test_few_rows_are_drawn_for_more_often() -> None:
+    assert [draws(rows) for rows in (1, 4, 16, 63, 64, 1000)] == [64, 16, 4, 2, 1, 1]
+
+
 def explicit_ekfac(
     explicit: Explicit, rows: list[int], encoded: list[Encoded]
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
     """P as dense matrices: the Fisher matrix of drawn labels, of which the diagonal in the Kronecker basis is kept."""
-    sampled = [Sampled(explicit, encoded[row], row) for row in rows]
+    seeds = [(row, f"{row}/{draw}") for row in rows for draw in range(draws(len(rows)))]
+    sampled = [Sampled(explicit, encoded[row], seed) for row, seed in seeds]
     inverses = []
     for name in explicit.tensors:
         back = sum(each.returned[name].T @ each.returned[name] for each in sampled)
@@ -362,7 +367,7 @@ def explicit_ekfac(
         bases = [np.linalg.eigh(np.asarray(moment))[1] for moment in (back, entered)]
         u = np.kron(*bases)
         flattened = np.stack([each.gradients[name].reshape(-1).numpy() for each in sampled])
-        fisher = flattened.T @ flattened / len(rows)
+        fisher = flattened.T @ flattened / len(sampled)
         kept = np.diag(u.T @ fisher @ u)
         inverses.append(u @ np.diag(1 / (kept + 0.1 * kept.mean())) @ u.T)
 
