@@ -61,25 +61,26 @@ def say(line: str) -> None:
 
 
 class Bars:
-    """Progress bars with the time left, one a stage."""
+    """Progress bars with the time left: one a stage, and another where a stage begins again."""
 
     def __enter__(self) -> "Bars":
         """None is shown yet."""
-        self._bars: dict[str, Any] = {}
+        self._stage, self._bar = "", None
         return self
 
     def report(self, stage: str, done: int, total: int, note: str = "") -> None:
         """So much of a stage is done."""
         from tqdm import tqdm
 
-        if stage not in self._bars:
+        bar: Any = self._bar
+        if bar is None or stage != self._stage or total != bar.total or done < bar.n:
             self.__exit__()
-            self._bars[stage] = tqdm(total=total, desc=stage, initial=done - 1, mininterval=1.0)
-        bar = self._bars[stage]
+            bar = tqdm(total=total, desc=stage, initial=done - 1, mininterval=1.0)
+            self._stage, self._bar = stage, bar
         bar.set_postfix_str(note, refresh=False)
         bar.update(done - bar.n)
 
     def __exit__(self, *_: object) -> None:
-        """All bars end."""
-        for bar in self._bars.values():
-            bar.close()
+        """The bar ends."""
+        if self._bar is not None:
+            self._bar.close()
