@@ -138,10 +138,13 @@ _NORMALISED = {
 }
 
 
-def gradient_kind(normalisation: str, checkpoints: Sequence[str], tensors: str) -> str:
-    """Which gradients are compared, in one sentence; `tensors` is the pattern that chose some of them, or empty."""
+def gradient_kind(normalisation: str, checkpoints: Sequence[str], some: bool) -> str:
+    """Which gradients are compared, in one sentence; `some` is whether they are of some of the trainable tensors alone.
+
+    A pattern of names doesn't read well in a sentence; the Cache page has it.
+    """
     at = f", taken at checkpoint {' and '.join(checkpoints)} of the training" if checkpoints else ""
-    of = f", of the tensors named “{tensors}” alone" if tensors else ""
+    of = ", of some of the trainable tensors alone (the Cache page says which)" if some else ""
     answers = " The final model answers." if checkpoints else ""
     return f"Gradients are {_NORMALISED[normalisation]}{at}{of}.{answers}"
 

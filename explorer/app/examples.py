@@ -180,7 +180,7 @@ def describe(desk: Desk, questions: list[Question], rankings: list[Ranking]) -> 
         )
         settings = desk.engine.store.manifest.settings
         names = [name for name, _ in training.checkpoints]
-        lines.append(views.gradient_kind(settings.normalisation, names, plain(settings.tensors)))
+        lines.append(views.gradient_kind(settings.normalisation, names, bool(settings.tensors)))
     lines += [
         said
         for question, ranking in zip(questions, rankings, strict=False)
