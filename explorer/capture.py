@@ -75,7 +75,7 @@ def _dense(gradients: Callable[[Call], torch.Tensor]) -> Callable[[Call, torch.T
     return lambda call, others: gradients(call) if others is None else others.add_(gradients(call))
 
 
-def _outer(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+def outer(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Σ_p left_p ⊗ right_p of each sequence."""
     return left.flatten(1, -2).transpose(1, 2) @ right.flatten(1, -2)
 
@@ -128,9 +128,9 @@ def _per_position(call: Call, products: torch.Tensor) -> torch.Tensor:
 
 
 _RULES: dict[tuple[str, str], _Rule] = {
-    ("linear", "weight"): _Rule(_dense(lambda call: _outer(call.returned, call.entered)), _linear_shares),
+    ("linear", "weight"): _Rule(_dense(lambda call: outer(call.returned, call.entered)), _linear_shares),
     ("linear", "bias"): _Rule(_dense(lambda call: _summed(call.returned)), _bias_shares),
-    ("conv", "weight"): _Rule(_dense(lambda call: _outer(call.entered, call.returned)), _conv_shares),
+    ("conv", "weight"): _Rule(_dense(lambda call: outer(call.entered, call.returned)), _conv_shares),
     ("conv", "bias"): _Rule(_dense(lambda call: _summed(call.returned)), _bias_shares),
     ("embedding", "weight"): _Rule(_embedding_gradients, _embedding_shares),
     ("norm", "weight"): _Rule(_dense(lambda call: _summed(call.returned * _norm_derivative(call))), _norm_shares),

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.nn.functional import cross_entropy
 
-from explorer.capture import Call, Capture
+from explorer.capture import Call, Capture, outer
 from explorer.errors import UnsupportedError
 from explorer.gradients import Gradient, loss_scale, response_logits
 from explorer.methods.curvature import batches
@@ -132,13 +132,14 @@ def _rotated_gradients(calls: Sequence[Call], back: torch.Tensor, entered: torch
     """U_Bᵀ g U_A of the gradient g of every sequence: Σ_p (U_Bᵀδ_p) ⊗ (U_Aᵀx_p), which spares rotating g itself."""
     sides = [(call.returned.to(back) @ back, call.entered.to(entered) @ entered) for call in calls]
     for sequence in range(len(sides[0][0]) if sides else 0):
-        parts = [left[sequence].flatten(0, -2).T @ right[sequence].flatten(0, -2) for left, right in sides]
-        yield torch.stack(parts).sum(0)
+        one = slice(sequence, sequence + 1)
+        yield torch.cat([outer(left[one], right[one]) for left, right in sides]).sum(0)
 
 
 def _moments(call: Call) -> tuple[torch.Tensor, torch.Tensor]:
-    back, entered = (each.flatten(0, -2).double() for each in (call.returned, call.entered))
-    return back.T @ back, entered.T @ entered
+    """Σδδᵀ and Σxxᵀ over all positions and draws; what enters is the same for every draw of a row."""
+    back, entered = call.returned.flatten(0, -2).double(), call.entered[0].flatten(0, -2).double()
+    return back.T @ back, entered.T @ entered * len(call.entered)
 
 
 def sampled_pass(model: LanguageModel, names: list[str], encoded: Encoded, seeds: Sequence[str]) -> Capture:
