@@ -43,11 +43,13 @@ def cards(page: Page, method: str) -> list[str]:
     """The cards of a method; what it costs is agreed to."""
     place = f".cards[data-view-id$=':{method}']"
     found = page.locator(f"{place} .card").first
-    for button in ("method_fit", "method_ask"):
-        offer = page.locator(f".st-key-{button} button")
-        offer.or_(found).first.wait_for(timeout=600_000)
-        if offer.is_visible():
-            offer.click()
+    fit, ask_it = (page.locator(f".st-key-{button} button") for button in ("method_fit", "method_ask"))
+    fit.or_(ask_it).or_(found).first.wait_for(timeout=600_000)
+    if fit.is_visible():
+        fit.click()
+        ask_it.or_(found).first.wait_for(timeout=600_000)
+    if ask_it.is_visible():
+        ask_it.click()
     found.wait_for(timeout=600_000)
     return page.locator(".card").all_inner_texts()
 
