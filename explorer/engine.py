@@ -39,7 +39,7 @@ from explorer.records import (
     span_of,
 )
 from explorer.retrieval import ExampleScores
-from explorer.significance import NullSample, judged, kind_of
+from explorer.significance import KINDS, TOKEN, NullSample, judged, kind_of
 from explorer.sketch import Sketcher, SketchSettings
 from explorer.stability import POOL, Redrawn, noise_covariance, redrawn
 from explorer.store import Store
@@ -207,16 +207,20 @@ class Engine:
             error,
             coarse_error=error * float(np.sqrt(shorter)) if shorter > 1 else 0.0,
         )
-        null = self.null_sample(selection)
+        null = self.null_sample(kind_of(answer.tokens, selection))
         return judged(ranking, null, self.size(question)) if null else ranking
 
-    def null_sample(self, selection: Selection) -> NullSample | None:
-        """What the examples score on unrelated questions of this kind; None in a cache that doesn't keep it."""
-        return self._null_samples.get(kind_of(selection))
+    def null_sample(self, kind: str) -> NullSample | None:
+        """What the examples score on unrelated questions of a kind; None in a cache that doesn't keep it.
+
+        An early cache tells no single tokens apart: there all of them are one kind.
+        """
+        found = self._null_samples.get(kind)
+        return self._null_samples.get(TOKEN) if found is None and kind in KINDS else found
 
     @cached_property
     def _null_samples(self) -> dict[str, NullSample]:
-        kinds = {kind: self.store.nulls(kind) for kind in ("response", "token")}
+        kinds = {kind: self.store.nulls(kind) for kind in KINDS}
         return {kind: NullSample(shards) for kind, shards in kinds.items() if shards}
 
     def size(self, question: Question) -> float:

@@ -20,6 +20,7 @@ from explorer.errors import CacheError, DataError
 from explorer.generation import GenerationSettings
 from explorer.records import Answer, Selection, Span
 from explorer.report import exact_ranking
+from explorer.significance import KINDS, one_of_each_kind
 from explorer.sketch import generator
 from explorer.views import UNUSUAL
 
@@ -149,24 +150,23 @@ def read_prompts(path: Path) -> list[str]:
 def evaluate_calibration(
     engine: Engine, prompts: Sequence[str], report: Callable[[int, int], None]
 ) -> dict[str, dict[str, float | int]]:
-    """How often fresh unrelated prompts look unusual, for whole responses and for one random token of each.
+    """How often fresh unrelated prompts look unusual: for whole responses, and for one token of each kind.
 
     `above_99` and `below_1` are shares of all scores, `prompts_standing_out`
     and its opponents' of prompts. Scores are those of the sketches, for all
     examples. Raises CacheError where the cache has no null sample.
     """
-    found: dict[str, list[dict[str, float]]] = {"response": [], "token": []}
+    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     for number, prompt in enumerate(prompts):
         *_, answer = engine.answer(prompt)
-        position = int(generator(0, "calibration", number).integers(len(answer.tokens)))
-        found["response"].append(_calibration(engine, answer, None))
-        found["token"].append(_calibration(engine, answer, (position, position + 1)))
+        for kind, selection in one_of_each_kind(answer.tokens, generator(0, "calibration", number)).items():
+            found[kind].append(_calibration(engine, answer, kind, selection))
         report(number + 1, len(prompts))
-    return {kind: _means(rows, "prompts") for kind, rows in found.items()}
+    return {kind: _means(rows, "prompts") for kind, rows in found.items() if rows}
 
 
-def _calibration(engine: Engine, answer: Answer, selection: Selection) -> dict[str, float]:
-    null = engine.null_sample(selection)
+def _calibration(engine: Engine, answer: Answer, kind: str, selection: Selection) -> dict[str, float]:
+    null = engine.null_sample(kind)
     if null is None:
         raise CacheError("The cache has no null sample; run the same `rapidin-explorer precompute` again to add it.")
     engine.ask(answer, selection)

@@ -1,11 +1,11 @@
 """How unusual scores are, beside what the same examples score on unrelated prompts. Numpy only.
 
 The null sample holds every example's scores on M unrelated questions of a kind: about whole responses, or about
-single tokens. All of it is for questions of length one, because a question with a large gradient, such as an
-improbable token, has large scores with every example.
+single tokens: the first of an answer, its end, one in between. All of it is for questions of length one, because a
+question with a large gradient, such as an improbable token, has large scores with every example.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.records import NEAR, Contrast, NullPlace, NullTest, Ranking, Selection
+from explorer.records import NEAR, Contrast, NullPlace, NullTest, Ranking, Selection, Token
 
 Scores = NDArray[np.floating[Any]]
+
+RESPONSE, FIRST, TOKEN, END = KINDS = ("response", "first", "token", "end")
+"""The kinds of questions: a whole response; its first token, the end of sequence, and any other token."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,16 +113,31 @@ def judged(ranking: Ranking, null: NullSample, size: float) -> Ranking:
     return replace(ranking, influences=shown, test=null.test(ranking.scores / size, ranking.opponents))
 
 
-def kind_of(selection: Selection) -> str:
-    """Which null questions are like this one; empty for a contrast, which none is like.
+def kind_of(tokens: Sequence[Token], selection: Selection) -> str:
+    """Which null questions one about some of an answer's tokens is like; empty for a contrast, which none is like.
 
-    A span's are those of single tokens. The gradient of a span lies between a
-    token's and the whole response's, and so do its scores; single tokens have
-    the wider spread, so a span has to be more unusual to look so.
+    First tokens and the ends of answers have kinds of their own: they look
+    unusual beside tokens in between, whatever is asked. A span is compared
+    with those in between. Its gradient lies between a token's and the whole
+    response's, and so do its scores; single tokens have the wider spread, so a
+    span has to be more unusual to look so.
     """
     if isinstance(selection, Contrast):
         return ""
-    return "response" if selection is None else "token"
+    if selection is None:
+        return RESPONSE
+    if selection == (0, 1):
+        return FIRST
+    return END if selection == (len(tokens) - 1, len(tokens)) and tokens[-1].special else TOKEN
+
+
+def one_of_each_kind(tokens: Sequence[Token], random: np.random.Generator) -> dict[str, Selection]:
+    """A question of every kind that an answer has, the token in between drawn at random."""
+    found: dict[str, Selection] = {RESPONSE: None}
+    for position in random.permutation(len(tokens)).tolist():
+        selection = (position, position + 1)
+        found.setdefault(kind_of(tokens, selection), selection)
+    return {kind: found[kind] for kind in KINDS if kind in found}
 
 
 def _beyond(null: NDArray[np.float32], score: Scores | float, opponents: bool) -> NDArray[np.int64]:

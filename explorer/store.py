@@ -5,7 +5,7 @@
     sketches/00000.safetensors   sketch (rows, K), scale (rows), norms (rows, L), loss (rows);
                                  coarse_Kc (rows, Kc), coarse_Kc_scale (rows) for every coarse level
     tokens/00000.safetensors     sketch (tokens, K'), scale (tokens), rows (r), offsets (r + 1)
-    nulls/00000.safetensors      response (rows, M), token (rows, M): a sketch shard's scores on unrelated prompts
+    nulls/00000.safetensors      response, first, token, end (rows, M): a sketch shard's scores on unrelated prompts
 
 Sketches are float16 or int8 with one float32 scale per row. A file is written as
 `.part`, synced, renamed, and only then listed, so nothing half-written is ever
@@ -180,13 +180,14 @@ class Store:
         return unpack_table(self._map(self.contents.examples).content)
 
     def nulls(self, kind: str) -> tuple[NDArray[np.float32], ...]:
-        """Scores (rows, M) of all examples on M unrelated questions of a kind (`response` or `token`), by shard.
+        """Scores (rows, M) of all examples on M unrelated questions of a kind (`significance.KINDS`), by shard.
 
         Empty where the cache has none, or not for all examples yet.
         """
         if sum(shard.count for shard in self.shards_of("nulls")) != self.manifest.rows:
             return ()
-        return tuple(arrays[kind] for arrays in self.arrays("nulls"))
+        arrays = [each for each in self.arrays("nulls") if kind in each]
+        return tuple(each[kind] for each in arrays) if len(arrays) == len(self.shards_of("nulls")) else ()
 
     @property
     def null_prompts(self) -> int:

@@ -79,7 +79,7 @@ def build_cache(
         # Which examples get token sketches is known once all have their own.
         wanted = _token_count(encoded, found, with_tokens) or round(_mean_length(encoded) * with_tokens)
         nulls = (found.null_prompts if found else 0) or null_prompts
-        nulls_left = not (found and found.nulls("response"))
+        nulls_left = not (found and found.nulls("first"))
         cost = _cost(model, encoded, folder, settings, wanted, found.shards if found else (), nulls, nulls_left)
         announce(cost.shared(executor.workers))
     maker = Maker(executor, dict(enumerate(encoded)), report)

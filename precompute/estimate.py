@@ -12,10 +12,11 @@ from explorer.gradients import group_count
 from explorer.manifest import CacheSettings
 from explorer.model import LanguageModel
 from explorer.records import Encoded
+from explorer.significance import KINDS
 
 _BYTES = {"float16": 2, "int8": 1}
 _NULL_PASSES = 3
-"""An unrelated prompt takes two gradients, and its share of the answers about as long as a third."""
+"""An unrelated prompt takes four gradients, two of them of a part of its answer, which is shorter than an example."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def estimate(
         tokens_s=tokens_left * mean_length * _token_seconds(model, middle) if tokens_left else 0.0,
         size=count * (settings.length * per_value + coarse + 4 * len(model.fingerprint.layout) + 8)
         + tokens * (settings.token_length * per_value + 4)
-        + count * nulls * 8,
+        + count * nulls * 4 * len(KINDS),
         nulls=nulls * nulls_left,
         nulls_s=nulls * _NULL_PASSES * _example_seconds(model, middle, 1) if nulls and nulls_left else 0.0,
     )

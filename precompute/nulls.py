@@ -1,8 +1,8 @@
 """What every example scores on unrelated prompts: the null sample that a question's scores are compared with.
 
-The model answers each prompt of `assets/null_prompts.txt`. The whole response and one of its tokens, drawn at
-random, then make two questions, asked as `Engine.ask` asks. One shard of scores belongs to each shard of sketches
-and is a pure function of it, the model and the settings.
+The model answers each prompt of `assets/null_prompts.txt`. The whole response, its first token, its end and another
+token, drawn at random, then make four questions, asked as `Engine.ask` asks. One shard of scores belongs to each
+shard of sketches and is a pure function of it, the model and the settings.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +19,7 @@ from explorer.manifest import CacheSettings, Shard
 from explorer.model import LanguageModel
 from explorer.paths import ASSETS
 from explorer.records import Encoded
+from explorer.significance import FIRST, KINDS, one_of_each_kind
 from explorer.sketch import Sketcher, generator
 from explorer.store import Store
 
@@ -51,10 +52,11 @@ def add_nulls(
 ) -> Store:
     """Score every example on the first `wanted` prompts, or on as many as the cache began with.
 
-    Writes the shards that are missing; to know the questions again, all of
-    them are computed again.
+    Writes the shards that are missing, and anew those of an early cache, which
+    tell no single tokens apart; to know the questions again, all of them are
+    computed again.
     """
-    have = {shard.ids for shard in store.shards_of("nulls")}
+    have = {shard.ids for shard in store.shards_of("nulls") if FIRST in store.shard_arrays(shard)}
     missing = [shard for shard in store.shards_of("sketches") if shard.ids not in have]
     return _score(model, sketcher, store, missing, store.null_prompts or wanted, report)
 
@@ -112,19 +114,24 @@ def null_queries(
     prompts: Sequence[NDArray[np.int64]],
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, NDArray[np.float32]]:
-    """RapidGrads (M, K) of the prompts' questions, each of length one: `response` and `token`; `report` counts them."""
-    queries = {kind: np.empty((len(prompts), settings.length), dtype=np.float32) for kind in ("response", "token")}
+    """RapidGrads (M, K) of the prompts' questions of each kind, each of length one; `report` counts prompts.
+
+    A kind has fewer than M where answers have none: one that was cut off has no
+    end, one of a single word nothing in between. A kind that hardly any have is
+    left out.
+    """
+    queries: dict[str, dict[int, NDArray[np.float32]]] = {kind: {} for kind in KINDS}
     for done, (number, answer) in enumerate(answers(model, prompts), start=1):
-        position = int(generator(settings.seed, "null token", number).integers(answer.response_length))
         whole = gradients.gradient(model, answer)
         norms = gradients.norms(whole)
-        one = gradients.gradient(model, answer, (position, position + 1))
-        for kind, gradient in (("response", whole), ("token", one)):
-            normalised = gradients.normalised(model, gradient, norms, settings.normalisation)
-            query = sketcher(normalised)
+        tokens = model.tokens(answer.ids[answer.response_start :])
+        for kind, selection in one_of_each_kind(tokens, generator(settings.seed, "null token", number)).items():
+            gradient = whole if selection is None else gradients.gradient(model, answer, selection)
+            query = sketcher(gradients.normalised(model, gradient, norms, settings.normalisation))
             queries[kind][number] = query / (np.linalg.norm(query) or 1.0)
         report(done, len(prompts))
-    return queries
+    found = {kind: [of[number] for number in sorted(of)] for kind, of in queries.items()}
+    return {kind: np.stack(each) for kind, each in found.items() if len(each) >= _LEAST}
 
 
 def answers(model: LanguageModel, prompts: Sequence[NDArray[np.int64]]) -> Iterator[tuple[int, Encoded]]:

@@ -14,6 +14,7 @@ from explorer.app.desk import Desk
 from explorer.app.work import Question
 from explorer.engine import Engine
 from explorer.errors import ExplorerError
+from explorer.files import write_whole
 from explorer.generation import GenerationSettings
 from explorer.history import History
 from explorer.paths import DEMO, EXAMPLE
@@ -30,13 +31,14 @@ PATIENCE = 3600.0
 
 
 def main() -> None:
-    """Ask, wait and write the file."""
+    """Ask, wait and write the file, in the place of one that is there."""
     made = saved_example(open_engine(DEMO / "cache", device="cpu"), PROMPT, WORD)
     with tempfile.TemporaryDirectory() as work:
-        path = Path(work) / "history.sqlite"
+        path, compact = Path(work) / "history.sqlite", Path(work) / "compact.sqlite"
         History(path).save(made)
         with sqlite3.connect(path) as file:
-            file.execute("VACUUM INTO ?", (sys.argv[1],))
+            file.execute("VACUUM INTO ?", (str(compact),))
+        write_whole(Path(sys.argv[1]), compact.read_bytes())
 
 
 def saved_example(engine: Engine, prompt: str, word: str) -> SavedAnswer:

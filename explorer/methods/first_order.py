@@ -13,7 +13,7 @@ from explorer.model import LanguageModel
 from explorer.recent import Recent
 from explorer.records import Answer, Contrast, Selection, Span
 from explorer.scan import Rows, products
-from explorer.significance import NullSample
+from explorer.significance import RESPONSE, NullSample, kind_of
 from explorer.stepwise import cached
 from explorer.store import fold
 
@@ -162,7 +162,7 @@ class Centred(RapidIn):
 
     def prepare(self) -> None:
         """Refuse a cache without null sample."""
-        _ = self._null(None)
+        _ = self._null(RESPONSE)
 
     def scores(self, answer: Answer, selection: Selection) -> NDArray[np.float32]:
         """By the cached sketches and the cached null sample."""
@@ -176,10 +176,10 @@ class Centred(RapidIn):
     def _usual(self, answer: Answer, selection: Selection) -> NDArray[np.float32]:
         """The mean scores (N) on unrelated questions as long as this one."""
         size = np.linalg.norm(self.engine.sketcher(self._known(answer, selection)))
-        return (self._null(selection).mean * size).astype(np.float32)
+        return (self._null(kind_of(answer.tokens, selection)).mean * size).astype(np.float32)
 
-    def _null(self, selection: Selection) -> NullSample:
-        found = self.engine.null_sample(selection)
+    def _null(self, kind: str) -> NullSample:
+        found = self.engine.null_sample(kind)
         if found is None:
             raise MethodError(
                 f"{self.chosen.name} needs the cache's scores on unrelated prompts; the same `rapidin-explorer "

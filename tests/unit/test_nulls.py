@@ -20,10 +20,10 @@ from explorer.loading import load_model
 from explorer.methods.asking import open_method
 from explorer.model import LanguageModel
 from explorer.paths import ASSETS, DEMO
-from explorer.records import NEAR, Answer, Contrast, Selection
+from explorer.records import NEAR, Answer, Contrast, Selection, Token
 from explorer.report import question_report, question_text
 from explorer.session import open_engine
-from explorer.significance import NullSample, kind_of
+from explorer.significance import KINDS, NullSample, kind_of, one_of_each_kind
 from explorer.sketch import generator
 from explorer.store import Arrays, Store, open_cache
 from explorer.verify import verify
@@ -128,17 +128,23 @@ def test_a_prompt_longer_than_the_context_is_left_out(tiny_model: LanguageModel)
 
 def test_the_null_scores_are_those_of_the_engine(judge: Engine) -> None:
     prompts = null_prompts(judge.model)[:PROMPTS]
-    whole, single = (np.concatenate(judge.store.nulls(kind)) for kind in ("response", "token"))
-    assert whole.shape == single.shape == (len(ROWS), PROMPTS) and whole.dtype == np.float32
-    for number, encoded in answers(judge.model, prompts):
+    expected: dict[str, list[NDArray[np.floating]]] = {kind: [] for kind in KINDS}
+    for number, encoded in sorted(answers(judge.model, prompts), key=lambda each: each[0]):
         tokens = judge.model.tokens(encoded.ids[encoded.response_start :])
         answer = Answer(f"null {number}", "", encoded, tokens, "", True)
-        position = int(generator(TINY_SETTINGS.seed, "null token", number).integers(len(tokens)))
-        for null, selection in ((whole, None), (single, (position, position + 1))):
+        chosen = one_of_each_kind(tokens, generator(TINY_SETTINGS.seed, "null token", number))
+        for kind, selection in chosen.items():
             judge.ask(answer, selection)
             size = judge.store.manifest.training.scale * np.linalg.norm(judge._sketch_of((answer.id, selection)))
-            expected = judge.ranking(answer, selection).scores / size
-            np.testing.assert_allclose(null[:, number], expected, rtol=1e-4, atol=1e-6)
+            expected[kind].append(judge.ranking(answer, selection).scores / size)
+    assert len(expected["response"]) == len(expected["first"]) == PROMPTS
+    for kind, scores in expected.items():
+        null = judge.store.nulls(kind)
+        if len(scores) < 3:
+            assert null == ()
+        else:
+            assert np.concatenate(null).dtype == np.float32
+            np.testing.assert_allclose(np.concatenate(null), np.stack(scores, axis=1), rtol=1e-4, atol=1e-6)
 
 
 def test_a_null_sample_is_added_to_a_finished_cache_and_changes_nothing_else(tiny: Tiny, judged: Path) -> None:
@@ -169,6 +175,21 @@ def test_a_stopped_run_is_finished_with_as_many_prompts_as_it_began_with(
     finished = build(tiny, tiny_model, tmp_path / "stopped", 3)
     assert finished.shards == whole.shards, "hashes of all files"
     assert [shard.count for shard in finished.shards_of("nulls")] == [2, 2, 2, 1]
+
+
+def test_the_null_sample_of_an_early_cache_serves_all_single_tokens_and_is_made_anew(
+    judged: Path, tiny: Tiny, tiny_model: LanguageModel, tmp_path: Path
+) -> None:
+    """It told no kinds of single tokens apart."""
+    shutil.copytree(judged, tmp_path / "early")
+    early = open_cache(tmp_path / "early")
+    for shard in early.shards_of("nulls"):
+        kept = {kind: np.array(early.shard_arrays(shard)[kind]) for kind in ("response", "token")}
+        early = early.put_shard(shard.file, "nulls", kept, shard.example_ids)
+    engine = open_engine(tmp_path / "early", str(tiny.model), str(tiny.adapter), device="cpu")
+    assert early.nulls("first") == () and engine.null_sample("first") is engine.null_sample("token") is not None
+    assert engine.null_sample("") is None
+    assert build(tiny, tiny_model, tmp_path / "early", 3).shards == open_cache(judged).shards, "hashes of all files"
 
 
 def test_prompts_are_answered_only_where_scores_are_missing(
@@ -285,12 +306,49 @@ def test_scores_that_never_vary_and_huge_ones_give_finite_numbers() -> None:
     assert np.isfinite(sample._extremes).all()
 
 
+SENTENCE = tuple(Token(text) for text in ("It", " is", " it", "."))
+ENDED = (*SENTENCE, Token("<end>", special=True))
+
+
 @pytest.mark.parametrize(
-    ("selection", "kind"),
-    [(None, "response"), ((0, 1), "token"), ((0, 5), "token"), (Contrast((0, 1), (7,)), "")],
+    ("tokens", "selection", "kind"),
+    [
+        (ENDED, None, "response"),
+        (ENDED, (0, 1), "first"),
+        (ENDED, (1, 2), "token"),
+        (ENDED, (3, 4), "token"),
+        (ENDED, (4, 5), "end"),
+        (SENTENCE, (3, 4), "token"),
+        (ENDED, (0, 2), "token"),
+        (ENDED, (3, 5), "token"),
+        (ENDED, (0, 5), "token"),
+        (ENDED[4:], (0, 1), "first"),
+        (ENDED, Contrast((0, 1), (7,)), ""),
+    ],
 )
-def test_spans_are_compared_with_single_tokens_and_contrasts_with_nothing(selection: Selection, kind: str) -> None:
-    assert kind_of(selection) == kind
+def test_tokens_are_compared_with_those_at_a_like_place_and_contrasts_with_nothing(
+    tokens: tuple[Token, ...], selection: Selection, kind: str
+) -> None:
+    assert kind_of(tokens, selection) == kind
+
+
+def test_a_question_of_each_kind_is_drawn_and_every_token_in_between_is_as_likely() -> None:
+    draws = [one_of_each_kind(ENDED, np.random.default_rng(seed)) for seed in range(600)]
+    assert all((each["response"], each["first"], each["end"]) == (None, (0, 1), (4, 5)) for each in draws)
+    between = [each["token"] for each in draws]
+    assert [between.count((place, place + 1)) for place in (1, 2, 3)] == pytest.approx([200] * 3, abs=45)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "kinds"),
+    [
+        (SENTENCE, ["response", "first", "token"]),
+        (SENTENCE[:1], ["response", "first"]),
+        ((SENTENCE[0], ENDED[4]), ["response", "first", "end"]),
+    ],
+)
+def test_an_answer_has_no_question_of_a_kind_that_it_lacks(tokens: tuple[Token, ...], kinds: list[str]) -> None:
+    assert list(one_of_each_kind(tokens, np.random.default_rng(0))) == kinds
 
 
 # What the engine makes of it
@@ -303,7 +361,7 @@ def test_every_shown_example_and_the_question_are_judged(
 ) -> None:
     answer = asked(judge, selection)
     ranking = judge.ranking(answer, selection, count=5, opponents=opponents)
-    null = np.concatenate(judge.store.nulls(kind_of(selection)))
+    null = np.concatenate(judge.store.nulls(kind_of(answer.tokens, selection)))
     size = judge.store.manifest.training.scale * np.linalg.norm(judge._sketch_of((answer.id, selection)))
     assert ranking.test is not None and ranking.test.prompts == PROMPTS
     for found in ranking.influences:
@@ -346,8 +404,9 @@ def test_calibration_counts_every_score_of_every_prompt(judge: Engine) -> None:
     reports: list[tuple[int, int]] = []
     found = evaluate_calibration(judge, ["Hi", "What is the moon?"], lambda *report: reports.append(report))
     assert reports == [(1, 2), (2, 2)]
+    assert found["response"]["prompts"] == found["first"]["prompts"] == 2
     for figures in found.values():
-        assert figures["prompts"] == 2
+        assert figures["prompts"] in (1, 2)
         assert figures["above_99"] == figures["below_1"] == 0, "twelve prompts know no 99th percentile"
         assert 0 <= figures["prompts_standing_out"] <= 1
 
@@ -357,9 +416,9 @@ def test_calibration_finds_null_prompts_as_unusual_as_their_own_sample_says(
 ) -> None:
     """Examples whose null scores are all far below what they score have every score above."""
     low = NullSample((np.full((len(ROWS), 199), -9, dtype=np.float32) + np.linspace(0, 1, 199, dtype=np.float32),))
-    monkeypatch.setattr(judge, "null_sample", lambda selection: low)
+    monkeypatch.setattr(judge, "null_sample", lambda kind: low)
     found = evaluate_calibration(judge, ["Hi"], lambda *_: None)
-    assert found["response"]["above_99"] == found["token"]["above_99"] == 1
+    assert found["response"]["above_99"] == found["first"]["above_99"] == found["token"]["above_99"] == 1
     assert found["response"]["below_1"] == 0 and found["response"]["prompts_standing_out"] == 1
 
 
