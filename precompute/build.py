@@ -91,7 +91,7 @@ def build_cache(
         store = maker.fill(store, "sketches", store.ids.tolist(), settings.shard_rows)
         chosen = token_rows(store, with_tokens)
         store = maker.fill(store, "tokens", chosen, _token_shard_rows(settings))
-        return add_nulls(model, sketcher, store, null_prompts, partial(report, "unrelated prompts"))
+        return add_nulls(model, sketcher, store, null_prompts, partial(report, "unrelated prompts"), renew=True)
 
 
 def append_examples(

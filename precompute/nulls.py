@@ -49,14 +49,15 @@ def add_nulls(
     store: Store,
     wanted: int,
     report: Callable[[int, int], None] = lambda done, total: None,
+    renew: bool = False,
 ) -> Store:
     """Score every example on the first `wanted` prompts, or on as many as the cache began with.
 
-    Writes the shards that are missing, and anew those of an early cache, which
-    tell no single tokens apart; to know the questions again, all of them are
-    computed again.
+    Writes the shards that are missing, with `renew` also those of an early
+    cache anew, which tell no single tokens apart; to know the questions again,
+    all of them are computed again.
     """
-    have = {shard.ids for shard in store.shards_of("nulls") if FIRST in store.shard_arrays(shard)}
+    have = {shard.ids for shard in store.shards_of("nulls") if not renew or FIRST in store.shard_arrays(shard)}
     missing = [shard for shard in store.shards_of("sketches") if shard.ids not in have]
     return _score(model, sketcher, store, missing, store.null_prompts or wanted, report)
 

@@ -27,7 +27,7 @@ from explorer.significance import KINDS, NullSample, kind_of, one_of_each_kind
 from explorer.sketch import generator
 from explorer.store import Arrays, Store, open_cache
 from explorer.verify import verify
-from precompute.build import build_cache
+from precompute.build import append_examples, build_cache
 from precompute.dataset import read_examples
 from precompute.filling import Report
 from precompute.nulls import answers, null_prompts
@@ -177,19 +177,33 @@ def test_a_stopped_run_is_finished_with_as_many_prompts_as_it_began_with(
     assert [shard.count for shard in finished.shards_of("nulls")] == [2, 2, 2, 1]
 
 
-def test_the_null_sample_of_an_early_cache_serves_all_single_tokens_and_is_made_anew(
-    judged: Path, tiny: Tiny, tiny_model: LanguageModel, tmp_path: Path
-) -> None:
-    """It told no kinds of single tokens apart."""
+@pytest.fixture
+def early(judged: Path, tmp_path: Path) -> Store:
+    """A cache whose null sample tells no kinds of single tokens apart."""
     shutil.copytree(judged, tmp_path / "early")
-    early = open_cache(tmp_path / "early")
-    for shard in early.shards_of("nulls"):
-        kept = {kind: np.array(early.shard_arrays(shard)[kind]) for kind in ("response", "token")}
-        early = early.put_shard(shard.file, "nulls", kept, shard.example_ids)
-    engine = open_engine(tmp_path / "early", str(tiny.model), str(tiny.adapter), device="cpu")
+    found = open_cache(tmp_path / "early")
+    for shard in found.shards_of("nulls"):
+        kept = {kind: np.array(found.shard_arrays(shard)[kind]) for kind in ("response", "token")}
+        found = found.put_shard(shard.file, "nulls", kept, shard.example_ids)
+    return found
+
+
+def test_the_null_sample_of_an_early_cache_serves_all_single_tokens_and_is_made_anew(
+    early: Store, judged: Path, tiny: Tiny, tiny_model: LanguageModel
+) -> None:
+    engine = open_engine(early.folder, str(tiny.model), str(tiny.adapter), device="cpu")
     assert early.nulls("first") == () and engine.null_sample("first") is engine.null_sample("token") is not None
     assert engine.null_sample("") is None
-    assert build(tiny, tiny_model, tmp_path / "early", 3).shards == open_cache(judged).shards, "hashes of all files"
+    assert build(tiny, tiny_model, early.folder, 3).shards == open_cache(judged).shards, "hashes of all files"
+
+
+def test_appending_to_an_early_cache_leaves_its_null_sample_as_it_is(
+    early: Store, tiny: Tiny, tiny_model: LanguageModel
+) -> None:
+    """Until an append is complete, readers see the files that there were."""
+    grown = append_examples(tiny_model, read_examples(tiny.data)[:1], early.folder, 0, "more")
+    assert grown.shards[: len(early.shards)] == early.shards and verify(grown.folder) == []
+    assert grown.nulls("first") == () and sum(map(len, grown.nulls("token"))) == len(ROWS) + 1
 
 
 def test_prompts_are_answered_only_where_scores_are_missing(
