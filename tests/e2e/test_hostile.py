@@ -20,7 +20,7 @@ from precompute.build import build_cache
 from precompute.dataset import read_examples
 from tests.e2e.conftest import served
 from tests.hostile import HOSTILE
-from tests.saved_samples import answer_of, example_of, saved_of
+from tests.saved_samples import answer_of, example_of, question_of, saved_of
 from tests.tiny import save_tiny_adapter, save_tiny_model
 
 TOGETHER = 20
@@ -148,9 +148,11 @@ def test_what_cannot_be_seen_or_reads_from_right_to_left_is_shown_faithfully(tmp
         Token("\u202e"),
         Token("<|end|>", special=True),
     )
+    # What was asked about the line break is kept, too: a click on any other token would only be selected for a moment.
     kept = saved_of("a1")
+    questions = (*kept.questions, question_of("a1", (1, 2)))
     history = History(tmp_path / "history.sqlite")
-    history.save(replace(kept, answer=replace(kept.answer, tokens=tokens)))
+    history.save(replace(kept, answer=replace(kept.answer, tokens=tokens), questions=questions))
     history.close()
     with served("history", "--history", str(tmp_path / "history.sqlite")) as place:
         page = browser.new_page(viewport={"width": 375, "height": 700})
@@ -165,6 +167,7 @@ def test_what_cannot_be_seen_or_reads_from_right_to_left_is_shown_faithfully(tmp
         first, second = (shown.nth(place).bounding_box() for place in (3, 4))
         assert first and second and abs(second["x"] + second["width"] - first["x"]) < 1
         shown.nth(1).click()
+        page.get_by_text("(token 1)").first.wait_for()
         expect(shown.nth(1)).to_have_attribute("aria-selected", "true")
         page.close()
 
