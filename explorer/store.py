@@ -186,8 +186,8 @@ class Store:
         """
         if sum(shard.count for shard in self.shards_of("nulls")) != self.manifest.rows:
             return ()
-        arrays = [each for each in self.arrays("nulls") if kind in each]
-        return tuple(each[kind] for each in arrays) if len(arrays) == len(self.shards_of("nulls")) else ()
+        arrays = list(self.arrays("nulls"))
+        return tuple(each[kind] for each in arrays) if all(kind in each for each in arrays) else ()
 
     @property
     def null_prompts(self) -> int:

@@ -20,6 +20,7 @@ from explorer.generations import begin, commit, pending, resumable, sweep
 from explorer.manifest import MANIFEST, CacheSettings, Manifest, Part, Shard
 from explorer.model import LanguageModel
 from explorer.records import Encoded, Example
+from explorer.significance import FIRST
 from explorer.sketch import Sketcher
 from explorer.store import Store, check_room, create_cache, load, open_cache
 from explorer.table import examples_table
@@ -79,7 +80,7 @@ def build_cache(
         # Which examples get token sketches is known once all have their own.
         wanted = _token_count(encoded, found, with_tokens) or round(_mean_length(encoded) * with_tokens)
         nulls = (found.null_prompts if found else 0) or null_prompts
-        nulls_left = not (found and found.nulls("first"))
+        nulls_left = not (found and found.nulls(FIRST))
         cost = _cost(model, encoded, folder, settings, wanted, found.shards if found else (), nulls, nulls_left)
         announce(cost.shared(executor.workers))
     maker = Maker(executor, dict(enumerate(encoded)), report)

@@ -16,7 +16,7 @@ from explorer.significance import KINDS
 
 _BYTES = {"float16": 2, "int8": 1}
 _NULL_PASSES = 3
-"""An unrelated prompt takes four gradients, two of them of a part of its answer, which is shorter than an example."""
+"""An unrelated prompt takes about as long as three examples: four gradients, two of them of a part of its answer."""
 
 
 @dataclass(frozen=True)

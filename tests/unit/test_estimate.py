@@ -12,7 +12,6 @@ from explorer.loading import load_model
 from explorer.manifest import CacheSettings
 from explorer.model import LanguageModel
 from explorer.records import Encoded
-from explorer.significance import KINDS
 from explorer.store import open_cache
 from precompute import estimate as costs
 from precompute.build import build_cache
@@ -98,7 +97,7 @@ def test_unrelated_prompts_take_three_passes_each_until_they_are_done(
     )
     assert (without.nulls, found.nulls, done.nulls) == (0, 20, 0)
     assert (found.nulls_s, done.nulls_s) == (600, 0)
-    assert found.size == done.size == without.size + len(ROWS) * 20 * len(KINDS) * 4
+    assert found.size == done.size == without.size + len(ROWS) * 20 * 4 * 4
 
 
 def test_a_batch_shares_its_time(model: LanguageModel, encoded: list[Encoded], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -416,11 +417,17 @@ def test_a_report_says_how_unusual_each_example_is(judge: Engine) -> None:
 
 def test_calibration_counts_every_score_of_every_prompt(judge: Engine) -> None:
     reports: list[tuple[int, int]] = []
-    found = evaluate_calibration(judge, ["Hi", "What is the moon?"], lambda *report: reports.append(report))
+    prompts = ["Hi", "What is the moon?"]
+    found = evaluate_calibration(judge, prompts, lambda *report: reports.append(report))
     assert reports == [(1, 2), (2, 2)]
-    assert found["response"]["prompts"] == found["first"]["prompts"] == 2
+    asked_about = Counter(
+        kind
+        for prompt in prompts
+        for kind in one_of_each_kind(list(judge.answer(prompt))[-1].tokens, np.random.default_rng(0))
+    )
+    assert asked_about["response"] == asked_about["first"] == 2
+    assert {kind: figures["prompts"] for kind, figures in found.items()} == asked_about
     for figures in found.values():
-        assert figures["prompts"] in (1, 2)
         assert figures["above_99"] == figures["below_1"] == 0, "twelve prompts know no 99th percentile"
         assert 0 <= figures["prompts_standing_out"] <= 1
 
