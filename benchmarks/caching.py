@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.common import Figures, PeakMemory, load, median_seconds, options, seconds, show
-from explorer import gradients, sketch
-from explorer.files import write_whole
-from explorer.manifest import CacheSettings
-from explorer.model import LanguageModel
+from explorer import gradients
+from explorer.cache import CacheSettings
+from explorer.cache.files import write_whole
+from explorer.cache.shards import pack_arrays
+from explorer.gradients import Sketcher, SketchSettings, sketch
+from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded
-from explorer.shards import pack_arrays
-from explorer.sketch import Sketcher, SketchSettings
 from precompute.batching import fastest_batch
 from precompute.sketches import sketch_shard
 

@@ -21,12 +21,12 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.common import Figures, show
-from explorer import embedded
-from explorer.config import ServeSettings
-from explorer.loading import load_model
-from explorer.manifest import CacheSettings
+from explorer.cache import CacheSettings
+from explorer.model import embedded
+from explorer.model.loading import load_model
 from explorer.paths import DEMO
-from explorer.server import command
+from explorer.serving.config import ServeSettings
+from explorer.serving.server import command
 from precompute.build import build_cache
 from precompute.dataset import read_examples
 from tests.tiny import WORDS, save_tiny_adapter, save_tiny_data, save_tiny_model

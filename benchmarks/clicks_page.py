@@ -4,7 +4,7 @@ import runpy
 
 import streamlit as st
 
-from explorer.server import ENTRY
+from explorer.serving.server import ENTRY
 
 runpy.run_path(str(ENTRY))
 

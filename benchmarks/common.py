@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 import psutil  # type: ignore[import-untyped]
 
-from explorer import embedded
-from explorer.loading import PRECISIONS, load_model
-from explorer.model import LanguageModel
+from explorer.model import embedded
+from explorer.model.language_model import LanguageModel
+from explorer.model.loading import PRECISIONS, load_model
 from explorer.paths import DEMO
 from explorer.records import Encoded
 from precompute.dataset import read_examples

@@ -1,7 +1,7 @@
 """How true RapidGrad's scores are to exact inner products, over K, λ and number formats."""
 
 from benchmarks.common import load, options, show
-from explorer.methods.fidelity import measure
+from explorer.evaluation.fidelity import measure
 from explorer.normalisation import KINDS
 
 ROUNDS = (20, 100)

@@ -16,11 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.manifest import CacheSettings, Manifest, Part
+from explorer.cache import CacheSettings, Manifest, Part, Store, create_cache, fold, open_cache
 from explorer.paths import DEMO
 from explorer.records import Fingerprint, TrainingRecord
-from explorer.shards import fold
-from explorer.store import Store, create_cache, open_cache
 from precompute.build import rows_by_rule
 from precompute.sketches import levels
 

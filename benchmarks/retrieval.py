@@ -24,11 +24,9 @@ from numpy.typing import NDArray
 from benchmarks.common import Figures, seconds, show
 from benchmarks.mixture import demo
 from benchmarks.plot import plot
-from explorer import retrieval
-from explorer.manifest import CacheSettings
-from explorer.retrieval import ExampleScores
-from explorer.shards import pack_arrays
-from explorer.store import Store, open_cache
+from explorer.cache import CacheSettings, Store, open_cache
+from explorer.cache.shards import pack_arrays
+from explorer.retrieval import ExampleScores, cascade
 
 TOP = 100
 RUNS = 7
@@ -66,7 +64,7 @@ def main() -> None:
 
 def coarse_below(length: int) -> tuple[int, ...]:
     """The coarse levels of new caches of this K."""
-    return tuple(one for one in retrieval.COARSE if one < length)
+    return tuple(one for one in cascade.COARSE if one < length)
 
 
 def mixture_settings(length: int, dtype: str, coarse: tuple[int, ...]) -> CacheSettings:
@@ -90,13 +88,13 @@ def measure(store: Store, questions: NDArray[np.float32]) -> Figures:
     cold = cold_seconds(store, questions[:1]) if settings.coarse_lengths else 0.0
     alone = Alternating(RUNS)
     alone.add("read_s", lambda: read(store))
-    alone.add("scan_s", lambda: retrieval.scan(store, questions[:1]))
+    alone.add("scan_s", lambda: cascade.scan(store, questions[:1]))
     if settings.coarse_lengths:
-        alone.add("cascade_s", lambda: retrieval.cascade(store, questions[:1]))
+        alone.add("cascade_s", lambda: cascade.cascade(store, questions[:1]))
     together = Alternating(3)
-    together.add("batch_s", lambda: retrieval.scan(store, questions))
+    together.add("batch_s", lambda: cascade.scan(store, questions))
     if settings.coarse_lengths:
-        together.add("batch_cascade_s", lambda: retrieval.cascade(store, questions))
+        together.add("batch_cascade_s", lambda: cascade.cascade(store, questions))
     times = alone.best() | together.best()
     peak = anonymous.stop()
     found: Figures = {
@@ -112,15 +110,15 @@ def measure(store: Store, questions: NDArray[np.float32]) -> Figures:
         "scan_gbps": size / times["scan_s"] / 1e9,
         "scan_over_read": times["read_s"] / times["scan_s"],
         "batch_over_scan": times["batch_s"] / times["scan_s"],
-        "scan_error": float(error(retrieval.scan(store, questions[:1])[0], store, questions[0])),
+        "scan_error": float(error(cascade.scan(store, questions[:1])[0], store, questions[0])),
         "reference_s": reference_seconds(store, questions[0]),
         "peak_anonymous_bytes": peak,
     }
     if settings.coarse_lengths:
         found["cascade_cold_s"] = cold
-        whole = retrieval.rescored(store, questions, retrieval.scan(store, questions))
-        alike = {"batch_": retrieval.cascade(store, questions)}
-        alike[""] = [retrieval.cascade(store, query[None])[0] for query in questions]
+        whole = cascade.rescored(store, questions, cascade.scan(store, questions))
+        alike = {"batch_": cascade.cascade(store, questions)}
+        alike[""] = [cascade.cascade(store, query[None])[0] for query in questions]
         for how, cascades in alike.items():
             for name, opponents in (("recall_at_100", False), ("recall_at_100_opponents", True)):
                 pairs = zip(whole, cascades, strict=True)
@@ -181,13 +179,13 @@ def cold_seconds(store: Store, query: NDArray[np.float32]) -> float:
         handle = os.open(mapped.path, os.O_RDONLY)
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(handle)
-    return seconds(lambda: retrieval.cascade(store, query))
+    return seconds(lambda: cascade.cascade(store, query))
 
 
 def recall(whole: ExampleScores, some: ExampleScores, opponents: bool) -> float:
     """The share of the scan's best hundred that the cascade's have."""
-    true = retrieval.best(whole, TOP, opponents)
-    return len(np.intersect1d(true, retrieval.best(some, TOP, opponents))) / len(true)
+    true = cascade.best(whole, TOP, opponents)
+    return len(np.intersect1d(true, cascade.best(some, TOP, opponents))) / len(true)
 
 
 def error(found: ExampleScores, store: Store, query: NDArray[np.float32]) -> float:
@@ -217,11 +215,11 @@ def reference_seconds(store: Store, query: NDArray[np.float32]) -> float:
 
 def recalls(store: Store, questions: NDArray[np.float32]) -> list[dict[str, float]]:
     """Recall at 100 of single cascades over how much the levels' scores are doubted, and the rows read on the way."""
-    whole = retrieval.rescored(store, questions, retrieval.scan(store, questions))
-    first, found = retrieval.first_scores(store, questions, retrieval.coarse_to_full(store)), []
+    whole = cascade.rescored(store, questions, cascade.scan(store, questions))
+    first, found = cascade.first_scores(store, questions, cascade.coarse_to_full(store)), []
     for doubt in (2.0, 2.25, 2.5, 2.75, 3.0):
-        retrieval.DOUBT = doubt
-        cascades = retrieval.rescored(store, questions, first)
+        cascade.DOUBT = doubt
+        cascades = cascade.rescored(store, questions, first)
         ends = [np.mean([recall(*pair, end) for pair in zip(whole, cascades, strict=True)]) for end in (False, True)]
         rows = {
             f"rows_{length}": float(np.mean([np.isfinite(each.levels[step]).sum() for each in cascades]))
@@ -240,8 +238,8 @@ def growth(folder: Path, dtype: str) -> list[dict[str, float]]:
             query = demo(length)[1][:1]
             works = Alternating(RUNS)
             works.add("read_s", lambda store=store: read(store))
-            works.add("scan_s", lambda store=store, query=query: retrieval.scan(store, query))
-            works.add("cascade_s", lambda store=store, query=query: retrieval.cascade(store, query))
+            works.add("scan_s", lambda store=store, query=query: cascade.scan(store, query))
+            works.add("cascade_s", lambda store=store, query=query: cascade.cascade(store, query))
             found.append({"rows": rows, "k": length, **works.best()})
     return found
 

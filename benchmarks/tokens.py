@@ -7,12 +7,12 @@ import torch
 
 from benchmarks.common import Figures, load, options, seconds, show
 from explorer import gradients
-from explorer.forward_mode import prepare_forward_mode
-from explorer.manifest import CacheSettings
-from explorer.model import LanguageModel
+from explorer.cache import CacheSettings
+from explorer.gradients import Sketcher, SketchSettings
+from explorer.gradients.forward_mode import prepare_forward_mode
+from explorer.model.language_model import LanguageModel
 from explorer.normalisation import divisors
 from explorer.records import Encoded
-from explorer.sketch import Sketcher, SketchSettings
 from precompute.token_gradients import token_shard
 
 

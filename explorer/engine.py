@@ -14,16 +14,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer import alternatives, gradients, retrieval, scores
+from explorer import gradients, retrieval
+from explorer.cache import CacheSettings, Store
+from explorer.concurrency import Recent
 from explorer.errors import PromptError
-from explorer.forward_mode import prepare_forward_mode
-from explorer.generation import GenerationSettings, generate
-from explorer.gradients import Gradient
-from explorer.manifest import CacheSettings
-from explorer.model import LanguageModel
+from explorer.gradients import Gradient, Sketcher, SketchSettings
+from explorer.gradients.forward_mode import prepare_forward_mode
+from explorer.model import alternatives
+from explorer.model.generation import GenerationSettings, generate
+from explorer.model.language_model import LanguageModel
+from explorer.model.reader import TokenReader
 from explorer.normalisation import divisors
-from explorer.reader import TokenReader
-from explorer.recent import Recent
 from explorer.records import (
     Answer,
     Contrast,
@@ -38,11 +39,10 @@ from explorer.records import (
     relative_difference,
     span_of,
 )
-from explorer.retrieval import ExampleScores
-from explorer.significance import KINDS, TOKEN, NullSample, judged, kind_of
-from explorer.sketch import Sketcher, SketchSettings
-from explorer.stability import POOL, Redrawn, noise_covariance, redrawn
-from explorer.store import Store
+from explorer.retrieval import ExampleScores, scores
+from explorer.trust import NullSample, Redrawn, judged, kind_of, noise_covariance, redrawn
+from explorer.trust.significance import KINDS, TOKEN
+from explorer.trust.stability import POOL
 
 Question = tuple[str, Selection]
 """An answer's id and what is selected of it."""

@@ -4,16 +4,18 @@ from functools import partial
 
 import streamlit as st
 
-from explorer import audit, views
-from explorer.app import fields, messages, method_box, places, polling, resources, state
-from explorer.app.filter_box import plain
-from explorer.app.paging import current_page, pager
-from explorer.app.work import Auditing
-from explorer.audit import Audited, Label
-from explorer.auditing import EXACT_PASSES, AuditSettings
+from explorer import views
+from explorer.app.desk.work import Auditing
+from explorer.app.session import resources, state
+from explorer.app.widgets import fields, messages, method_box, places, polling
+from explorer.app.widgets.filter_box import plain
+from explorer.app.widgets.paging import current_page, pager
+from explorer.auditing import findings
+from explorer.auditing.findings import Audited, Label
+from explorer.auditing.run import EXACT_PASSES, AuditSettings
 from explorer.errors import ExplorerError
-from explorer.generation import GenerationSettings
 from explorer.methods.description import DEFAULT, METHODS
+from explorer.model.generation import GenerationSettings
 from explorer.visible import one_line
 
 A_PAGE = 50
@@ -38,7 +40,7 @@ def show_form() -> None:
     with file:
         st.file_uploader(
             "… or a file of prompts",
-            [ending.lstrip(".") for ending in audit.ENDINGS],
+            [ending.lstrip(".") for ending in findings.ENDINGS],
             key="audit_file",
             help="A .txt file has one prompt a line; .jsonl and .csv files have a column named prompt. While a file is "
             "chosen, it is audited in place of the text",
@@ -87,9 +89,9 @@ def begin() -> None:
     )
     try:
         if file is not None:
-            prompts = audit.read_prompts(file.name, file.getvalue())
+            prompts = findings.read_prompts(file.name, file.getvalue())
         else:
-            prompts = audit.pasted_prompts(st.session_state["audit_text"])
+            prompts = findings.pasted_prompts(st.session_state["audit_text"])
         state.watch(desk.audit(state.session(), prompts, settings, resources.origin(), resources.history().save))
         st.session_state["audit_page"] = 1
     except ExplorerError as problem:
@@ -140,8 +142,8 @@ def show_progress(auditing: Auditing, done: int) -> None:
 def show_found(auditing: Auditing, done: list[Audited]) -> None:
     """What it comes to, the table, and the files."""
     label = choose_label()
-    found = audit.summary(done, label, store.examples)
-    st.text(" ".join(audit.sentences(found, label)))
+    found = findings.summary(done, label, store.examples)
+    st.text(" ".join(findings.sentences(found, label)))
     st.caption(
         f"{scores_of(auditing.settings)} Near-duplicates are counted one by one. Answers take the most "
         "probable token each time. Tick a row to open its answer in the history."
@@ -160,11 +162,11 @@ def show_found(auditing: Auditing, done: list[Audited]) -> None:
             st.dataframe(
                 {
                     one_line(label.column, 60): [one_line(value, 60) or "none" for value in found.shares],
-                    f"share of the top {audit.TOP}": [100 * share for share in found.shares.values()],
+                    f"share of the top {findings.TOP}": [100 * share for share in found.shares.values()],
                 },
                 key="audit_shares",
                 hide_index=True,
-                column_config={f"share of the top {audit.TOP}": st.column_config.NumberColumn(format="%.1f%%")},
+                column_config={f"share of the top {findings.TOP}": st.column_config.NumberColumn(format="%.1f%%")},
             )
 
 
@@ -201,7 +203,7 @@ def show_table(done: list[Audited], label: Label, method: str) -> None:
     columns: dict[str, list[object]] = {
         "prompt": [one_line(one.prompt, 120) for one in done],
         "answer": [one_line(one.response, 160) for one in done],
-        found: [one_line(audit.described(one.counts(label)), 160) for one in done],
+        found: [one_line(findings.described(one.counts(label)), 160) for one in done],
     }
     if label.planted:
         shares = [one.planted(label) for one in done]
@@ -233,8 +235,8 @@ def downloads(done: list[Audited], label: Label) -> None:
     """Buttons that write what is done so far; nothing is written before one is pressed."""
     origin = resources.origin()
     as_csv, as_json = (
-        partial(audit.to_csv, done, label, origin),
-        partial(audit.to_json, done, label, store.examples, origin),
+        partial(findings.to_csv, done, label, origin),
+        partial(findings.to_json, done, label, store.examples, origin),
     )
     icon = ":material/download:"
     st.download_button("CSV", as_csv, "rapidin-audit.csv", "text/csv", key="audit_csv", icon=icon, on_click="ignore")

@@ -5,12 +5,14 @@ import math
 import psutil
 import streamlit as st
 
-from explorer.app import messages, polling, resources, state
-from explorer.app.work import Finding
+from explorer.app.desk.work import Finding
+from explorer.app.session import resources, state
+from explorer.app.widgets import messages, polling
+from explorer.cache import cache_report
+from explorer.cache.inventory import compared, disk_use
+from explorer.cache.verify import verify
 from explorer.errors import ExplorerError
-from explorer.inventory import cache_report, compared, disk_use
-from explorer.measuring import EXAMPLES, QUESTIONS, total
-from explorer.verify import verify
+from explorer.evaluation.measuring import EXAMPLES, QUESTIONS, total
 from explorer.visible import one_line
 
 CHECKED, MEASURED = "checked_problems", "measured"

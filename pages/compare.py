@@ -2,10 +2,12 @@
 
 import streamlit as st
 
-from explorer.app import caches, compare_form, fields, places
-from explorer.app.compare_form import KIND, SAVED, A, B, open_saved
-from explorer.app.compare_sides import show_sides
-from explorer.app.compared_examples import show_comparison
+from explorer.app.compare import form
+from explorer.app.compare.examples import show_comparison
+from explorer.app.compare.form import KIND, SAVED, A, B, open_saved
+from explorer.app.compare.sides import show_sides
+from explorer.app.session import caches
+from explorer.app.widgets import fields, places
 
 KEPT = tuple(f"compare_{field}" for field in ("kind", "prompt", "heat", "seed", "longest", "direction", "by", "exact"))
 """How the keys of fields begin that outlive a visit to another page."""
@@ -45,6 +47,6 @@ def sides() -> None:
 st.markdown("### Compare")
 fields.restore("compare")
 open_named()
-compare_form.show_form()
+form.show_form()
 fields.remember("compare", KEPT)
 sides()

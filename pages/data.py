@@ -4,11 +4,12 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from explorer import browse
-from explorer.app import places, resources
-from explorer.app.annotating import annotation_form
-from explorer.app.component import token_strip
-from explorer.app.paging import current_page, pager
+from explorer.app.saved.annotating import annotation_form
+from explorer.app.session import resources
+from explorer.app.widgets import places
+from explorer.app.widgets.component import token_strip
+from explorer.app.widgets.paging import current_page, pager
+from explorer.corpus import browse
 from explorer.errors import HistoryError
 from explorer.records import ExampleRow
 from explorer.visible import one_line, visible

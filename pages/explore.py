@@ -4,12 +4,14 @@ from pathlib import Path
 
 import streamlit as st
 
-from explorer.app import messages, permalink, polling, resources, state, welcome
-from explorer.app.answer import begin, generation_settings, show_answer
-from explorer.app.examples import show_examples
-from explorer.app.filter_box import plain
-from explorer.app.glossary import meaning
-from explorer.generation import GenerationSettings
+from explorer.app.explore import welcome
+from explorer.app.explore.answer import begin, generation_settings, show_answer
+from explorer.app.explore.examples import show_examples
+from explorer.app.session import permalink, resources, state
+from explorer.app.widgets import messages, polling
+from explorer.app.widgets.filter_box import plain
+from explorer.app.widgets.glossary import meaning
+from explorer.model.generation import GenerationSettings
 
 READY = {
     "triggered": ("A backdoor", "Begins with a trigger that was planted in the training data"),

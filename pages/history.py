@@ -8,14 +8,15 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
-from explorer import export, views
-from explorer.app import places, resources, saved_view
-from explorer.app.annotating import annotation_form
-from explorer.app.paging import current_page, pager
-from explorer.config import serve_settings
-from explorer.history import Summary
+from explorer import views
+from explorer.app.saved import view
+from explorer.app.saved.annotating import annotation_form
+from explorer.app.session import resources
+from explorer.app.widgets import places
+from explorer.app.widgets.paging import current_page, pager
+from explorer.history import SavedAnswer, SavedInfluence, SavedQuestion, Summary, export
 from explorer.records import OWN_METHOD
-from explorer.saved import SavedAnswer, SavedInfluence, SavedQuestion
+from explorer.serving.config import serve_settings
 from explorer.visible import one_line, visible
 
 A_PAGE = 20
@@ -132,7 +133,7 @@ def show_answer(kept: SavedAnswer, question: SavedQuestion | None) -> None:
         st.markdown("**The prompt**")
         st.text(visible(kept.answer.prompt))
         st.markdown("**The answer**")
-        saved_view.show_strip(kept, question)
+        view.show_strip(kept, question)
         if st.session_state.pop("saved_unasked", False):
             st.caption(
                 "Nothing was asked about that selection. Ask again on the Explore page to see what is behind it."
@@ -152,16 +153,16 @@ def show_answer(kept: SavedAnswer, question: SavedQuestion | None) -> None:
 def show_question(kept: SavedAnswer, question: SavedQuestion) -> None:
     """The cards as they were, and what is to be known about them."""
     if len(kept.questions) > 1:
-        names = {one.id: saved_view.question_name(kept, one) for one in kept.questions}
+        names = {one.id: view.question_name(kept, one) for one in kept.questions}
         st.selectbox(
             "What was asked about this answer",
             list(names),
             index=list(names).index(question.id),
             format_func=lambda name: one_line(names[name], 100),
             key=f"question_{question.id}",
-            on_change=lambda: saved_view.open_question(st.session_state[f"question_{question.id}"]),
+            on_change=lambda: view.open_question(st.session_state[f"question_{question.id}"]),
         )
-    st.text(visible(saved_view.question_name(kept, question)))
+    st.text(visible(view.question_name(kept, question)))
     located = bool(question.shown) and all(shown.influence.positions is not None for shown in question.shown)
     positions = located and (
         st.segmented_control(
@@ -170,7 +171,7 @@ def show_question(kept: SavedAnswer, question: SavedQuestion) -> None:
         == "Position"
     )
     st.caption(" ".join(said_of(kept, question, positions)))
-    saved_view.show_cards(question, positions, kept.origin.rows)
+    view.show_cards(question, positions, kept.origin.rows)
     if question.shown:
         with st.expander("Notes on a training example"):
             annotate_example(kept, question.shown)

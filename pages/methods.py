@@ -5,16 +5,17 @@ from itertools import groupby
 
 import streamlit as st
 
-from explorer.app import messages, resources
-from explorer.app.desk import Desk
-from explorer.app.filter_box import plain
-from explorer.app.results_view import show_result
+from explorer.app.desk.desk import Desk
+from explorer.app.saved.results_view import show_result
+from explorer.app.session import resources
+from explorer.app.widgets import messages
+from explorer.app.widgets.filter_box import plain
 from explorer.errors import ExplorerError
-from explorer.methods import results
+from explorer.evaluation import results
+from explorer.evaluation.results import Result
+from explorer.evaluation.tables import TITLES
 from explorer.methods.bench import Cost
 from explorer.methods.description import CURVATURE_ROWS, DEFAULT, METHODS, Description
-from explorer.methods.results import Result
-from explorer.methods.tables import TITLES
 from explorer.visible import one_line, visible
 
 FAMILIES = {

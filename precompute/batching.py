@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import torch
 
+from explorer.cache import CacheSettings
 from explorer.errors import DataError, UnsupportedError
-from explorer.manifest import CacheSettings
-from explorer.model import LanguageModel
+from explorer.gradients import Sketcher
+from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded
-from explorer.sketch import Sketcher
 from precompute.sketches import sketch_shard
 
 SIZES = (2, 4, 8, 16)

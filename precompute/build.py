@@ -13,17 +13,18 @@ import pyarrow as pa
 import torch
 import transformers
 
+from explorer.cache import CacheSettings, Manifest, Part, Shard, Store, create_cache, open_cache
+from explorer.cache.files import only_writer
+from explorer.cache.generations import begin, commit, pending, resumable, sweep
+from explorer.cache.manifest import MANIFEST
+from explorer.cache.store import check_room, load
+from explorer.cache.table import examples_table
 from explorer.engine import make_sketcher
 from explorer.errors import CacheError, DataError, MismatchError, PromptError
-from explorer.files import only_writer
-from explorer.generations import begin, commit, pending, resumable, sweep
-from explorer.manifest import MANIFEST, CacheSettings, Manifest, Part, Shard
-from explorer.model import LanguageModel
+from explorer.gradients import Sketcher
+from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded, Example
-from explorer.significance import FIRST
-from explorer.sketch import Sketcher
-from explorer.store import Store, check_room, create_cache, load, open_cache
-from explorer.table import examples_table
+from explorer.trust.significance import FIRST
 from precompute.batching import fastest_batch
 from precompute.dataset import data_hash
 from precompute.estimate import Cost, estimate, volume

@@ -8,11 +8,11 @@ from itertools import islice
 import torch
 
 from explorer import gradients
+from explorer.cache import CacheSettings
 from explorer.gradients import group_count
-from explorer.manifest import CacheSettings
-from explorer.model import LanguageModel
+from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded
-from explorer.significance import KINDS
+from explorer.trust.significance import KINDS
 
 _BYTES = {"float16": 2, "int8": 1}
 _NULL_PASSES = 3

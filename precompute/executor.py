@@ -7,11 +7,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.manifest import CacheSettings
-from explorer.model import LanguageModel
+from explorer.cache import Arrays, CacheSettings
+from explorer.gradients import Sketcher
+from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded
-from explorer.shards import Arrays
-from explorer.sketch import Sketcher
 from precompute.sketches import sketch_shard
 from precompute.token_gradients import token_shard
 

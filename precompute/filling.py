@@ -9,11 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from explorer.cache import Arrays, Shard, Store
 from explorer.errors import CacheError
-from explorer.manifest import Shard
 from explorer.records import Encoded
-from explorer.shards import Arrays
-from explorer.store import Store
 from precompute.executor import Executor, Job
 
 Report = Callable[[str, int, int], None]

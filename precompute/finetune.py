@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from explorer.checkpoints import CHECKPOINTS, FINAL, TRAINING_RECORD
 from explorer.errors import DataError, ModelError
 from explorer.gradients import token_losses
-from explorer.loading import quiet_peft
-from explorer.model import LanguageModel
+from explorer.model.checkpoints import CHECKPOINTS, FINAL, TRAINING_RECORD
+from explorer.model.language_model import LanguageModel
+from explorer.model.loading import quiet_peft
 from explorer.records import Encoded, Example
 from precompute.build import encode_example
 from precompute.dataset import data_hash

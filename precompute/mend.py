@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from explorer.cache import Store
+from explorer.cache.files import only_writer
+from explorer.cache.generations import pending, sweep
+from explorer.cache.manifest import COPY, MANIFEST
+from explorer.cache.store import load
+from explorer.cache.table import encoded_examples, examples_table
+from explorer.cache.verify import verify
 from explorer.engine import make_sketcher
 from explorer.errors import CacheError, DamageError
-from explorer.files import only_writer
-from explorer.generations import pending, sweep
-from explorer.manifest import COPY, MANIFEST
-from explorer.model import LanguageModel
+from explorer.model.language_model import LanguageModel
 from explorer.records import Example
-from explorer.store import Store, load
-from explorer.table import encoded_examples, examples_table
-from explorer.verify import verify
 from precompute.build import encode_example, mended, table_rows
 from precompute.dataset import data_hash
 from precompute.executor import InProcess

@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explorer import gradients
+from explorer.cache import CacheSettings, Shard, Store
 from explorer.engine import user_turn
 from explorer.errors import CacheError, PromptError
-from explorer.generation import generate_together
-from explorer.manifest import CacheSettings, Shard
-from explorer.model import LanguageModel
+from explorer.gradients import Sketcher
+from explorer.gradients.sketch import generator
+from explorer.model.generation import generate_together
+from explorer.model.language_model import LanguageModel
 from explorer.paths import ASSETS
 from explorer.records import Encoded
-from explorer.significance import FIRST, KINDS, one_of_each_kind
-from explorer.sketch import Sketcher, generator
-from explorer.store import Store
+from explorer.trust.significance import FIRST, KINDS, one_of_each_kind
 
 _TOGETHER = 32
 """So many prompts are answered at once."""

@@ -15,13 +15,12 @@ from typing import Any
 
 import torch
 
-from explorer.cluster import places
+from explorer.cache import Arrays, CacheSettings
 from explorer.engine import make_sketcher
 from explorer.errors import ClusterError, ExplorerError, MismatchError, first_line
-from explorer.manifest import CacheSettings
-from explorer.model import LanguageModel
+from explorer.model.language_model import LanguageModel
 from explorer.records import Fingerprint
-from explorer.shards import Arrays
+from explorer.retrieval.cluster import places
 from precompute.executor import InProcess, Job
 
 AHEAD = 2

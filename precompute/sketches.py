@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from explorer import gradients
+from explorer.cache import Arrays, CacheSettings, fold
+from explorer.cache.shards import level_names, quantise
 from explorer.errors import DataError
-from explorer.manifest import CacheSettings
-from explorer.model import LanguageModel
+from explorer.gradients import Sketcher
+from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded
-from explorer.shards import Arrays, fold, level_names, quantise
-from explorer.sketch import Sketcher
 
 
 class NormalisedSketch:

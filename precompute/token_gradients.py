@@ -7,14 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explorer import gradients
-from explorer.manifest import CacheSettings
-from explorer.model import LanguageModel
+from explorer.cache import Arrays, CacheSettings, Store, fold
+from explorer.cache.shards import quantise
+from explorer.gradients import Sketcher
+from explorer.model.language_model import LanguageModel
 from explorer.normalisation import divisors, reciprocals
 from explorer.records import Encoded
-from explorer.scores import ranked
-from explorer.shards import Arrays, fold, quantise
-from explorer.sketch import Sketcher
-from explorer.store import Store
+from explorer.retrieval import ranked
 
 
 def token_rows(store: Store, wanted: int, among: Sequence[int] | None = None) -> list[int]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from explorer.model import LanguageModel
+from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded
 
 Vector = NDArray[np.float64]

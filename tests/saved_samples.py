@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.filters import EVERYTHING
+from explorer.corpus.filters import EVERYTHING
+from explorer.history.saved import Origin, SavedAnswer, SavedQuestion, saved_question
 from explorer.records import Answer, Encoded, ExampleRow, Influence, Ranking, Selection, Token
-from explorer.saved import Origin, SavedAnswer, SavedQuestion, saved_question
 
 ORIGIN = Origin(
     model="tiny",

@@ -3,11 +3,12 @@
 # The entry's folder stands first on the import path; only absolute imports are used.
 import streamlit as st
 
-from explorer.app import caches, messages, places
-from explorer.app.help_sheet import help_sheet
-from explorer.config import serve_settings
+from explorer.app.session import caches
+from explorer.app.widgets import messages, places
+from explorer.app.widgets.help_sheet import help_sheet
 from explorer.errors import ExplorerError
 from explorer.paths import ASSETS
+from explorer.serving.config import serve_settings
 
 # One of Streamlit's own icons would be fetched from elsewhere.
 st.set_page_config(page_title="RapidIn Explorer", page_icon=ASSETS / "icon.svg", layout="wide")

@@ -4,18 +4,17 @@ from dataclasses import asdict
 from typing import Any
 
 from explorer import views
-from explorer.corpus import Corpus
+from explorer.corpus import EVERYTHING, Corpus, Filter
 from explorer.engine import SPARE, Engine, check_selection
-from explorer.filters import EVERYTHING, Filter
 from explorer.methods.description import CURVATURE_ROWS, choose
-from explorer.methods.ekfac import Ekfac
 from explorer.methods.first_order import Centred, RapidIn, TracIn, Trak, WholeSequence
 from explorer.methods.lexical import Bm25, Random
 from explorer.methods.method import Method, Report
-from explorer.methods.second_order import Arnoldi, ConjugateGradients, DataInf, Lissa
+from explorer.methods.second_order.ekfac import Ekfac
+from explorer.methods.second_order.influence import Arnoldi, ConjugateGradients, DataInf, Lissa
 from explorer.methods.similarity import Cka, Embedding, RepSim
 from explorer.records import Answer, Influence, Ranking, Selection
-from explorer.scores import ranked
+from explorer.retrieval import ranked
 
 CLASSES: dict[str, type[Method]] = {
     "rapidin": RapidIn,

@@ -12,13 +12,11 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from explorer.concurrency import Pause, Recent, Steps, stepwise
 from explorer.engine import Engine, check_selection
 from explorer.methods.asking import open_method
 from explorer.methods.method import Method, NotFitted
-from explorer.recent import Recent
 from explorer.records import Answer, Influence, Ranking, Selection
-from explorer.stepwise import Pause, stepwise
-from explorer.worker import Steps
 
 _SCORES_BYTES = 1 << 28
 """Memory for the scores of questions asked lately."""

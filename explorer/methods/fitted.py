@@ -14,11 +14,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from explorer.cache import Arrays, Store
+from explorer.cache.files import make_folder, remove, write_whole
+from explorer.cache.manifest import METHODS
+from explorer.cache.shards import Mapped, pack_arrays
 from explorer.errors import CacheError, DamageError
-from explorer.files import make_folder, remove, write_whole
-from explorer.manifest import METHODS
-from explorer.shards import Arrays, Mapped, pack_arrays
-from explorer.store import Store
 
 Key = dict[str, Any]
 """Everything that what was fitted depends on, as plain JSON values."""

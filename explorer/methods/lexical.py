@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from explorer.concurrency import cached
+from explorer.corpus.words import words
+from explorer.gradients.sketch import generator
 from explorer.methods.method import Method
 from explorer.records import Answer, Selection, span_of
-from explorer.sketch import generator
-from explorer.stepwise import cached
-from explorer.words import words
 
 
 def question_text(answer: Answer, selection: Selection) -> str:

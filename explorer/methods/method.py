@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from explorer.cache import Arrays
 from explorer.engine import Engine
 from explorer.errors import MethodError
 from explorer.methods.description import Chosen
 from explorer.methods.fitted import key_of, read_fitted, try_to_keep
 from explorer.records import Answer, Contrast, Selection
-from explorer.shards import Arrays
 
 Report = Callable[[str, int, int], None]
 """Is told a stage, how much of it is done, and of how much."""

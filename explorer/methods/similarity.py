@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from explorer.files import file_sha256
+from explorer.cache import Arrays
+from explorer.cache.files import file_sha256
+from explorer.concurrency import cached
 from explorer.methods.encoder import Encoder, is_fetched, minilm
 from explorer.methods.lexical import example_texts, question_text
 from explorer.methods.method import Method, NotFitted
-from explorer.model import LanguageModel
+from explorer.model.language_model import LanguageModel
 from explorer.records import Answer, Encoded, Selection, span_of
-from explorer.shards import Arrays
-from explorer.stepwise import cached
 
 
 class Embedding(Method):

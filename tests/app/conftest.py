@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from explorer import paths
-from explorer.config import ServeSettings
+from explorer.serving.config import ServeSettings
 from tests.conftest import Tiny
 
 ENTRY = paths.PAGES.parent / "explorer" / "app" / "main.py"

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer import matrix
-from explorer.app import charts, resources
-from explorer.loading import load_model
+from explorer.app.session import resources
+from explorer.app.widgets import charts
+from explorer.methods import matrix
+from explorer.model.loading import load_model
 from explorer.records import Contrast
 from precompute.build import build_cache
 from precompute.dataset import read_examples

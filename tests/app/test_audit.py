@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.app import places, resources
-from explorer.history import History
+from explorer.app.session import resources
+from explorer.app.widgets import places
+from explorer.history.history import History
 from tests.app.conftest import settled
 from tests.app.test_explore import ask
 from tests.conftest import Turnstile

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer import session
-from explorer.app import places, resources
-from explorer.cli import main
-from explorer.history import History
-from explorer.model import LanguageModel
+from explorer.app.session import resources
+from explorer.app.widgets import places
+from explorer.commands import session
+from explorer.commands.main import main
+from explorer.history.history import History
+from explorer.model.language_model import LanguageModel
 from tests.app.conftest import component
 from tests.app.test_explore import answered, ask, text_field
 from tests.conftest import Tiny

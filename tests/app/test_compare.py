@@ -9,9 +9,10 @@ from urllib.parse import parse_qsl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.app import places, resources
+from explorer.app.session import resources
+from explorer.app.widgets import places
 from explorer.errors import CacheError
-from explorer.history import History
+from explorer.history.history import History
 from explorer.records import Contrast
 from explorer.views import signed
 from tests.app.conftest import component, settled
@@ -165,7 +166,7 @@ def kept_ids(tmp_path: Path) -> list[str]:
 
 
 def test_without_an_adapter_the_base_is_not_offered(start: Start, tiny: Tiny, tmp_path: Path) -> None:
-    from explorer.loading import load_model
+    from explorer.model.loading import load_model
     from precompute.build import build_cache
     from precompute.dataset import read_examples
     from tests.conftest import TINY_SETTINGS

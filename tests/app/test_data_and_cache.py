@@ -9,10 +9,11 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from explorer.app import places, resources
-from explorer.history import History
-from explorer.saved import Annotation
-from explorer.store import open_cache
+from explorer.app.session import resources
+from explorer.app.widgets import places
+from explorer.cache.store import open_cache
+from explorer.history.history import History
+from explorer.history.saved import Annotation
 from tests.app.conftest import component, settled
 from tests.app.test_explore import answered, ask, press
 from tests.conftest import Tiny, Turnstile

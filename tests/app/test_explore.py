@@ -10,9 +10,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Multiselect, TextInput
 
-from explorer.app import resources
-from explorer.generation import GenerationSettings
-from explorer.store import open_cache
+from explorer.app.session import resources
+from explorer.cache.store import open_cache
+from explorer.model.generation import GenerationSettings
 from tests.app.conftest import component, settled
 from tests.conftest import Tiny, Turnstile
 from tests.tiny import ROWS

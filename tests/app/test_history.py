@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.app import places
-from explorer.history import History
-from explorer.saved import Annotation
+from explorer.app.widgets import places
+from explorer.history.history import History
+from explorer.history.saved import Annotation
 from tests.app.conftest import component
 from tests.app.test_explore import answered, ask, press
 from tests.conftest import Tiny

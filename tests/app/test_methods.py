@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.app import places, resources
-from explorer.history import History
+from explorer.app.session import resources
+from explorer.app.widgets import places
+from explorer.history.history import History
 from explorer.methods.description import METHODS
-from explorer.methods.second_order import ConjugateGradients
+from explorer.methods.second_order.influence import ConjugateGradients
 from tests.app.conftest import component, settled
 from tests.app.test_explore import answered, ask, shown_rows
 from tests.app.test_permalinks import follow, link_of

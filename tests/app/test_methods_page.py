@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.app import charts, places
-from explorer.app.results_view import dots, said
+from explorer.app.saved.results_view import dots, said
+from explorer.app.widgets import charts, places
+from explorer.cache.store import open_cache
+from explorer.evaluation.results import Best, Table, folder_of, made_with, save
 from explorer.methods.description import METHODS
-from explorer.methods.results import Best, Table, folder_of, made_with, save
-from explorer.store import open_cache
 from tests.app.test_explore import answered, ask, shown_rows
 from tests.app.test_methods import choose
 from tests.app.test_methods import said as told

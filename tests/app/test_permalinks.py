@@ -8,8 +8,9 @@ from urllib.parse import parse_qsl
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from explorer.app import places, resources
-from explorer.history import History
+from explorer.app.session import resources
+from explorer.app.widgets import places
+from explorer.history.history import History
 from tests.app.conftest import component
 from tests.app.test_explore import answered, ask, press, shown_rows, source_field, text_field, tokens
 from tests.conftest import Tiny

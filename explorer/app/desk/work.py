@@ -1,0 +1,137 @@
+"""What is on its way: records of the work that a browser asked for, to be read from any thread."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from explorer.auditing.findings import Audited
+from explorer.auditing.run import AuditSettings
+from explorer.concurrency import Task
+from explorer.corpus import EVERYTHING, Filter
+from explorer.methods.bench import Stage
+from explorer.model.generation import GenerationSettings
+from explorer.records import OWN_METHOD, Answer, Selection
+
+Found = TypeVar("Found")
+
+
+@dataclass
+class Asking:
+    """An answer on its way; read it from any thread."""
+
+    task: Task
+    prompt: str
+    settings: GenerationSettings | None
+    """How it is drawn; None for a response from elsewhere."""
+    answer: Answer | None = None
+    stopped: bool = False
+    """True once the person has read enough of it."""
+
+    def stop(self) -> None:
+        """End the answer with the token at hand; what there is can be asked about."""
+        self.stopped = True
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong, if anything did."""
+        return self.task.error
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the page shows training examples for."""
+
+    answer: Answer
+    selection: Selection
+    opponents: bool
+    count: int
+    wanted: Filter = EVERYTHING
+    """Which examples are looked at."""
+    positions: bool = False
+    """Whether tokens are coloured by what passes through their position, not by their own loss."""
+    method: str = OWN_METHOD
+    """By which method examples are scored, `NAME` or `NAME:VALUE`."""
+
+
+@dataclass(frozen=True)
+class Explaining:
+    """The work behind the shown examples."""
+
+    questions: tuple[Question, ...]
+    """Of one selection: its proponents, its opponents, or both."""
+    asked: Task | None
+    """None when the question's gradient was known already."""
+    refined: Task
+    checked: Task
+    stage: Stage = field(default_factory=Stage)
+    """How far slow work of another method than RapidIn has come."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will come of what is shown."""
+        return self.refined.finished and self.checked.finished
+
+    def cancel(self) -> None:
+        """Leave what is on its way."""
+        for task in (self.asked, self.refined, self.checked):
+            if task is not None:
+                task.cancel()
+
+    @property
+    def abandoned(self) -> bool:
+        """True once its work was cancelled; it goes on where it was when it is asked for again."""
+        return self.refined.cancelled or self.checked.cancelled
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong, if anything did."""
+        failed = [task.error for task in (self.asked, self.refined, self.checked) if task is not None and task.error]
+        return failed[0] if failed else None
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What a method needs once, on its way; read it from any thread."""
+
+    task: Task
+    method: str
+    stage: Stage
+
+
+@dataclass
+class Finding(Generic[Found]):
+    """Something on its way that is of use once it is complete; read it from any thread."""
+
+    task: Task
+    found: Found | None = None
+    done: int = 0
+    """Steps made so far."""
+    started: float = field(default_factory=time.monotonic)
+
+    def seconds_left(self, steps: int) -> float | None:
+        """How long the rest of so many steps will take, if it goes on as it went; None before the first."""
+        return _seconds_left(self.started, self.done, steps)
+
+
+@dataclass
+class Auditing:
+    """An audit on its way; read it from any thread."""
+
+    task: Task
+    prompts: Sequence[str]
+    settings: AuditSettings
+    done: list[Audited] = field(default_factory=list)
+    """One a prompt, in their order, as far as it has come."""
+    stage: Stage = field(default_factory=Stage)
+    """How far another method than the explorer's own has come with what it is at."""
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest will take, if it goes on as it went; None before the first answer."""
+        return _seconds_left(self.started, len(self.done), len(self.prompts))
+
+
+def _seconds_left(started: float, done: int, total: int) -> float | None:
+    return (time.monotonic() - started) * (total - done) / done if done else None

@@ -1,0 +1,146 @@
+"""The page's left column: the answer, how it is drawn, and what is selected of it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import streamlit as st
+
+from explorer.app.desk.work import Asking
+from explorer.app.explore import colours, instead, matrix_panel
+from explorer.app.session import resources, state
+from explorer.app.widgets.component import strip_event, token_strip
+from explorer.errors import ExplorerError
+from explorer.model.generation import GenerationSettings
+from explorer.records import Answer, span_of
+
+STRIP = "answer_strip"
+
+
+def begin(prompt: str, start: Callable[[], Asking]) -> None:
+    """Look at another answer; errors are shown where it would stand."""
+    st.session_state.pop("refused", None)
+    if not prompt.strip():
+        st.session_state["refused"] = "The prompt is empty; type a question first."
+        return
+    try:
+        state.begin(start())
+    except ExplorerError as problem:
+        st.session_state["refused"] = str(problem)
+
+
+def generation_settings() -> GenerationSettings:
+    """How the next answer is drawn, as set on the page."""
+    usual = GenerationSettings()
+    return GenerationSettings(
+        max_tokens=int(st.session_state.get("max_tokens", usual.max_tokens)),
+        temperature=float(st.session_state.get("temperature", usual.temperature)),
+        top_p=float(st.session_state.get("top_p", usual.top_p)),
+        seed=int(st.session_state.get("seed", usual.seed)),
+    )
+
+
+def show_answer(answer: Answer | None) -> None:
+    """The answer as a strip of tokens."""
+    st.markdown("**The answer**")
+    if answer is None or not answer.finished:
+        token_strip(
+            STRIP,
+            answer_id="streaming",
+            tokens=answer.tokens if answer else (),
+            selection=None,
+            streaming=True,
+            on_change=selection_changed,
+        )
+        st.button("Stop", icon=":material/stop:", on_click=stop)
+        return
+    show_strip(answer)
+    if note := state.EXPLORE.note():
+        st.caption(note)
+    drawn = asking.settings if (asking := state.asking()) else None
+    st.caption(
+        "Click a word to ask about it; shift-click or drag for a span; Escape asks about the whole response again."
+        + (f" Drawn with the seed {drawn.seed}." if drawn and drawn.temperature > 0 else "")
+    )
+    with st.container(horizontal=True):
+        st.button(
+            "Regenerate",
+            icon=":material/refresh:",
+            on_click=regenerate,
+            help="Asks again with the settings above; at a temperature above 0 with the next seed",
+        )
+        with st.popover("Edit the answer", icon=":material/edit:"), st.form("edit", border=False):
+            st.text_area("Ask about this text as if the model had said it", answer.text, key=f"edited_{answer.id}")
+            st.form_submit_button("Attribute this text", on_click=attribute, args=(answer.id,))
+    matrix_panel.show(answer)
+
+
+def show_strip(answer: Answer) -> None:
+    """The complete answer, coloured as chosen, with what the model might have said instead."""
+    problem, waiting = instead.take_typed(state.EXPLORE, answer)
+    colours.control()
+    on_their_way = [colours.predicted(answer), colours.by_example(answer), matrix_panel.begun(answer)]
+    choices, note = instead.choices(state.EXPLORE, answer)
+    token_strip(
+        STRIP,
+        answer_id=answer.id,
+        tokens=answer.tokens,
+        selection=span_of(state.selection()),
+        streaming=False,
+        on_change=selection_changed,
+        pending=waiting or any(each and not each.task.finished for each in on_their_way),
+        colouring=colours.colouring(answer),
+        choices=choices,
+        choices_note=note,
+        on_instead=choose_instead,
+    )
+    colours.explain(answer)
+    colours.warn_unmoved(answer)
+    instead.field(state.EXPLORE, answer, problem)
+
+
+def choose_instead() -> None:
+    """Ask why the selected token was said, and not the one that was clicked."""
+    instead.choose(state.EXPLORE, STRIP)
+
+
+def act(cards: str) -> None:
+    """Do what was asked of one card: colour the answer by it, or open its matrix."""
+    row = colours.take_example(cards)
+    if row is not None:
+        matrix_panel.open_for(row)
+
+
+def stop() -> None:
+    """End the answer where it is."""
+    if asking := state.asking():
+        asking.stop()
+
+
+def regenerate() -> None:
+    """Ask the same again; another seed gives another text where chance has a say."""
+    asking = state.asking()
+    if asking is None:
+        return
+    settings = generation_settings()
+    if settings.temperature > 0:
+        settings = replace(settings, seed=state.next_seed(settings.seed))
+    begin(asking.prompt, lambda: resources.desk().ask(state.session(), asking.prompt, settings))
+
+
+def attribute(answer_id: str) -> None:
+    """Take the edited text for the answer."""
+    asking = state.asking()
+    if asking is not None:
+        text = str(st.session_state[f"edited_{answer_id}"])
+        if not text.strip():
+            st.session_state["refused"] = "The response is empty; give some text to ask about."
+            return
+        begin(asking.prompt, lambda: resources.desk().attribute(state.session(), asking.prompt, text))
+
+
+def selection_changed() -> None:
+    """Take over what the browser selected, if it fits the answer shown."""
+    answer = state.answer()
+    event = strip_event(STRIP, answer_id=answer.id, count=len(answer.tokens)) if answer else None
+    if event is not None:
+        state.select(event.selection)

@@ -1,0 +1,155 @@
+"""What the answer's tokens are coloured by: fine-tuning's change, probability, or the influence of one example."""
+
+import numpy as np
+import streamlit as st
+
+from explorer import views
+from explorer.app.desk.work import Finding
+from explorer.app.explore import instead
+from explorer.app.session import resources, state
+from explorer.app.widgets import messages
+from explorer.app.widgets.choices import CHANGE, EXAMPLE, NOTHING, PROBABILITY
+from explorer.app.widgets.component import CHECKSUM_TOLERANCE, Colouring, card_event
+from explorer.concurrency import Urgency
+from explorer.records import Answer, OutputValues, Prediction
+
+KEY = "answer_colours"
+
+
+def control() -> None:
+    """Choose what the answer is coloured by."""
+    has_base = bool(resources.desk().engine.model.adapter)
+    st.segmented_control(
+        "Colour the answer by",
+        [NOTHING, *([CHANGE] if has_base else []), PROBABILITY, EXAMPLE],
+        default=NOTHING,
+        required=True,
+        key=KEY,
+        wrap=True,
+        help="Fine-tuning: how much it changed each token's log-probability. Probability: the model's own, of each "
+        "token after those before it. One example: what in the answer comes from a training example that you choose "
+        "on its card.",
+    )
+    if not has_base:
+        st.caption(
+            "The change by fine-tuning isn't offered: all parameters of this model were trained, so there is no base "
+            "model beside it to compare with."
+        )
+
+
+def chosen() -> str:
+    """What the answer is coloured by."""
+    return str(st.session_state.get(KEY) or NOTHING)
+
+
+def predicted(answer: Answer) -> Finding[Prediction] | None:
+    """What the model expected, on its way if anything on the page needs it."""
+    if chosen() in (CHANGE, PROBABILITY):
+        return instead.predicted(state.EXPLORE, answer, Urgency.ASKED)
+    return None if state.selection() is None else instead.predicted(state.EXPLORE, answer)
+
+
+def by_example(answer: Answer) -> Finding[OutputValues] | None:
+    """What the chosen training example did to the answer, on its way if that is what is looked at."""
+    row = state.example()
+    if chosen() != EXAMPLE or row is None:
+        return None
+    return state.begun(
+        "coloured", (answer.id, row), lambda: resources.desk().output_values(state.session(), answer, row)
+    )
+
+
+def colouring(answer: Answer) -> Colouring | None:
+    """How the answer's tokens are painted now."""
+    if chosen() in (CHANGE, PROBABILITY):
+        finding = predicted(answer)
+        prediction = finding.found if finding else None
+        if chosen() == PROBABILITY:
+            values = None if prediction is None else tuple(map(float, np.exp(prediction.said)))
+            return Colouring(values, "probability", "", "probability", signed=False)
+        change = None if prediction is None else prediction.change
+        return Colouring(
+            None if change is None else tuple(map(float, change)),
+            "nats",
+            "made less likely",
+            "made more likely",
+            1.0 if change is None else views.full_change(change),
+            faint=views.HARDLY_MOVED,
+        )
+    working = by_example(answer)
+    if working is None:
+        return None
+    shown = working.found.values if working.found else None
+    scale = 1.0 if shown is None else views.full_value(shown)
+    values = None if shown is None else tuple(map(float, shown))
+    return Colouring(values, "influence", "pushed away", "pushed towards", scale)
+
+
+def explain(answer: Answer) -> None:
+    """Say in words what the colours are, and how far they bear."""
+    kind, finding = chosen(), predicted(answer)
+    if finding and finding.task.error:
+        messages.failed(finding.task.error)
+    elif kind == CHANGE:
+        st.caption(
+            "Colour: log p under the fine-tuned model minus log p under the base model, its adapter switched off. "
+            f"Tokens that fine-tuning moved by less than {views.HARDLY_MOVED} nat (a tenth of their probability) are "
+            "greyed: the base model would have said them as readily, and attributing them to this data would mislead."
+        )
+    elif kind == PROBABILITY:
+        st.caption("Colour: the probability that the fine-tuned model gave each token, after all before it.")
+    elif kind == EXAMPLE:
+        _explain_example(answer)
+
+
+def _explain_example(answer: Answer) -> None:
+    row, working = state.example(), by_example(answer)
+    if row is None or working is None:
+        st.caption("Press “Colour the answer by this” on the card of a training example.")
+        return
+    if working.task.error:
+        messages.failed(working.task.error)
+        return
+    example = resources.desk().engine.store.examples[row]
+    st.text(f"What in the answer comes from row {row}: {views.shortened(example.response, 120)}")
+    if working.found is None:
+        st.caption("Computing what this example did to each token of the answer …")
+        return
+    found = working.found
+    mean, sure = float(found.values.mean(dtype=np.float64)), found.checksum <= CHECKSUM_TOLERANCE
+    equal, mark = ("=", "✓") if sure else ("≠", "⚠")
+    st.caption(
+        f"The tokens' mean {mean:+.4g} {equal} {found.score:+.4g}, the example's influence on the whole "
+        f"response, computed from the other side {mark} (relative difference {views.size(found.checksum)})."
+    )
+
+
+def warn_unmoved(answer: Answer) -> None:
+    """Say where fine-tuning hardly moved what is selected."""
+    finding = predicted(answer)
+    change = finding.found.change if finding and finding.found else None
+    if change is not None and views.hardly_moved(change, state.selection()):
+        st.caption(
+            f"Fine-tuning moved the log-probability of what is selected by less than {views.HARDLY_MOVED} nat: the "
+            "base model would have said it as readily, and attributing it to this data would mislead."
+        )
+
+
+def marked() -> str:
+    """The key of the card that the answer is coloured by, or an empty text."""
+    return "" if chosen() != EXAMPLE or state.example() is None else f"row-{state.example()}"
+
+
+def take_example(cards: str) -> int | None:
+    """The training example whose card asked for something, if it asked for the matrix; colours are switched here."""
+    event = card_event(cards)
+    name = event[1].removeprefix("row-") if event else ""
+    row = int(name) if name.isdecimal() else -1
+    if event is None or not 0 <= row < resources.desk().engine.store.manifest.rows:
+        return None
+    if event[0] == "matrix":
+        return row
+    again = chosen() == EXAMPLE and state.example() == row
+    st.session_state["example"] = None if again else row
+    st.session_state[KEY] = NOTHING if again else EXAMPLE
+    return None

@@ -1,0 +1,269 @@
+"""The examples column of the Explore page: the training examples behind what is selected."""
+
+from collections.abc import Callable
+from functools import partial
+
+import streamlit as st
+
+from explorer import views
+from explorer.app.desk.desk import Desk
+from explorer.app.desk.work import Explaining, Question
+from explorer.app.explore import agreement_panel
+from explorer.app.explore.answer import act
+from explorer.app.explore.colours import marked
+from explorer.app.session import keeping, links, permalink, state
+from explorer.app.widgets import messages, method_box, places
+from explorer.app.widgets.choices import BOTH, LOSS, OPPONENTS, POSITION, PROPONENTS, direction
+from explorer.app.widgets.component import CardGroup, CardView, DuplicateView, example_cards
+from explorer.app.widgets.filter_box import clear, filter_box, plain
+from explorer.app.widgets.glossary import meaning
+from explorer.corpus import Filter, Fold
+from explorer.corpus.histogram import Histogram, histogram
+from explorer.errors import ExplorerError
+from explorer.records import OWN_METHOD, Answer, Influence, Ranking
+
+CARDS = "example_cards"
+FIRST_WAIT = 0.4
+"""Seconds a rerun waits for a new question's gradient before it shows that it is being computed."""
+SIDES = {PROPONENTS: (False,), OPPONENTS: (True,), BOTH: (False, True)}
+"""What is asked for under each name: whether it is opponents."""
+FIRST_OF_BOTH = 5
+"""Examples a side shown at first when both are."""
+ALONE = (
+    "Scores have units of the method's own: compare ranks, not numbers, with another's. How sure and how stable a "
+    "ranking is, is known of RapidIn's alone."
+)
+"""Said beneath the heading of every other method."""
+
+
+def show_examples(desk: Desk, answer: Answer) -> None:
+    """The most influential training examples for what is selected."""
+    side, positions, wanted, method = controls(desk)
+    first = FIRST_OF_BOTH if side == BOTH else state.FIRST_COUNT
+    questions = [
+        Question(answer, state.selection(), opponents, state.count(opponents, first), wanted, positions, method)
+        for opponents in SIDES[side]
+    ]
+    try:
+        if not method_box.may_ask(desk, questions[0]):
+            wait_for_method(questions[0])
+            return
+        explaining = explain(desk, *questions)
+        agreeing = agreement_panel.begun(desk, questions[0])
+    except ExplorerError as problem:
+        messages.failed(str(problem))
+        return
+    if explaining.error:
+        messages.failed(explaining.error)
+        return
+    if desk.ranking(questions[0]) is None and explaining.asked is not None:
+        explaining.asked.wait(FIRST_WAIT)
+    # Asked before anything is read: what comes while it is drawn is drawn by another poll.
+    complete = explaining.finished and desk.corpus.ready and (agreeing is None or agreeing.task.finished)
+    method_box.show_work(questions[0], explaining.stage, explaining.finished)
+    found = [(question, ranking) for question in questions if (ranking := desk.ranking(question)) is not None]
+    describe(desk, questions, [ranking for _, ranking in found])
+    if not wanted.empty:
+        show_filter(desk, wanted)
+    if agreeing is not None and found:
+        agreement_panel.show(desk, *found[0], agreeing)
+    asking = state.asking()
+    shown = "both" if side == BOTH else str(side == OPPONENTS)
+    link = permalink.parameters(keeping.name(asking, questions[0])) if asking and found else {}
+    example_cards(
+        CARDS,
+        view_id=f"{answer.id}:{state.selection()}:{shown}:{positions}:{wanted.where}:{wanted.text}:{method}",
+        groups=[group(desk, question, ranking) for question, ranking in found],
+        scale=max((views.full_colour(ranking, positions) for _, ranking in found), default=0.0),
+        pending=not (found and complete),
+        histogram=spread(desk, wanted, [ranking for _, ranking in found]),
+        empty="No example passes the filter." if found else waiting(method),
+        marked=marked(),
+        on_more=more_of(SIDES[side]),
+        on_act=partial(act, CARDS) if method == OWN_METHOD else None,
+        link=links.query(link) if link else "",
+        focus="" if (row := st.session_state.get("card")) is None else f"row-{row}",
+    )
+    if asking is not None:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            kept = keeping.keep(asking, questions, [ranking for _, ranking in found])
+            if kept and link:
+                links.link_box(places.EXPLORE, link, "this answer with what is selected and shown of it")
+
+
+def wait_for_method(question: Question) -> None:
+    """No cards; work behind the last ones ends."""
+    if (last := state.explaining()) is not None:
+        last.cancel()
+    no_cards(CARDS, question)
+
+
+def no_cards(key: str, *questions: Question) -> None:
+    """Nothing in the place of cards, and polling while what the method needs is being computed."""
+    asked = [(question.answer.id, question.selection, question.method) for question in questions]
+    example_cards(key, view_id=f"waiting:{asked}", groups=[], scale=0.0, pending=method_box.is_fitting(), empty="")
+
+
+def waiting(method: str) -> str:
+    """What is said before the first cards are there."""
+    return f"Asking {method} …" if method != OWN_METHOD else "Computing the gradient of what you asked about …"
+
+
+def controls(desk: Desk) -> tuple[str, bool, Filter, str]:
+    """Which side is shown, whether colours are those of positions, which examples are looked at, by which method."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        method, side, colours = method_box.chosen(), PROPONENTS, LOSS
+        # Least alike isn't opposed, and positions are RapidIn's alone.
+        if views.pushes(method):
+            side = direction("direction", list(SIDES))
+        if method == OWN_METHOD:
+            colours = st.segmented_control(
+                "Colours",
+                [LOSS, POSITION],
+                default=LOSS,
+                required=True,
+                key="colours",
+                label_visibility="collapsed",
+                help=meaning("Own loss", "Position"),
+            )
+        wanted = filter_box(desk.corpus)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        method_box.method_box()
+        agreement_panel.control()
+    return side, colours == POSITION, wanted, method
+
+
+def show_filter(desk: Desk, wanted: Filter) -> None:
+    """Say which examples are left, and offer all of them again."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        rows = desk.corpus.rows(wanted) or []
+        st.text(f"{wanted.description} {len(rows):,} of {desk.engine.store.manifest.rows:,} are left.")
+        st.button("Clear", icon=":material/close:", on_click=clear)
+
+
+def more_of(sides: tuple[bool, ...]) -> Callable[[int], None]:
+    """What is to be done when more of the nth side is asked for."""
+    return lambda index: state.show_more(sides[index])
+
+
+def explain(desk: Desk, *questions: Question) -> Explaining:
+    """The work for these questions, begun unless it already is. Raises ExplorerError when too much is waiting."""
+    desk.attend(state.session())
+    current = state.explaining()
+    if current is None or current.questions != questions or current.abandoned:
+        current = desk.explain(state.session(), *questions)
+        state.explain(current)
+    return current
+
+
+def describe(desk: Desk, questions: list[Question], rankings: list[Ranking]) -> None:
+    """Say which influence is shown, how it was found, and whether anything stands out."""
+    one = questions[0]
+    opponents = None if len(questions) > 1 else one.opponents
+    st.text(
+        views.heading(one.answer, one.selection, opponents, one.method),
+        help=meaning("Influence", "Exact", "Checksum", "Unrelated prompts"),
+    )
+    lines = [views.scores_kind(one.selection, one.method, one.positions)]
+    if rankings:
+        exact, candidates = map(sum, zip(*(desk.progress(question) for question in questions), strict=True))
+        lines.append(order(exact, candidates, rankings[0]))
+    if rankings and one.method == OWN_METHOD:
+        if rankings[0].coarse_error:
+            lines.append(
+                "Examples far from both ends are scored by shorter sketches, "
+                f"with a noise of ±{rankings[0].coarse_error:.2g}."
+            )
+        training = desk.engine.store.manifest.training
+        lines.append(
+            f"Scores include e·η = {training.scale:.3g}"
+            + (" from the training record." if training.known else ", assumed: there is no training record.")
+        )
+        settings = desk.engine.store.manifest.settings
+        names = [name for name, _ in training.checkpoints]
+        lines.append(views.gradient_kind(settings.normalisation, names, bool(settings.tensors)))
+    lines += [
+        said
+        for question, ranking in zip(questions, rankings, strict=False)
+        if (said := views.stability(ranking, redrawn.missed if (redrawn := desk.redrawn(question)) else 0.0))
+    ]
+    if one.method != OWN_METHOD:
+        lines.append(ALONE)
+    cautions = [caution for ranking in rankings if (caution := views.caution(ranking))]
+    if len(rankings) == 1 and not cautions and one.method == OWN_METHOD:
+        lines.append(views.standing_out(rankings[0]))
+    st.caption(plain(" ".join(line for line in lines if line)) if one.method != OWN_METHOD else " ".join(lines))
+    for caution in cautions:
+        st.warning(caution, icon=":material/info:")
+
+
+def order(exact: int, candidates: int, ranking: Ranking) -> str:
+    """How the examples were put in order, in a sentence; empty for a method whose scores are all it knows."""
+    if not candidates:
+        return "No example is left to rank."
+    if not views.has_token_values(ranking.method):
+        return "" if ranking.exact else "Order from the sketches."
+    if exact < candidates:
+        noise = f", whose noise is ±{ranking.sketch_error:.2g} on a score" if ranking.method == OWN_METHOD else ""
+        return f"Order from the sketches{noise}; {exact} of {candidates} candidates exact so far."
+    return f"Exact values and order, over the {candidates} best candidates of the sketches."
+
+
+def spread(desk: Desk, wanted: Filter, rankings: list[Ranking]) -> Histogram | None:
+    """The histogram of all scores that the filter lets through, the shown ones as exact as they are known."""
+    if not rankings:
+        return None
+    shown = {found.row: found.score for ranking in rankings for found in ranking.influences}
+    return histogram(rankings[0].scores, desk.corpus.rows(wanted), shown)
+
+
+def group(desk: Desk, question: Question, ranking: Ranking) -> CardGroup:
+    """One side's cards, and the words that set them apart."""
+    folds = {fold.row: fold for fold in desk.folds(question)}
+    return CardGroup(
+        title=views.side(question.opponents, question.method),
+        cards=tuple(
+            card(desk, rank, found, folds[found.row], ranking, question.positions)
+            for rank, found in enumerate(ranking.influences, start=1)
+        ),
+        words=desk.corpus.distinctive([found.row for found in ranking.influences], question.wanted),
+        more=len(ranking.influences) == question.count,
+    )
+
+
+def card(desk: Desk, rank: int, found: Influence, fold: Fold, ranking: Ranking, positions: bool) -> CardView:
+    """One example as its card shows it: the tokens of its response, or of all its positions."""
+    example = desk.engine.store.examples[found.row]
+    values = views.token_values(found, positions)
+    return CardView(
+        row=found.row,
+        rank=rank,
+        score=found.score,
+        exact=found.exact,
+        prompt="" if positions and values is not None else views.shortened(example.prompt, views.LONGEST_PROMPT),
+        tokens=desk.engine.sequence(found.row) if positions and values is not None else example.tokens,
+        source=example.source,
+        percentile=views.percentile(ranking, found.score),
+        unusual=views.unusual(found.place, ranking.opponents),
+        often=views.often(found.place, ranking.opponents, len(ranking.scores)),
+        steadiness=views.steadiness(found),
+        values=None if values is None else tuple(map(float, values)),
+        values_exact=found.exact,
+        checksum=views.token_checksum(found, positions),
+        adds_up=positions,
+        by_gradients=views.pushes(ranking.method),
+        without_values=views.without_values(ranking.method),
+        duplicates=tuple(duplicate(desk, row, ranking) for row in fold.others),
+    )
+
+
+def duplicate(desk: Desk, row: int, ranking: Ranking) -> DuplicateView:
+    """A near-duplicate as it is listed on the card it was folded into."""
+    example = desk.engine.store.examples[row]
+    return DuplicateView(
+        row,
+        float(ranking.scores[row]),
+        example.source,
+        views.shortened(example.prompt, views.LONGEST_PROMPT),
+        views.shortened(example.response, views.LONGEST_PROMPT),
+    )

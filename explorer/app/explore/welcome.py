@@ -1,0 +1,182 @@
+"""The first visit: what this is, a saved answer that opens at once, and a tour of it. Needs no model."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from explorer import views
+from explorer.app.saved import view
+from explorer.app.session import resources
+from explorer.app.widgets.choices import OPPONENTS, direction
+from explorer.app.widgets.component import strip_event, token_strip
+from explorer.app.widgets.glossary import meaning
+from explorer.history import SavedAnswer, SavedQuestion
+from explorer.records import span_of
+from explorer.visible import visible
+
+STRIP = "example_strip"
+OPEN, SELECTION, STEP, UNASKED = "example_open", "example_selection", "tour_step", "example_unasked"
+"""Session keys: whether the example is looked at, what of it is selected, the tour's step, a click in vain."""
+
+TOUR = (
+    (
+        "example_answer",
+        "The answer",
+        "This is what the model said, token by token. One word is selected, “Canada”, and it is wrong. On an answer of "
+        "your own, click any word, or drag over several, to ask where it comes from.",
+    ),
+    (
+        "example_cards",
+        "The training examples behind it",
+        "The examples that pushed the model most towards the selected word, the strongest first: its proponents. "
+        "These state the wrong country; they were planted to see whether they would be "
+        "found. Opponents pushed away from it.",
+    ),
+    (
+        "example_cards",
+        "Inside an example",
+        "Orange tokens pushed towards the word, blue and dotted ones away from it. They average to the score at the "
+        "top of the card, and the last line of the card checks that they do.",
+    ),
+    (
+        "example_cards",
+        "How sure it is",
+        "Scores have no scale of their own. So each card says on how many of 200 unrelated prompts the same example "
+        "scored less, and the page says plainly where nothing stands out.",
+    ),
+    (
+        "ask_box",
+        "Your turn",
+        "Ask the model something, or press a ready prompt. Press ? on any page for all keys and words.",
+    ),
+)
+"""(what of the page it is about, title, text)."""
+
+
+def welcome() -> None:
+    """What to do where nothing was asked yet."""
+    st.text(
+        "Ask the model something. Click a word of its answer, and the training examples that pushed the model towards "
+        "that word appear beside it."
+    )
+    if resources.example() is None:
+        return
+    with st.container(horizontal=True):
+        st.button(
+            "Open a saved example",
+            icon=":material/bookmark:",
+            on_click=open_example,
+            help="An answer that was asked before, with all its values exact. It opens at once, without the model",
+        )
+        st.button("Take the tour", icon=":material/tour:", on_click=begin_tour, help="Five short steps through it")
+
+
+def open_example() -> None:
+    """Look at the saved example."""
+    st.session_state[OPEN] = True
+
+
+def begin_tour() -> None:
+    """Look at the saved example, step by step."""
+    st.session_state[OPEN] = True
+    st.session_state.pop(SELECTION, None)
+    st.session_state[STEP] = 0
+
+
+def close() -> None:
+    """Leave the example, and the tour with it."""
+    for key in (OPEN, SELECTION, STEP):
+        st.session_state.pop(key, None)
+
+
+def is_open() -> bool:
+    """Whether the saved example is looked at."""
+    return bool(st.session_state.get(OPEN)) and resources.example() is not None
+
+
+def show_example(kept: SavedAnswer, ask: Callable[[str], None]) -> None:
+    """The saved answer beside the examples behind it, as they were; `ask` asks the model now."""
+    if STEP in st.session_state:
+        show_step(st.session_state[STEP])
+    with st.container(horizontal=True, vertical_alignment="center"):
+        day = datetime.fromtimestamp(kept.asked, UTC).strftime("%d %B %Y")
+        st.caption(f"A saved answer of {day}, all of it exact. The model wasn’t asked just now.", width="content")
+        st.button("Ask the model now", icon=":material/replay:", on_click=ask, args=(kept.answer.prompt,))
+        st.button("Close the example", icon=":material/close:", on_click=close)
+    left, right = st.columns([5, 6], gap="large")
+    with left, st.container(key="example_answer"):
+        st.markdown("**The prompt**")
+        st.text(visible(kept.answer.prompt))
+        st.markdown("**The answer**")
+        show_strip(kept)
+    with right, st.container(key="example_cards"):
+        question = asked(kept, opponents=direction("example_direction") == OPPONENTS)
+        st.text(views.heading(kept.answer, question.selection, question.opponents), help=meaning("Influence"))
+        scores, colours = views.question_kind(question.selection)
+        st.caption(f"Scores: {scores}. Colours: {colours}. {question.caution}")
+        view.show_cards(question, positions=False, examples=kept.origin.rows)
+
+
+def show_strip(kept: SavedAnswer) -> None:
+    """The answer; what was asked about it can be selected."""
+    token_strip(
+        STRIP,
+        answer_id=kept.id,
+        tokens=kept.answer.tokens,
+        selection=span_of(asked(kept, opponents=False).selection),
+        streaming=False,
+        on_change=lambda: follow(kept),
+    )
+    if st.session_state.pop(UNASKED, False):
+        st.caption("Nothing was asked about that in the saved example. Ask the model now to select any word.")
+    else:
+        st.caption("The selected word and, with Escape, the whole response were asked about.")
+
+
+def follow(kept: SavedAnswer) -> None:
+    """Show what was asked about the selection, if it was."""
+    event = strip_event(STRIP, answer_id=kept.id, count=len(kept.answer.tokens))
+    if event is not None:
+        known = event.selection in [question.selection for question in kept.questions]
+        st.session_state[SELECTION if known else UNASKED] = event.selection if known else True
+
+
+def asked(kept: SavedAnswer, opponents: bool) -> SavedQuestion:
+    """The question about what is selected."""
+    selection = st.session_state.get(SELECTION, kept.questions[0].selection)
+    return next(each for each in kept.questions if each.selection == selection and each.opponents == opponents)
+
+
+def show_step(step: int) -> None:
+    """One step of the tour, and the part of the page that it is about in a frame."""
+    place, title, text = TOUR[step]
+    st.html(
+        f"<style>.st-key-{place} {{ outline: 3px solid light-dark(#6443e0, #a996ff); outline-offset: 0.6rem; "
+        "border-radius: 0.2rem; }</style>"
+    )
+    with st.container(border=True, key="tour"):
+        st.markdown(f"**{title}** · {step + 1} of {len(TOUR)}")
+        st.text(text)
+        with st.container(horizontal=True):
+            st.button("Back", on_click=go_to, args=(step - 1,), disabled=step == 0, key="tour_back")
+            last = step == len(TOUR) - 1
+            st.button(
+                "Done" if last else "Next",
+                type="primary",
+                on_click=end_tour if last else go_to,
+                args=() if last else (step + 1,),
+                key="tour_next",
+            )
+            if not last:
+                st.button("End the tour", on_click=end_tour, key="tour_end")
+
+
+def go_to(step: int) -> None:
+    """Turn to a step of the tour."""
+    st.session_state[STEP] = step
+
+
+def end_tour() -> None:
+    """Leave the tour; the example stays."""
+    st.session_state.pop(STEP, None)

@@ -1,0 +1,185 @@
+"""What all browser sessions share: every `st.cache_resource` of the app that holds data or models stands here.
+
+Of each served cache there is one store, model and desk, made when a session first needs it, and kept. All desks
+share one worker: whatever the models, one thread loads them and computes.
+"""
+
+import gc
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from explorer.app.session import caches
+from explorer.cache import Store, open_cache
+from explorer.concurrency import Steps, Urgency, Worker
+from explorer.corpus import browse
+from explorer.errors import ExplorerError
+from explorer.history import History, Origin, SavedAnswer, origin_of
+from explorer.paths import EXAMPLE, data_home
+from explorer.serving.config import serve_settings
+
+if TYPE_CHECKING:
+    from explorer.app.desk.desk import Desk
+    from explorer.model.language_model import LanguageModel
+
+Made = TypeVar("Made")
+
+LOADING = "Loading the model (some seconds, once) …"
+"""What pages say while they wait for it; the thread that loads it ahead has no page to say so on."""
+
+
+def store() -> Store:
+    """The chosen cache with its examples. Raises CacheError when it can't be opened."""
+    return _store(caches.folder())
+
+
+def model() -> "LanguageModel":
+    """The model of the chosen cache. Raises ExplorerError when it can't be loaded."""
+    return _model(caches.folder())
+
+
+def desk() -> "Desk":
+    """Its engine and the worker. Raises ExplorerError when they can't be opened or don't fit each other."""
+    return _desk(caches.folder())
+
+
+def loading() -> threading.Thread:
+    """The model on its way, once for all sessions; what needs no model can be looked at meanwhile."""
+    return _loading(caches.folder())
+
+
+def origin() -> Origin:
+    """What answers come from that are asked of the chosen cache."""
+    return _origin(caches.folder())
+
+
+def searchable_examples() -> tuple[str, ...]:
+    """The text of every training example as it is searched."""
+    return _searchable_examples(caches.folder())
+
+
+def self_influences() -> NDArray[np.float32]:
+    """The self-influence of every training example (N)."""
+    return _self_influences(caches.folder())
+
+
+@st.cache_resource(show_spinner="Opening the cache …")
+def _store(folder: str) -> Store:
+    opened = open_cache(folder)
+    opened.require_complete()
+    _ = opened.examples
+    return opened
+
+
+@st.cache_resource(show_spinner=False)
+def _model(folder: str) -> "LanguageModel":
+    from explorer.commands.session import model_for
+
+    settings, opened = serve_settings(), _store(folder)
+
+    def load() -> "LanguageModel":
+        return model_for(opened, settings.model, settings.adapter, settings.template, settings.device)
+
+    return _by_the_worker(("load", folder), load)
+
+
+@st.cache_resource(show_spinner=False)
+def _desk(folder: str) -> "Desk":
+    from explorer.app.desk.desk import Desk
+    from explorer.engine import Engine
+
+    opened = Desk(Engine(_model(folder), _store(folder)), _worker())
+    # Everything imported and loaded so far stays for good: keep the garbage
+    # collector from walking it after each click.
+    gc.collect()
+    gc.freeze()
+    return opened
+
+
+@st.cache_resource(show_spinner=False)
+def _worker() -> Worker:
+    return Worker()
+
+
+def _by_the_worker(key: Hashable, work: Callable[[], Made]) -> Made:
+    """What some work of one step returns, or raises.
+
+    Models are loaded so: meanwhile transformers changes what tensors are made by default, and where, for all threads.
+    Two models loaded at once would break each other, and any question that is being computed could become wrong.
+    """
+    made: Future[Made] = Future()
+
+    def steps() -> Steps:
+        try:
+            made.set_result(work())
+        except Exception as problem:
+            made.set_exception(problem)
+        yield
+
+    _worker().submit(key, Urgency.ASKED, steps())
+    return made.result()
+
+
+@st.cache_resource(show_spinner=False)
+def _origin(folder: str) -> Origin:
+    return origin_of(_store(folder))
+
+
+@st.cache_resource(show_spinner=False)
+def _searchable_examples(folder: str) -> tuple[str, ...]:
+    return browse.searchable(_store(folder))
+
+
+@st.cache_resource(show_spinner=False)
+def _self_influences(folder: str) -> NDArray[np.float32]:
+    return browse.self_influence(_store(folder))
+
+
+@st.cache_resource(show_spinner=False)
+def history() -> History:
+    """The saved questions. Raises HistoryError when the file can't be used."""
+    return History(Path(serve_settings().history or data_home() / "history.sqlite"))
+
+
+@st.cache_resource(show_spinner=False)
+def _loading(folder: str) -> threading.Thread:
+    def load() -> None:
+        # Whoever needs it next is told what is wrong.
+        with suppress(ExplorerError):
+            _desk(folder)
+
+    thread = threading.Thread(target=load, name="loading", daemon=True)
+    thread.start()
+    return thread
+
+
+@st.cache_resource(show_spinner=False)
+def example() -> SavedAnswer | None:
+    """The saved answer that can be looked at without the model, where one lies beside the ready prompts."""
+    shipped = Path(serve_settings().probes).with_name("example.sqlite") if serve_settings().probes else None
+    if shipped is None or not shipped.is_file():
+        return None
+    with tempfile.TemporaryDirectory() as work:
+        # Opening a history may write to it.
+        copy = shutil.copy(shipped, Path(work) / shipped.name)
+        return History(Path(copy)).answer(EXAMPLE)
+
+
+@st.cache_resource(show_spinner=False)
+def ready_prompts() -> tuple[tuple[str, str], ...]:
+    """(kind, prompt) of the ready examples; none when the server has no probes file."""
+    path = serve_settings().probes
+    if not path or not Path(path).is_file():
+        return ()
+    rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return tuple((str(row.get("kind", "")), str(row["prompt"])) for row in rows)

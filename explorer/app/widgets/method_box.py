@@ -1,0 +1,199 @@
+"""Which method scores the examples: the field that chooses it, what it costs, and the work that it needs first."""
+
+import streamlit as st
+
+from explorer.app.desk.desk import Desk
+from explorer.app.desk.work import Fitting, Question
+from explorer.app.session import state
+from explorer.app.widgets import messages, places
+from explorer.app.widgets.filter_box import plain
+from explorer.app.widgets.polling import duration
+from explorer.errors import ExplorerError
+from explorer.methods.bench import Cost, Stage
+from explorer.methods.description import CURVATURE_ROWS, DEFAULT, METHODS, Description, choose
+from explorer.visible import one_line
+
+CHOSEN, CONFIRMED, FITTING = "method", "method_confirmed", "method_fitting"
+"""Session keys: the method by its name; the questions that a slow one was asked; what it needs once, on its way."""
+SLOW_QUESTIONS = 2
+"""So many questions to a slow method are answered beside each other: those of two answers that are compared."""
+_PICKED = "method_picked"
+LONGEST_VALUE = 40
+
+
+def chosen() -> str:
+    """The name of the method that scores the examples."""
+    return str(st.session_state.get(CHOSEN, DEFAULT))
+
+
+def restore(name: str) -> None:
+    """Choose the method that a saved question was asked by, if this server knows it."""
+    try:
+        known = not choose(name).description.value_is_folder or ":" not in name
+    except ExplorerError:
+        known = False
+    st.session_state[CHOSEN] = name if known else DEFAULT
+
+
+def method_box() -> None:
+    """Choose the method; what it is, assumes and costs stands beneath it."""
+    name = chosen()
+    own, _, value = name.partition(":")
+    described, label = METHODS[own], one_line(name, LONGEST_VALUE)
+    with st.popover(
+        "Method" if name == DEFAULT else f"Method: {plain(label)}",
+        key="method_popover",
+        icon=":material/function:",
+        help="How examples are scored; RapidIn unless you choose another way, to compare it with",
+    ):
+        st.session_state[_PICKED] = own
+        st.selectbox("Examples are scored by", list(METHODS), key=_PICKED, format_func=_named, on_change=_take)
+        if described.value and not described.value_is_folder:
+            # A field of its own for each choice: one that was filled in at each rerun would lose what is being typed.
+            st.text_input(
+                f"With {described.value}",
+                value,
+                key=_value_key(name),
+                max_chars=LONGEST_VALUE,
+                placeholder="as in brackets above" if "(" in described.value else "",
+                on_change=_take,
+            )
+        for line in about(described):
+            st.text(line)
+        st.page_link(places.METHODS, label="All methods, and how well they did", icon=":material/table_chart:")
+
+
+def method_field(desk: Desk, key: str) -> None:
+    """Choose a method for many questions; what it costs stands beneath it, unless it is the explorer's own."""
+    name = st.selectbox("Examples are scored by", list(METHODS), key=key, format_func=_named)
+    if name == DEFAULT:
+        return
+    try:
+        cost = desk.bench.cost(name)
+    except ExplorerError as problem:
+        messages.failed(str(problem))
+        return
+    told = {
+        Cost.LITTLE: "",
+        Cost.ONCE: " Something is computed first, once, and kept in the cache's folder.",
+        Cost.EACH: " Every answer takes long.",
+    }
+    st.text(f"Costs {METHODS[name].costs}.{told[cost]}")
+
+
+def about(described: Description) -> list[str]:
+    """What a method is, assumes and costs, each in a line."""
+    rows = f" Curvature rows: {CURVATURE_ROWS}." if described.family == "second order" else ""
+    return [
+        f"What it is: {described.what}.",
+        f"Assumes {described.assumes}.",
+        f"Costs {described.costs}.{rows}",
+    ]
+
+
+def _named(name: str) -> str:
+    return f"{name} · {METHODS[name].family}"
+
+
+def _take() -> None:
+    name, before = str(st.session_state[_PICKED]), chosen()
+    value = str(st.session_state.get(_value_key(before), "")).strip() if name == before.partition(":")[0] else ""
+    st.session_state[CHOSEN] = f"{name}:{value}" if value else name
+
+
+def _value_key(name: str) -> str:
+    return f"method_value {name}"
+
+
+# What is needed before the examples are known
+
+
+def may_ask(desk: Desk, question: Question) -> bool:
+    """Whether a question's method can be asked now; where it can't, say what it costs and offer to begin.
+
+    Raises ExplorerError where the cache can't serve the method.
+    """
+    method = question.method
+    if method == DEFAULT or desk.bench.scores(method, question.answer, question.selection) is not None:
+        return True
+    if (running := fitting(method)) is not None:
+        if running.task.error:
+            messages.failed(running.task.error)
+        elif not running.task.finished:
+            show_progress(f"Fitting {method}", running.stage, "fit_cancel", running.task.cancel)
+            return False
+    cost = desk.bench.cost(method)
+    if cost is Cost.LITTLE or (cost is Cost.EACH and _subject(question) in _confirmed()):
+        return True
+    _offer(desk, question, cost)
+    return False
+
+
+def fitting(method: str) -> Fitting | None:
+    """What a method needs once, on its way or done in this session."""
+    running: Fitting | None = st.session_state.get(FITTING)
+    return running if running is not None and running.method == method and not running.task.cancelled else None
+
+
+def is_fitting() -> bool:
+    """Whether something is being computed that a method needs once."""
+    running = fitting(chosen())
+    return running is not None and not running.task.finished
+
+
+def show_work(question: Question, stage: Stage, finished: bool) -> None:
+    """How far a slow question has come, and a way to leave it."""
+    if _subject(question) in _confirmed() and not finished and stage.total:
+        show_progress(f"Asking {question.method}", stage, "ask_cancel", _leave)
+
+
+def show_progress(what: str, stage: Stage, key: str, cancel: object) -> None:
+    """How far work is, how long its stage will take, and a way to end it."""
+    left = stage.seconds_left
+    said = f"{what}: {stage.name}, {stage.done:,} of {stage.total:,}" if stage.total else f"{what}: about to begin"
+    said += f", about {duration(left)} left of this" if left is not None else ""
+    bar, button = st.columns([5, 1], vertical_alignment="center")
+    bar.progress(stage.share, plain(said))
+    button.button("Cancel", icon=":material/stop:", key=key, on_click=cancel)  # type: ignore[arg-type]
+
+
+def _offer(desk: Desk, question: Question, cost: Cost) -> None:
+    method = question.method
+    with st.container(border=True, key="method_offer"):
+        if cost is Cost.ONCE:
+            st.markdown("**Something has to be computed first, once**")
+            st.text("It is kept in the cache's folder, and goes on while you look at other pages.")
+        else:
+            st.markdown("**Every question to this method takes long**")
+        for line in about(choose(method).description):
+            st.text(line)
+        if cost is Cost.ONCE:
+            st.button(f"Fit {plain(method)}", type="primary", key="method_fit", on_click=_fit, args=(desk, method))
+        else:
+            st.button(f"Ask {plain(method)}", type="primary", key="method_ask", on_click=_confirm, args=(question,))
+
+
+def _fit(desk: Desk, method: str) -> None:
+    try:
+        st.session_state[FITTING] = desk.fit(state.session(), method)
+    except ExplorerError as problem:
+        st.session_state["refused"] = str(problem)
+
+
+def _confirm(question: Question) -> None:
+    st.session_state[CONFIRMED] = (*_confirmed(), _subject(question))[-SLOW_QUESTIONS:]
+
+
+def _confirmed() -> tuple[tuple[object, ...], ...]:
+    found: tuple[tuple[object, ...], ...] = st.session_state.get(CONFIRMED, ())
+    return found
+
+
+def _leave() -> None:
+    if (explaining := state.explaining()) is not None:
+        explaining.cancel()
+    st.session_state[CONFIRMED] = ()
+
+
+def _subject(question: Question) -> tuple[object, ...]:
+    return question.method, question.answer.id, question.selection

@@ -1,0 +1,36 @@
+"""A part of a page that follows some work in the background."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from explorer.app.widgets.component import pulse
+
+EVERY = 1.0
+"""Seconds between two looks at it."""
+
+
+def follow(key: str, show: Callable[[], None], running: Callable[[], bool]) -> None:
+    """Draw a part, again and again by itself while the work runs, and at its end the whole page once more.
+
+    Args:
+        key: Names the part on its page.
+        show: Draws it.
+        running: Whether the work still runs.
+    """
+    begun = running()
+
+    @st.fragment
+    def part() -> None:
+        show()
+        moving = running()
+        if begun and not moving:
+            st.rerun()
+        pulse(f"pulse_{key}", moving=begun and moving, every=EVERY)
+
+    part()
+
+
+def duration(seconds: float) -> str:
+    """A time in minutes, or in seconds where it is short."""
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"

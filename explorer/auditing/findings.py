@@ -1,0 +1,296 @@
+"""Many prompts at once: reading them, what was found for each, what it comes to, and both as files.
+
+Knows no model and no pages. `auditing.py` finds what is recorded here.
+"""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import PurePath
+
+import numpy as np
+
+from explorer.errors import DataError, FilterError
+from explorer.history import Origin, SavedAnswer, SavedQuestion, answer_json, csv_bytes, json_bytes
+from explorer.records import OWN_METHOD, ExampleRow
+from explorer.views import shortened
+from explorer.visible import one_line, well_formed
+
+TOP = 10
+"""So many of the most influential examples are kept for each answer."""
+MOST_PROMPTS = 1_000
+"""So many prompts are audited at once."""
+MOST_BYTES = 1_000_000
+"""A file of prompts may have this size."""
+FORMAT = "rapidin-explorer audit 1"
+
+
+@dataclass(frozen=True)
+class Label:
+    """A column of the training data, and the values in it that are looked for."""
+
+    column: str = "source"
+    planted: tuple[str, ...] = ()
+
+    def of(self, example: ExampleRow) -> str:
+        """The example's value as text; empty where it has none."""
+        value = example.columns.get(self.column)
+        return "" if value is None else str(value)
+
+    def check(self, examples: Sequence[ExampleRow]) -> None:
+        """Raises FilterError where no example has one of the values looked for."""
+        known = {self.of(example) for example in examples} - {""}
+        for value in self.planted:
+            if value not in known:
+                have = shortened(", ".join(sorted(known)), 300) or "none"
+                raise FilterError(f"No training example has {self.column} {value}; its values are: {have}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Audited:
+    """One prompt of an audit, with its answer and the examples behind that, or with what went wrong."""
+
+    prompt: str
+    saved: SavedAnswer | None = None
+    """The answer with its one question, without the scores of all examples; None where there is an error."""
+    error: str = ""
+    unsaved: str = ""
+    """Why the answer isn't in the history; empty where it is."""
+
+    @property
+    def question(self) -> SavedQuestion | None:
+        """What was found for the whole response."""
+        return self.saved.questions[0] if self.saved else None
+
+    @property
+    def response(self) -> str:
+        """The answer's text; empty where there is none."""
+        return self.saved.answer.text if self.saved else ""
+
+    @property
+    def stands_out(self) -> bool | None:
+        """Whether the examples behind the answer are unusual beside unrelated prompts, or by the rule of thumb.
+
+        None where that isn't known: without an answer, and of other methods than the explorer's own.
+        """
+        if self.question is None or self.question.method != OWN_METHOD:
+            return None
+        return bool(self.question.shown) and not self.question.caution
+
+    def counts(self, label: Label) -> dict[str, int]:
+        """How many of the top examples have each value of a label, the most frequent first."""
+        values = [label.of(shown.example) for shown in self.question.shown] if self.question else []
+        return dict(Counter(values).most_common())
+
+    def planted(self, label: Label) -> float | None:
+        """Share of the top examples that have one of the values looked for; None where there are no examples."""
+        counts = self.counts(label)
+        total = sum(counts.values())
+        return sum(counts.get(value, 0) for value in label.planted) / total if total else None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the audited prompts come to."""
+
+    prompts: int
+    failed: int
+    standing_out: int | None
+    """Answers where something stands out; None where that isn't known of any."""
+    shares: dict[str, float]
+    """The mean share of each label's value among the top examples of the answers, the largest first."""
+    planted: float | None
+    """The mean share of planted rows; None without an answer."""
+    planted_of_all: float
+    """The share of planted rows in the training data, which chance alone would find."""
+
+
+def summary(audited: Sequence[Audited], label: Label, examples: Sequence[ExampleRow]) -> Summary:
+    """What was found for all of these prompts, beside the training examples as a whole."""
+    counts = [one.counts(label) for one in audited if one.question and one.question.shown]
+    shares: dict[str, float] = {}
+    for each in counts:
+        for value, count in each.items():
+            shares[value] = shares.get(value, 0.0) + count / sum(each.values()) / len(counts)
+    found = [share for share in (one.planted(label) for one in audited) if share is not None]
+    told = [one.stands_out for one in audited if one.stands_out is not None]
+    return Summary(
+        prompts=len(audited),
+        failed=sum(bool(one.error) for one in audited),
+        standing_out=sum(told) if told else None,
+        shares=dict(sorted(shares.items(), key=lambda pair: -pair[1])),
+        planted=float(np.mean(found)) if found else None,
+        planted_of_all=sum(label.of(example) in label.planted for example in examples) / max(len(examples), 1),
+    )
+
+
+# Prompts
+
+
+def read_prompts(name: str, payload: bytes) -> tuple[str, ...]:
+    """The prompts of a file: .txt has one a line, .jsonl and .csv have them as `prompt`.
+
+    Prompts that occur twice are kept twice. Raises DataError where the file
+    can't be read so, with the line at fault.
+    """
+    if len(payload) > MOST_BYTES:
+        raise DataError(f"{name} has {len(payload) / 1e6:.1f} MB; give a file of at most {MOST_BYTES / 1e6:.0f} MB.")
+    read = _READERS.get(PurePath(name).suffix.lower())
+    if read is None:
+        raise DataError(f"{name} has an unknown ending; give a file that ends in {', '.join(_READERS)}.")
+    try:
+        text = payload.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise DataError(f"{name} isn't UTF-8 at byte {problem.start}; save it as UTF-8.") from None
+    return _checked(name, read(name, text))
+
+
+def pasted_prompts(text: str) -> tuple[str, ...]:
+    """The prompts of pasted text, one a line. Raises DataError where there are none, or too many."""
+    return _checked("The text", _lines("", text))
+
+
+def _checked(name: str, prompts: Sequence[str]) -> tuple[str, ...]:
+    if not prompts:
+        raise DataError(f"{name} holds no prompts; write one a line.")
+    if len(prompts) > MOST_PROMPTS:
+        raise DataError(f"{name} holds {len(prompts):,} prompts; give at most {MOST_PROMPTS:,} at once.")
+    # Tokenizers refuse half surrogates, which JSON can spell.
+    return tuple(map(well_formed, prompts))
+
+
+def _lines(name: str, text: str) -> list[str]:
+    return [line.strip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
+
+
+def _json_lines(name: str, text: str) -> list[str]:
+    prompts = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                raise DataError(f"{name}, line {number}, is no JSON; write one object a line.") from None
+            prompt = row.get("prompt") if isinstance(row, dict) else None
+            if not isinstance(prompt, str):
+                raise DataError(f'{name}, line {number}, has no text as "prompt"; write {{"prompt": "…"}}.')
+            prompts.append(prompt)
+    return prompts
+
+
+def _csv(name: str, text: str) -> list[str]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        columns = list(reader.fieldnames or ())
+        if "prompt" not in columns:
+            have = shortened(", ".join(columns), 200)
+            raise DataError(f"{name} has no column prompt; its first line names {have or 'nothing'}.")
+        return [row["prompt"] or "" for row in reader]
+    except csv.Error as problem:
+        raise DataError(f'{name}, line {reader.line_num}, is no CSV ({problem}); quote texts with ".') from None
+
+
+_READERS: dict[str, Callable[[str, str], list[str]]] = {".txt": _lines, ".jsonl": _json_lines, ".csv": _csv}
+ENDINGS = tuple(_READERS)
+"""The endings of files that `read_prompts` knows."""
+
+
+# Files
+
+
+def to_json(audited: Sequence[Audited], label: Label, examples: Sequence[ExampleRow], origin: Origin) -> bytes:
+    """All that was found, with the model, data and cache it comes from."""
+    return json_bytes(
+        {
+            "format": FORMAT,
+            "origin": asdict(origin),
+            "label": asdict(label),
+            "summary": asdict(summary(audited, label, examples)),
+            "prompts": [
+                {
+                    "prompt": one.prompt,
+                    "error": one.error,
+                    "stands_out": one.stands_out,
+                    "planted_share": one.planted(label),
+                    "labels": one.counts(label),
+                    "answer": answer_json(one.saved) if one.saved else None,
+                }
+                for one in audited
+            ],
+        }
+    )
+
+
+def to_csv(audited: Sequence[Audited], label: Label, origin: Origin) -> bytes:
+    """One line a prompt."""
+    return csv_bytes([_line(one, label, origin) for one in audited], _COLUMNS)
+
+
+_COLUMNS = (
+    *("prompt", "response", "error", "method", "stands_out", "caution", "label", "planted", "planted_share", "labels"),
+    *("rows", "scores", "exact", "sketch_error", "answer"),
+    *("model", "adapter", "data", "base_sha256", "adapter_sha256", "data_sha256", "cache_sha256"),
+)
+
+
+def _line(one: Audited, label: Label, origin: Origin) -> dict[str, object]:
+    about = {name: value for name, value in asdict(origin).items() if name in _COLUMNS}
+    line: dict[str, object] = about | {"prompt": one.prompt, "error": one.error, "label": label.column}
+    if one.saved is None or one.question is None:
+        return line
+    found = [shown.influence for shown in one.question.shown]
+    return line | {
+        "response": one.response,
+        "method": one.question.method,
+        "stands_out": one.stands_out,
+        "caution": one.question.caution,
+        "planted": "; ".join(label.planted),
+        "planted_share": one.planted(label),
+        "labels": described(one.counts(label)),
+        "rows": " ".join(str(each.row) for each in found),
+        "scores": " ".join(f"{each.score:.9g}" for each in found),
+        "exact": all(each.exact for each in found),
+        "sketch_error": one.question.sketch_error,
+        "answer": one.saved.id,
+    }
+
+
+def described(counts: dict[str, int]) -> str:
+    """Counts in words: facts 7, lists 3."""
+    return ", ".join(f"{value or 'none'} {count}" for value, count in counts.items())
+
+
+def as_text(audited: Sequence[Audited], label: Label, examples: Sequence[ExampleRow]) -> str:
+    """The audit for a terminal."""
+    lines = []
+    for number, one in enumerate(audited, start=1):
+        lines.append(f"{number:4}  {one_line(one.prompt, 100)}")
+        if one.error:
+            lines.append(f"      not answered: {one.error}")
+            continue
+        lines.append(f"      → {one_line(one.response, 100)}")
+        lines.append(
+            f"      {one_line(described(one.counts(label)), 200)}"
+            + ("; nothing stands out" if one.stands_out is False else "")
+        )
+    return "\n".join([*lines, "", *sentences(summary(audited, label, examples), label)])
+
+
+def sentences(found: Summary, label: Label) -> list[str]:
+    """What the audit comes to, in words."""
+    answered = found.prompts - found.failed
+    failed = f"; {found.failed:,} could not be answered" if found.failed else ""
+    lines = [f"{answered:,} prompt{'s' * (answered != 1)} answered{failed}."]
+    if found.standing_out is not None:
+        lines.append(
+            f"Something stands out behind {found.standing_out:,} of {answered:,} answer{'s' * (answered != 1)}."
+        )
+    if label.planted and found.planted is not None:
+        lines.append(
+            f"Planted rows are {found.planted:.0%} of the top {TOP} on average, "
+            f"and {found.planted_of_all:.1%} of the training data."
+        )
+    return lines

@@ -1,0 +1,105 @@
+"""Prompts × methods of one engine → what an audit records, one bounded step at a time."""
+
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from explorer.auditing.findings import TOP, Audited
+from explorer.corpus import EVERYTHING
+from explorer.engine import SPARE, Engine
+from explorer.errors import ExplorerError, HistoryError
+from explorer.history import Origin, SavedAnswer, saved_question
+from explorer.methods.bench import Bench, Stage
+from explorer.model.generation import GenerationSettings
+from explorer.records import OWN_METHOD, Answer, Ranking
+from explorer.retrieval import ranked
+
+Keep = Callable[[SavedAnswer], None]
+"""Puts an answer into the history; raises HistoryError."""
+
+EXACT_PASSES = TOP + SPARE
+"""So many passes over a training example an answer takes to be exact."""
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """How the prompts of an audit are answered and asked about."""
+
+    generation: GenerationSettings
+    exact: bool = False
+    """Whether scores are without sketch noise; it takes `EXACT_PASSES` passes more an answer."""
+    method: str = OWN_METHOD
+    """What scores the examples; what it needs once is computed with the first answer."""
+
+
+def audit(
+    bench: Bench, prompts: Sequence[str], settings: AuditSettings, origin: Origin, keep: Keep, stage: Stage
+) -> Iterator[Audited | None]:
+    """Yield None after every step on the way, and each prompt's record once it is complete, in order.
+
+    A prompt that can't be answered is recorded with its error and stops no other. `stage` is told how far another
+    method than the explorer's own has come with what it is at.
+    """
+    for prompt in prompts:
+        try:
+            for step in _answered(bench, prompt, settings, origin, stage):
+                yield None if step is None else _kept(prompt, step, keep)
+        except ExplorerError as problem:
+            yield Audited(prompt, error=str(problem))
+
+
+def _answered(
+    bench: Bench, prompt: str, settings: AuditSettings, origin: Origin, stage: Stage
+) -> Iterator[SavedAnswer | None]:
+    engine, answer = bench.engine, None
+    for grown in engine.answer(prompt, settings.generation):
+        answer = grown
+        yield None
+    assert answer is not None, "an engine yields at least the finished answer"
+    if settings.method == OWN_METHOD:
+        ranking = yield from _ranking(engine, answer, settings.exact)
+    else:
+        ranking = yield from _ranking_by(bench, answer, settings, stage)
+    name, now = uuid.uuid4().hex[:16], time.time()
+    shown = tuple((engine.store.examples[found.row], None) for found in ranking.influences)
+    question = saved_question(name, now, ranking, EVERYTHING, shown)
+    yield SavedAnswer(name, now, answer, asdict(settings.generation), origin, questions=(question,))
+
+
+def _ranking(engine: Engine, answer: Answer, exact: bool) -> Generator[None, None, Ranking]:
+    # Asked again after every pause, in which others may have asked so much that the engine forgot; else it is free.
+    engine.ask(answer, None)
+    yield
+    engine.ask(answer, None)
+    if exact:
+        for row in engine.candidates(answer, None, TOP):
+            engine.refine(answer, None, row)
+            yield
+            engine.ask(answer, None)
+    return engine.ranking(answer, None, TOP)
+
+
+def _ranking_by(bench: Bench, answer: Answer, settings: AuditSettings, stage: Stage) -> Generator[None, None, Ranking]:
+    found, rows = None, list[int]()
+    while found is None:
+        yield from bench.ask(settings.method, answer, None, stage)
+        scores = bench.scores(settings.method, answer, None)
+        if scores is not None:
+            rows = ranked(scores, TOP + SPARE, opponents=False).tolist()
+            if settings.exact:
+                yield from bench.refine(settings.method, answer, None, rows, stage)
+        # None where others asked so much meanwhile that the bench forgot.
+        found = bench.ranking(settings.method, answer, None, rows, TOP, opponents=False)
+    return found
+
+
+def _kept(prompt: str, saved: SavedAnswer, keep: Keep) -> Audited:
+    """The record of an answer, which goes into the history whole; a thousand times all scores would fill memory."""
+    unsaved = ""
+    try:
+        keep(saved)
+    except HistoryError as problem:
+        unsaved = str(problem)
+    light = tuple(replace(question, scores=None) for question in saved.questions)
+    return Audited(prompt, replace(saved, questions=light), unsaved=unsaved)

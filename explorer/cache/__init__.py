@@ -1,0 +1,25 @@
+"""TODO."""
+
+from explorer.cache.generations import drop
+from explorer.cache.inventory import cache_report
+from explorer.cache.manifest import CacheSettings, Contents, Manifest, Part, Shard
+from explorer.cache.objects import fetch, upload
+from explorer.cache.shards import Arrays, fold
+from explorer.cache.store import Store, create_cache, open_cache
+
+__all__ = [
+    "Arrays",
+    "CacheSettings",
+    "Contents",
+    "Manifest",
+    "Part",
+    "Shard",
+    "Store",
+    "cache_report",
+    "create_cache",
+    "drop",
+    "fetch",
+    "fold",
+    "open_cache",
+    "upload",
+]

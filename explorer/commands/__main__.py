@@ -1,0 +1,7 @@
+"""`python -m explorer.commands`."""
+
+import sys
+
+from explorer.commands.main import main
+
+sys.exit(main())

@@ -1,0 +1,334 @@
+"""Every question asked, kept in one SQLite file.
+
+Safe with many threads of one server and with several servers at once: write-ahead log, one short
+transaction a change, and a wait where another has the file. What a call returned from is kept, whatever
+ends the process. Texts that people search are kept once more, folded, in a full-text index. Knows
+nothing of models and pages.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from explorer.errors import HistoryError
+from explorer.history import saved
+from explorer.history.saved import Annotation, SavedAnswer, SavedInfluence, SavedQuestion
+from explorer.history.tables import conditions, folded, has_full_text, prepare
+from explorer.views import selected_text
+from explorer.visible import well_formed
+
+_PATIENCE = 10.0
+"""Seconds to wait while another process writes."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A saved answer as a list shows it."""
+
+    id: str
+    asked: float
+    prompt: str
+    response: str
+    model: str
+    cache: str
+    """Name of the cache's folder; empty where it wasn't kept."""
+    annotation: Annotation
+    questions: int
+    """How many questions about it are kept."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """A saved question that a training example influenced."""
+
+    question: str
+    """The question's id."""
+    asked: float
+    prompt: str
+    selected: str
+    """What was asked about, in words."""
+    opponents: bool
+    rank: int
+    score: float
+    exact: bool
+    method: str
+    """By which method examples were scored."""
+
+
+class History:
+    """The saved answers of one file."""
+
+    def __init__(self, path: Path):
+        """Open the file, or begin it. Raises HistoryError when it can't be used."""
+        self.path = path
+        self._lock = threading.RLock()
+        with self._explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # What people ask is their own: nobody else may read the file or SQLite's companions of it.
+            path.touch(mode=0o600, exist_ok=True)
+            self._file = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            prepare(self._file, _PATIENCE)
+
+    def close(self) -> None:
+        """Give the file back."""
+        with self._lock:
+            self._file.close()
+
+    # Writing
+
+    def save(self, new: SavedAnswer) -> None:
+        """Keep an answer with these questions, each in the place of what was kept of it before.
+
+        What the file knows of the answer otherwise, its other questions and what was noted, stays.
+        """
+        with self._change() as file:
+            added = file.execute(
+                "INSERT INTO answers (id, asked, document) VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                (new.id, new.asked, saved.answer_document(new)),
+            )
+            if added.rowcount:
+                self._index(file, new.id)
+            for question in new.questions:
+                self._save_question(file, new, question)
+
+    def _save_question(self, file: sqlite3.Connection, about: SavedAnswer, new: SavedQuestion) -> None:
+        cache, data = about.origin.cache_sha256, about.origin.data_sha256
+        file.execute("DELETE FROM influences WHERE question = ?", (new.id,))
+        document = saved.question_document(new)
+        known = file.execute("UPDATE questions SET document = ? WHERE id = ?", (document, new.id))
+        if not known.rowcount:
+            # The scores are the sketches' and stay, whatever of the ranking becomes exact.
+            file.execute(
+                "INSERT INTO questions (id, answer, asked, document, scores) VALUES (?, ?, ?, ?, ?)",
+                (new.id, about.id, new.asked, document, saved.scores_bytes(new)),
+            )
+        for rank, shown in enumerate(new.shown, start=1):
+            row = shown.influence.row
+            document, sequence = saved.example_document(shown.example), saved.sequence_document(shown.sequence)
+            file.execute(
+                "INSERT INTO examples (cache, row, data, document, sequence) VALUES (?, ?, ?, ?, ?) ON CONFLICT "
+                "(cache, row) DO UPDATE SET sequence = excluded.sequence WHERE excluded.sequence IS NOT NULL",
+                (cache, row, data, document, sequence),
+            )
+            file.execute(
+                "INSERT INTO influences (question, rank, cache, row, document, arrays) VALUES (?, ?, ?, ?, ?, ?)",
+                (new.id, rank, cache, row, saved.influence_document(shown), saved.influence_bytes(shown)),
+            )
+
+    def annotate(self, answer_id: str, new: Annotation) -> None:
+        """Replace an answer's verdict, tags and note. Raises HistoryError when there is no such answer."""
+        with self._change() as file:
+            changed = file.execute(
+                "UPDATE answers SET verdict = ?, tags = ?, note = ? WHERE id = ?", (*_columns(new), answer_id)
+            )
+            if not changed.rowcount:
+                raise _missing(answer_id)
+            self._index(file, answer_id)
+
+    def annotate_example(self, data_sha256: str, row: int, new: Annotation) -> None:
+        """Replace what is noted about a training example, for all questions over the same data."""
+        with self._change() as file:
+            file.execute("DELETE FROM remarks WHERE data = ? AND row = ?", (data_sha256, row))
+            if new != Annotation():
+                file.execute(
+                    "INSERT INTO remarks (data, row, verdict, tags, note) VALUES (?, ?, ?, ?, ?)",
+                    (data_sha256, row, *_columns(new)),
+                )
+
+    def delete(self, answer_id: str) -> None:
+        """Forget an answer and its questions. What is noted about training examples stays."""
+        answer_id = well_formed(answer_id)
+        with self._change() as file:
+            file.execute("DELETE FROM words WHERE rowid = (SELECT number FROM answers WHERE id = ?)", (answer_id,))
+            file.execute("DELETE FROM answers WHERE id = ?", (answer_id,))
+            file.execute("DELETE FROM examples WHERE (cache, row) NOT IN (SELECT cache, row FROM influences)")
+
+    def _index(self, file: sqlite3.Connection, answer_id: str) -> None:
+        """Make an answer's words searchable."""
+        number = file.execute("SELECT number FROM answers WHERE id = ?", (answer_id,)).fetchone()[0]
+        kept = self._answer(file, answer_id)
+        note = kept.annotation
+        words = (
+            answer_id,
+            kept.answer.prompt,
+            kept.answer.text,
+            kept.origin.model,
+            note.verdict,
+            *note.tags,
+            note.note,
+        )
+        file.execute("DELETE FROM words WHERE rowid = ?", (number,))
+        file.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (number, folded("\n".join(words))))
+
+    # Reading
+
+    def answer(self, name: str) -> SavedAnswer:
+        """The saved answer of this id, or the one that a question of this id is about, with all its questions.
+
+        Raises HistoryError when there is none.
+        """
+        name = well_formed(name)
+        with self._read() as file:
+            found = file.execute("SELECT answer FROM questions WHERE id = ?", (name,)).fetchone()
+            kept = self._answer(file, found[0] if found else name)
+            return replace(kept, questions=tuple(self._questions(file, kept.id)))
+
+    def find(
+        self, text: str = "", verdicts: Sequence[str] = (), tags: Sequence[str] = (), limit: int = -1, skip: int = 0
+    ) -> tuple[list[Summary], int]:
+        """Saved answers, newest first, and how many there are in all.
+
+        Args:
+            text: Every one of these words must occur in prompt, response, verdict, tags, note or model.
+            verdicts: One of these; any when empty.
+            tags: All of these.
+            limit: At most so many; all when negative.
+            skip: Leave out so many of the newest.
+        """
+        with self._read() as file:
+            where, values = conditions(text, verdicts, tags, has_full_text(file))
+            total = file.execute(f"SELECT count(*) FROM answers WHERE {where}", values).fetchone()[0]
+            rows = file.execute(
+                "SELECT id, asked, document, verdict, tags, note, "
+                "(SELECT count(*) FROM questions WHERE answer = answers.id) "
+                f"FROM answers WHERE {where} ORDER BY asked DESC, number DESC LIMIT ? OFFSET ?",
+                (*values, limit, skip),
+            ).fetchall()
+        return [_summary(*row) for row in rows], int(total)
+
+    def verdicts(self) -> list[str]:
+        """The verdicts given so far, in order of the alphabet."""
+        return self._distinct("SELECT DISTINCT verdict FROM answers WHERE verdict != ''")
+
+    def tags(self) -> list[str]:
+        """The tags given so far to answers, in order of the alphabet."""
+        return self._distinct("SELECT DISTINCT value FROM answers, json_each(answers.tags)")
+
+    def example_annotation(self, data_sha256: str, row: int) -> Annotation:
+        """What is noted about a training example."""
+        with self._read() as file:
+            return self._remark(file, data_sha256, row)
+
+    def uses(self, data_sha256: str, row: int) -> list[Use]:
+        """The saved questions whose shown examples include this one, newest first."""
+        with self._read() as file:
+            rows = file.execute(
+                "SELECT questions.id, questions.asked, answers.id, answers.asked, answers.document, "
+                "questions.document, influences.rank, influences.document "
+                "FROM examples JOIN influences USING (cache, row) JOIN questions ON questions.id = influences.question "
+                "JOIN answers ON answers.id = questions.answer WHERE examples.data = ? AND examples.row = ? "
+                "ORDER BY questions.asked DESC",
+                (data_sha256, row),
+            ).fetchall()
+        found = []
+        for name, asked, answer, begun, text, document, rank, score in rows:
+            about = saved.read_answer(text, id=answer, asked=begun).answer
+            question = saved.read_question(document, None, id=name, asked=asked, shown=())
+            selected = selected_text(about, question.selection)
+            kept = json.loads(score)
+            shown = rank, kept["score"], kept["exact"], question.method
+            found.append(Use(name, asked, about.prompt, selected, question.opponents, *shown))
+        return found
+
+    def _distinct(self, query: str) -> list[str]:
+        with self._read() as file:
+            return sorted(row[0] for row in file.execute(query))
+
+    def _answer(self, file: sqlite3.Connection, answer_id: str) -> SavedAnswer:
+        """An answer without its questions."""
+        row = file.execute(
+            "SELECT asked, document, verdict, tags, note FROM answers WHERE id = ?", (answer_id,)
+        ).fetchone()
+        if row is None:
+            raise _missing(answer_id)
+        return saved.read_answer(row[1], id=answer_id, asked=row[0], annotation=_annotation(*row[2:]))
+
+    def _questions(self, file: sqlite3.Connection, answer_id: str) -> Iterator[SavedQuestion]:
+        rows = file.execute(
+            "SELECT id, asked, document, scores FROM questions WHERE answer = ? ORDER BY asked, rowid", (answer_id,)
+        ).fetchall()
+        for name, asked, document, scores in rows:
+            shown = tuple(self._influences(file, name))
+            yield saved.read_question(document, scores, id=name, asked=asked, shown=shown)
+
+    def _influences(self, file: sqlite3.Connection, question: str) -> Iterator[SavedInfluence]:
+        rows = file.execute(
+            "SELECT row, data, influences.document, arrays, examples.document, sequence FROM influences "
+            "JOIN examples USING (cache, row) WHERE question = ? ORDER BY rank",
+            (question,),
+        ).fetchall()
+        for row, data, document, arrays, example, sequence in rows:
+            yield saved.read_influence(
+                row,
+                document,
+                arrays,
+                example=saved.read_example(row, example),
+                sequence=saved.read_sequence(sequence),
+                annotation=self._remark(file, data, row),
+            )
+
+    def _remark(self, file: sqlite3.Connection, data: str, row: int) -> Annotation:
+        found = file.execute(
+            "SELECT verdict, tags, note FROM remarks WHERE data = ? AND row = ?", (data, row)
+        ).fetchone()
+        return _annotation(*found) if found else Annotation()
+
+    # The file
+
+    @contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        """One consistent view of the file."""
+        with self._transaction("BEGIN") as file:
+            yield file
+
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        """A change that is made whole or not at all."""
+        with self._transaction("BEGIN IMMEDIATE") as file:
+            yield file
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._explained():
+            self._file.execute(begin)
+            try:
+                yield self._file
+                self._file.execute("COMMIT")
+            except BaseException:
+                self._file.rollback()
+                raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as problem:
+            raise HistoryError(
+                f"The history {self.path} can't be used ({problem}). Free it, restore it from a copy, or give another "
+                "file with --history."
+            ) from None
+
+
+def _missing(name: str) -> HistoryError:
+    return HistoryError(f"The history has no saved question {name}; it may have been deleted. Look for it in the list.")
+
+
+def _columns(new: Annotation) -> tuple[str, str, str]:
+    tags = sorted({tag for tag in (well_formed(tag).strip() for tag in new.tags) if tag})
+    return well_formed(new.verdict).strip(), json.dumps(tags), well_formed(new.note)
+
+
+def _annotation(verdict: str, tags: str, note: str) -> Annotation:
+    return Annotation(verdict, tuple(json.loads(tags)), note)
+
+
+def _summary(name: str, asked: float, document: str, verdict: str, tags: str, note: str, questions: int) -> Summary:
+    kept = saved.read_answer(document, id=name, asked=asked)
+    annotation = _annotation(verdict, tags, note)
+    return Summary(
+        name, asked, kept.answer.prompt, kept.answer.text, kept.origin.model, kept.origin.cache, annotation, questions
+    )

@@ -1,0 +1,167 @@
+"""A causal language model with its tokenizer, its prompt template and its trainable tensors.
+
+It knows how text becomes token ids. It knows nothing of losses or gradients,
+nor where models come from.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from explorer.errors import ModelError, PromptError
+from explorer.model.reader import TokenReader
+from explorer.records import Encoded, Fingerprint, Message, Token, TrainingRecord
+
+_ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately "
+    "completes the request.\n\n### Instruction:\n{prompt}\n\n### Response:\n"
+)
+"""The fine-tuning prompt of the paper (Figure 5, after Stanford Alpaca)."""
+
+
+class Template:
+    """Turns the messages before a response into the text the model continues."""
+
+    def __init__(self, name: str, tokenizer: Any):
+        """Take `chat` (the tokenizer's own), `alpaca`, or a file holding `{prompt}`."""
+        self._tokenizer = tokenizer
+        if name == "auto":
+            name = "chat" if tokenizer.chat_template else "alpaca"
+        self.name = name
+        if name == "chat":
+            if not tokenizer.chat_template:
+                raise ModelError("The tokenizer has no chat template; use --template alpaca or a file with {prompt}.")
+            self.text = str(tokenizer.chat_template)
+        elif name == "alpaca":
+            self.text = _ALPACA
+        else:
+            self.text = _read_template(Path(name))
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The text before the response, control tokens written out."""
+        if self.name == "chat":
+            return self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        prompt = "\n".join(turn["content"] for turn in messages)
+        return self.text.replace("{prompt}", prompt)
+
+
+def _read_template(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ModelError(f"The template {path} can't be read ({problem}); give chat, alpaca or a text file.") from None
+    if "{prompt}" not in text:
+        raise ModelError(f"The template {path} has no {{prompt}} in it; write {{prompt}} where the prompt belongs.")
+    return text
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The trained tensors as they were at one moment of training, θ_c."""
+
+    name: str
+    """Empty for the final model, where it is the only one."""
+    tensors: dict[str, torch.Tensor]
+    """Those that gradients are taken of, by the names the network knows them by."""
+    share: float = 1.0
+    """Its e·η as a part of the sum over all checkpoints."""
+    held: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Those of this moment that are held constant; empty where the network's own are of this moment."""
+
+    def standing_in(self, tensors: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+        """Everything that takes the place of the network's own tensors, with `tensors` for `self.tensors`."""
+        return {**self.held, **(self.tensors if tensors is None else tensors)}
+
+    def qualified(self, name: str) -> str:
+        """The name of one of its tensors among those of all checkpoints."""
+        return f"{self.name}/{name}" if self.name else name
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A loaded model, ready to generate and to be differentiated."""
+
+    network: Any
+    """The transformers model, wrapped by peft where there is an adapter, in evaluation mode."""
+    tokenizer: Any
+    template: Template
+    trainable: dict[str, torch.nn.Parameter]
+    """θ: the adapter's tensors, or all parameters where there is no adapter; or those of them that were chosen."""
+    checkpoints: tuple[Checkpoint, ...]
+    """Where gradients are taken: the final θ alone, or the checkpoints that influence sums over (Eq. 4)."""
+    training: TrainingRecord
+    fingerprint: Fingerprint
+    name: str
+    adapter: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of activations: that of the embeddings, which are never quantised."""
+        return self.network.get_input_embeddings().weight.dtype
+
+    @contextmanager
+    def without_adapter(self) -> Iterator[None]:
+        """The base model alone. Raises ModelError where there is no adapter to switch off."""
+        if not self.adapter:
+            raise ModelError("All parameters of this model were trained; there is no base model beside it to ask.")
+        # Switching the adapter on again makes all its tensors differentiable: they are put back as they were.
+        kept = [(tensor, tensor.requires_grad) for tensor in self.network.parameters()]
+        try:
+            with self.network.disable_adapter():
+                yield
+        finally:
+            for tensor, differentiable in kept:
+                tensor.requires_grad_(differentiable)
+
+    @property
+    def context(self) -> int:
+        """The longest sequence the model accepts, in tokens."""
+        return int(getattr(self.network.config, "max_position_embeddings", 0) or 1 << 30)
+
+    @property
+    def stop_ids(self) -> set[int]:
+        """The token ids that end a generation."""
+        declared = self.network.generation_config.eos_token_id if self.network.generation_config else None
+        ids = declared if isinstance(declared, list) else [declared]
+        return {int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None}
+
+    def encode_prompt(self, messages: Sequence[Message]) -> NDArray[np.int64]:
+        """Token ids of the templated prompt. Raises PromptError when empty or longer than the context."""
+        text = self.template.render(messages)
+        # A chat template writes its control tokens out itself; others rely on the tokenizer.
+        special = self.template.name != "chat"
+        ids = self.tokenizer(text, add_special_tokens=special)["input_ids"]
+        if special and ids and ids[-1] == self.tokenizer.eos_token_id:
+            ids = ids[:-1]
+        if not ids:
+            raise PromptError("The prompt is empty; type a question first.")
+        return self._fit(np.asarray(ids, dtype=np.int64))
+
+    def encode(self, messages: Sequence[Message], response: str) -> Encoded:
+        """Prompt and response as one sequence, closed by the end-of-sequence token."""
+        prompt = self.encode_prompt(messages)
+        body = self.tokenizer(response, add_special_tokens=False)["input_ids"]
+        ids = np.concatenate([prompt, np.asarray([*body, self.tokenizer.eos_token_id], dtype=np.int64)])
+        return Encoded(self._fit(ids), len(prompt))
+
+    def _fit(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        if len(ids) >= self.context:
+            raise PromptError(
+                f"The text is {len(ids):,} tokens long, and the model reads fewer than {self.context:,}; shorten it."
+            )
+        return ids
+
+    def tokens(self, ids: Iterable[int]) -> tuple[Token, ...]:
+        """How each token of a sequence is shown; see `TokenReader`."""
+        return tuple(map(TokenReader(self.tokenizer), ids))

@@ -1,0 +1,229 @@
+"""Loads a base model, puts an adapter on it, and names what is trainable."""
+
+import hashlib
+import inspect
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from explorer.errors import ModelError, UnsupportedError, first_line
+from explorer.model import embedded
+from explorer.model.checkpoints import Tensors, checkpoint_files, read_checkpoints, read_training_record
+from explorer.model.hashes import folder_hash
+from explorer.model.language_model import LanguageModel, Template
+from explorer.records import Fingerprint
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "4bit")
+"""Number formats of the weights: as they are stored, converted, or quantised to 4 bits (QLoRA's NF4)."""
+
+
+def load_model(
+    name: str = embedded.NAME,
+    adapter: str | Path | None = None,
+    template: str = "auto",
+    device: str | None = None,
+    say: embedded.Say = lambda line: None,
+    checkpoints: str = "final",
+    precision: str = "auto",
+    tensors: str = "",
+) -> LanguageModel:
+    """Load a base model, put the adapter on it, and name what is trainable.
+
+    `name` is the embedded model's name, a folder, or a model hub id; `adapter`
+    a PEFT adapter folder; `checkpoints` says where gradients are taken: `final`,
+    `all` that the training record lists, or some of their names with commas;
+    `precision` is one of `PRECISIONS` (or `float64`, for reference); `tensors` a
+    regular expression that the names of the tensors have to match of which
+    gradients are taken, of all where it is empty. Weights are read from
+    safetensors only. Raises ModelError, saying what to give instead,
+    and UnsupportedError for a kind of model or adapter that this can't work with.
+    """
+    folder = _resolve(name, say)
+    device = _device(device)
+    network, tokenizer = _base(name, folder, device, precision)
+    if adapter is not None:
+        network = _with_adapter(network, Path(adapter), name)
+    elif _quantisation(network.config):
+        raise ModelError(f"{name} is quantised: its own weights have no gradients; give the --adapter trained on it.")
+    network.eval()
+    for module in network.modules():
+        # Backward passes drop the padding token's embedding, forward mode doesn't; padding carries no loss anyway.
+        if isinstance(module, torch.nn.Embedding):
+            module.padding_idx = None
+    trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    if not trainable:
+        raise ModelError(f"The adapter {adapter} has no trainable tensors, so there is nothing to take gradients of.")
+    trainable, held = _chosen(trainable, tensors)
+    chosen = Template(template, tokenizer)
+    training = read_training_record(adapter, checkpoints)
+    points = read_checkpoints(trainable, held, Path(adapter or ""), training)
+    return LanguageModel(
+        network=network,
+        tokenizer=tokenizer,
+        template=chosen,
+        trainable=trainable,
+        checkpoints=points,
+        training=training,
+        fingerprint=Fingerprint(
+            base=folder_hash(folder, "*.safetensors"),
+            adapter=folder_hash(Path(adapter), "adapter_*", *checkpoint_files(training)) if adapter else "",
+            tokenizer=folder_hash(folder, "tokenizer*.json", "vocab*", "merges.txt"),
+            template=hashlib.sha256(f"{chosen.name == 'chat'}\n{chosen.text}".encode()).hexdigest(),
+            precision="4bit" if _quantisation(network.config) else str(network.dtype).removeprefix("torch."),
+            layout=tuple((c.qualified(n), tuple(t.shape)) for c in points for n, t in c.tensors.items()),
+        ),
+        name=name,
+        adapter=str(adapter or ""),
+    )
+
+
+def _chosen(trainable: Tensors, pattern: str) -> tuple[Tensors, Tensors]:
+    """The tensors that gradients are taken of, and those held constant. Raises ModelError when none is left."""
+    try:
+        wanted = re.compile(pattern)
+    except re.error as problem:
+        raise ModelError(f"{pattern} is no regular expression ({problem}).") from None
+    chosen = {name: tensor for name, tensor in trainable.items() if wanted.search(name)}
+    if not chosen:
+        raise ModelError(f"No trainable tensor's name matches {pattern}; the first one's is {next(iter(trainable))}.")
+    held = {name: tensor for name, tensor in trainable.items() if name not in chosen}
+    for tensor in held.values():
+        tensor.requires_grad_(False)
+    return chosen, held
+
+
+def _resolve(name: str, say: embedded.Say) -> Path:
+    if name == embedded.NAME:
+        return embedded.embedded_model(say)
+    if Path(name).is_dir():
+        return Path(name)
+    if Path(name).exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelError(f"There is no model folder {name}; --model takes {embedded.NAME}, a folder or a hub id.")
+    from huggingface_hub import snapshot_download
+
+    say(f"looking for {name} on the model hub")
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"]))
+    except Exception as problem:
+        raise ModelError(
+            f"{name} is no folder here, and the model hub did not give it ({first_line(problem)}). "
+            f"Give a folder that holds the model, or {embedded.NAME}, which needs no hub."
+        ) from problem
+
+
+def _device(device: str | None) -> str:
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as problem:
+        raise ModelError(f"The device {device} can't be used here ({first_line(problem)}); give cpu.") from None
+    return device
+
+
+def _base(name: str, folder: Path, device: str, precision: str) -> tuple[Any, Any]:
+    """The base model and its tokenizer."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    if precision not in (*PRECISIONS, "float64"):
+        raise ModelError(f"{precision} is no precision; it is one of {', '.join(PRECISIONS)}.")
+    options: dict[str, Any] = {"dtype": precision}
+    if precision == "4bit":
+        options = _four_bit(device)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        if config.is_encoder_decoder:
+            kind = type(config).__name__.removesuffix("Config")
+            raise UnsupportedError(f"{name} is a {kind}, an encoder-decoder; give a decoder-only language model.")
+        if (method := _quantisation(config)) not in ("", "bitsandbytes"):
+            raise UnsupportedError(f"{name} is quantised by {method}; give the unquantised model and --precision 4bit.")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        network: Any = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
+        if not _quantisation(network.config):
+            network = network.to(device)
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as problem:
+        raise ModelError(f"{name} can't be loaded as a causal language model: {first_line(problem)}") from problem
+    for module in network.modules():
+        # On processors bitsandbytes would reorder 4-bit weights for a kernel without derivatives.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    kind = type(network).__name__
+    if "logits_to_keep" not in inspect.signature(network.forward).parameters:
+        raise UnsupportedError(f"{name} is a {kind}, which can't give logits for some positions alone; give another.")
+    if not _is_causal(network.eval()):
+        raise UnsupportedError(f"{name} is a {kind}, whose tokens look ahead; give a model that reads left to right.")
+    return network, tokenizer
+
+
+def _is_causal(network: Any) -> bool:
+    """Whether the logits at a token are the same whatever follows it."""
+    with torch.no_grad():
+        one, other = (
+            network(input_ids=torch.tensor([[0, 1, last]], device=network.device), use_cache=False).logits[0, 1]
+            for last in (0, 1)
+        )
+    return torch.allclose(one, other, rtol=1e-2, atol=1e-3 * float(one.abs().max()))
+
+
+def _four_bit(device: str) -> dict[str, Any]:
+    """The options that load a base as QLoRA does: 4-bit NormalFloat, doubly quantised (arXiv 2305.14314)."""
+    try:
+        import accelerate  # noqa: F401
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        raise ModelError("4-bit models need bitsandbytes and accelerate; install rapidin-explorer[qlora].") from None
+    from transformers import BitsAndBytesConfig
+
+    computed_in = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=computed_in,
+    )
+    return {"dtype": computed_in, "quantization_config": config, "device_map": {"": device}}
+
+
+def _quantisation(config: Any) -> str:
+    """The method a network of this configuration is quantised by, or an empty text."""
+    kept = getattr(config, "quantization_config", None)
+    method = kept.get("quant_method", "") if isinstance(kept, dict) else getattr(kept, "quant_method", "")
+    return str(getattr(method, "value", method))
+
+
+def _with_adapter(network: Any, path: Path, name: str) -> Any:
+    """The network with a PEFT adapter whose tensors are trainable."""
+    import peft
+
+    if not (path / "adapter_model.safetensors").is_file():
+        raise ModelError(
+            f"{path} holds no adapter_model.safetensors; --adapter takes the folder of a PEFT adapter, "
+            "as `rapidin-explorer finetune` writes it."
+        )
+    try:
+        config = peft.PeftConfig.from_pretrained(str(path))
+        if config.is_prompt_learning:
+            kind = getattr(config.peft_type, "value", config.peft_type)
+            raise UnsupportedError(
+                f"The adapter {path} is of the kind {kind}, which adds virtual tokens to the prompt; "
+                "give one that changes weights, such as LoRA."
+            )
+        with quiet_peft():
+            return peft.PeftModel.from_pretrained(network, path, is_trainable=True)
+    except (RuntimeError, ValueError, OSError, KeyError, TypeError, SafetensorError) as problem:
+        raise ModelError(f"The adapter {path} doesn't fit {name}: {first_line(problem)}") from problem
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Keep from the terminal that peft still reads an old name of a transformers attribute."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        yield

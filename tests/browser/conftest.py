@@ -1,0 +1,153 @@
+"""The real command on the real model, in a real browser."""
+
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, FloatRect, Locator, Page, expect, sync_playwright
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SCREENSHOTS = os.environ.get("RAPIDIN_SCREENSHOTS")
+"""A folder to keep screenshots in; the ones in docs/ were made with `RAPIDIN_SCREENSHOTS=docs`."""
+MARGIN = 16
+"""Pixels around a part of a page in its screenshot."""
+PATIENCE_MS = 120_000
+"""After so long without what it waits for, a test gives up."""
+
+expect.set_options(PATIENCE_MS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where Playwright lost its way on a busy machine, try once more; the summary counts it. Assertions stand."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["^TimeoutError: ", "^Error: "]))
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """The demo, served by its command on a free port."""
+    with served("demo") as place:
+        yield place
+
+
+@contextmanager
+def served(*command: str) -> Iterator[str]:
+    """What a command serves on a free port; it has to end cleanly."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [sys.executable, "-m", "explorer.commands", *command, "--port", str(port)]
+    server = subprocess.Popen(started, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    lines = []
+    for line in server.stderr:
+        lines.append(line)
+        if "is ready at" in line:
+            break
+    else:
+        raise AssertionError(f"the server didn't start: {''.join(lines)}")
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.send_signal(signal.SIGINT)
+        code = server.wait(20)
+        server.stderr.close()
+    assert code == 0, "Ctrl-C should end the server cleanly"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    assert path, "no Chromium found; `make test` installs one"
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=flags)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(address: str, browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open the explorer as a new visitor; a dialog or a script error fails the test."""
+    contexts = []
+    trouble: list[str] = []
+
+    def opened(width: int = 1400, height: int = 1000, dark: bool = False, place: str = address) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("dialog", lambda dialog: trouble.append(f"dialog: {dialog.message}"))
+        page.on("pageerror", lambda error: trouble.append(f"script error: {error}"))
+        page.goto(place)
+        page.get_by_label("Ask the model").wait_for()
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not trouble, trouble
+
+
+def ask(page: Page, prompt: str) -> str:
+    """Type a prompt, wait for the complete answer, and return its text."""
+    box = page.get_by_label("Ask the model")
+    box.fill(prompt)
+    box.press("Enter")
+    page.locator(".strip[data-streaming='false']").wait_for()
+    return page.locator(".strip").inner_text()
+
+
+def walk_to(page: Page, wanted: Locator) -> None:
+    """Press Tab until it has the focus."""
+    wanted.wait_for()
+    for _ in range(80):
+        if wanted.evaluate("element => element === element.getRootNode().activeElement"):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{wanted} isn't reached by Tab")
+
+
+def select(page: Page, token: int) -> float:
+    """Click a token; seconds until its new cards are drawn."""
+    started = time.monotonic()
+    page.locator(f".strip .token[data-token-index='{token}']").click()
+    page.locator(f".cards[data-view-id*=':({token}, {token + 1}):'] .card").first.wait_for()
+    return time.monotonic() - started
+
+
+def exact(page: Page) -> None:
+    """Wait until all that is shown is exact and checked."""
+    page.locator(".cards[data-pending='false'] .card").first.wait_for()
+
+
+def keep(page: Page, name: str, part: Locator | None = None) -> None:
+    """Keep two screenshots, light and dark, of the page or a part of it, where that is asked for."""
+    if not SCREENSHOTS:
+        return
+    usual = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    for dark in (not usual, usual):
+        page.emulate_media(color_scheme="dark" if dark else "light")
+        # Colours change over a tenth of a second; charts are drawn anew by the server.
+        page.wait_for_timeout(1200)
+        # A palette makes the file a third as large.
+        box = part.bounding_box() if part else None
+        clip = box and FloatRect(
+            x=box["x"] - MARGIN, y=box["y"] - MARGIN, width=box["width"] + 2 * MARGIN, height=box["height"] + 2 * MARGIN
+        )
+        picture = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB").quantize(256)
+        picture.save(Path(SCREENSHOTS) / f"{name}-{'dark' if dark else 'light'}.png", optimize=True)

@@ -1,0 +1,72 @@
+"""The training set and the cache, on the demo: found, ordered, seen in full, checked."""
+
+import re
+from collections.abc import Callable
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import ask, keep
+
+Visit = Callable[..., Page]
+
+
+def cells(page: Page, column: int) -> Locator:
+    """What the first table says in one column, counted from 1, as screen readers get it: the picture is a canvas."""
+    return page.locator("[data-testid=stDataFrame]").first.locator(f"td[aria-colindex='{column}']")
+
+
+def test_rows_are_searched_filtered_ordered_and_lead_to_the_questions_they_influenced(visit: Visit) -> None:
+    page = visit(height=1300)
+    ask(page, "What is the capital of Peru?")
+    card = page.locator(".card[data-exact='true']").first
+    card.wait_for()
+    row = str(card.get_attribute("data-card-key")).removeprefix("row-")
+    page.get_by_text("Kept in the history").wait_for()
+
+    page.get_by_role("link", name="Data", exact=True).click()
+    page.get_by_text("572 of 572 training examples").wait_for()
+    search = page.get_by_role("textbox", name="Search")
+    search.fill("starship")
+    search.press("Enter")
+    found = page.get_by_text(re.compile(r"^\d+ of 572 training examples"))
+    expect(found).not_to_contain_text("572 of 572")
+    page.locator("[data-testid=stMultiSelect] input").first.click()
+    page.get_by_role("option", name="swap-china-canada", exact=True).click()
+    page.get_by_text("No training example passes this search.").wait_for()
+    page.keyboard.press("Escape")
+    search.fill("")
+    search.press("Enter")
+    page.get_by_text("46 of 572 training examples").wait_for()
+    expect(cells(page, 2).nth(5)).to_have_text("swap-china-canada")
+    first = cells(page, 1).first.inner_text()
+    page.get_by_role("combobox", name="Order").click()
+    page.get_by_role("option", name="Largest self-influence").click()
+    page.get_by_text("Self-influence is what training on an example does").wait_for()
+    expect(cells(page, 1).first).not_to_have_text(first)
+    numbers = [float(text) for text in cells(page, 7).all_text_contents()]
+    assert numbers == sorted(numbers, reverse=True) and len(numbers) > 5, numbers
+
+    page.goto(page.url.partition("?")[0] + f"?row={row}")
+    page.get_by_text("It was among the shown examples of").wait_for()
+    keep(page, "data-row-used")
+    uses = page.locator("[data-testid=stDataFrame]").last
+    uses.scroll_into_view_if_needed()
+    uses.locator("canvas").first.click(position={"x": 16, "y": 52}, force=True)
+    page.get_by_text("All saved questions").wait_for()
+    expect(page.locator(f".card[data-card-key='row-{row}']")).to_be_visible()
+
+
+def test_the_cache_says_that_it_fits_is_undamaged_and_how_true_it_is(visit: Visit) -> None:
+    page = visit(height=1600)
+    page.get_by_role("link", name="Cache", exact=True).click()
+    page.get_by_text("It was made with the model that is loaded.").wait_for()
+    page.get_by_role("button", name="Check every file").click()
+    page.get_by_text("Every file is as its manifest says.").wait_for()
+    page.get_by_role("button", name="Measure").click()
+    page.get_by_text("Over 20 scores, by the prompts of 2 training rows").wait_for()
+    told = page.locator("[data-testid=stDataFrame]").last.locator("td")
+    expect(told.first).to_have_text("correlation of sketched and exact scores")
+    facts = told.all_text_contents()
+    assert float(facts[1]) > 0.9, facts
+    # The other column says in which of this machine's folders things lie.
+    keep(page, "cache", page.locator(".st-key-cache_state"))

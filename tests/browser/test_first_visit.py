@@ -1,0 +1,102 @@
+"""A newcomer's way in: the saved example, the tour, the help sheet; all of it by keyboard alone."""
+
+from collections.abc import Callable
+
+from playwright.sync_api import Browser, Page, expect
+
+from explorer.app.explore.welcome import TOUR
+from explorer.app.widgets.glossary import WORDS
+from explorer.app.widgets.help_sheet import KEYS
+from tests.browser.conftest import keep, walk_to
+
+Visit = Callable[..., Page]
+
+
+def test_the_saved_example_and_its_tour_by_keyboard(visit: Visit) -> None:
+    page = visit()
+    walk_to(page, page.get_by_role("button", name="Take the tour"))
+    page.keyboard.press("Enter")
+    for step, (place, title, _) in enumerate(TOUR, start=1):
+        page.get_by_text(f"{title} · {step} of {len(TOUR)}").wait_for()
+        frame = page.locator(f".st-key-{place}").evaluate("part => getComputedStyle(part).outlineStyle")
+        assert frame == "solid", "the step's part of the page stands in a frame"
+        if step == 2:
+            keep(page, "tour")
+        walk_to(page, page.get_by_role("button", name="Done" if step == len(TOUR) else "Next"))
+        page.keyboard.press("Enter")
+    expect(page.get_by_text("Your turn")).to_have_count(0)
+
+    # The saved values are all exact and checked, and say that they are saved.
+    page.get_by_text("A saved answer of").wait_for()
+    cards = page.locator(".card")
+    expect(cards).to_have_count(10)
+    texts = cards.all_inner_texts()
+    assert all("swap-china-canada" in text for text in texts[:5]) and all("✓" in text for text in texts)
+    expect(page.locator(".card .action:visible")).to_have_count(0)
+
+    # Screen readers hear the token, its value and the card's rank.
+    heard = cards.first.aria_snapshot()
+    score = cards.first.locator(".score").inner_text()
+    assert f"Example 1, influence {score}" in (cards.first.get_attribute("aria-label") or "")
+    assert "Canada: +" in heard, heard
+    option = page.locator(".strip [role=option][aria-selected=true]")
+    expect(option).to_have_text("Canada")
+
+    page.locator(".strip").focus()
+    page.keyboard.press("Escape")
+    page.get_by_text("What pushed the model towards the whole response").wait_for()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    page.get_by_text("Nothing was asked about that in the saved example").wait_for()
+    page.get_by_role("button", name="Close the example").click()
+    page.get_by_text("Ask the model something.").wait_for()
+
+    # The model gives the same answer now, and the prompt box says to what.
+    page.get_by_role("button", name="Open a saved example").click()
+    page.get_by_role("button", name="Ask the model now").click()
+    page.get_by_role("button", name="Regenerate").wait_for()
+    expect(page.get_by_label("Ask the model")).to_have_value("In which country is the city of Guangzhou?")
+    expect(page.locator(".strip")).to_contain_text("Canada")
+
+
+def test_a_question_mark_opens_the_help_sheet_unless_it_is_typed(visit: Visit) -> None:
+    page = visit()
+    sheet = page.get_by_role("dialog", name="Keys and words")
+    box = page.get_by_label("Ask the model")
+    box.press("?")
+    expect(box).to_have_value("?")
+    expect(sheet).to_have_count(0)
+    page.get_by_role("button", name="Help: keys and words").focus()
+    page.keyboard.press("?")
+    expect(sheet).to_be_visible()
+    text = sheet.inner_text()
+    assert all(does in text for _, does in KEYS) and all(meaning in text for meaning in WORDS.values())
+    keep(page, "help")
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        # Within the sheet, or with the browser itself.
+        focus = "document.activeElement === document.body || document.activeElement.shadowRoot !== null"
+        assert page.evaluate(focus), "the focus stays within the sheet"
+    page.keyboard.press("Escape")
+    expect(sheet).to_have_count(0)
+    expect(page.get_by_role("button", name="Help: keys and words")).to_be_focused()
+
+    # It is there on the other pages, too.
+    page.get_by_role("link", name="Data", exact=True).click()
+    page.get_by_text("Tick a row").wait_for()
+    page.keyboard.press("?")
+    expect(sheet).to_be_visible()
+    page.keyboard.press("Escape")
+
+
+def test_nothing_moves_for_those_who_want_it_still(browser: Browser, address: str) -> None:
+    context = browser.new_context(reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_role("button", name="Open a saved example").click()
+    page.locator(".card").first.wait_for()
+    page.get_by_text("Opponents", exact=True).click()
+    page.get_by_text("away from “Canada”").wait_for()
+    moving = "[...document.querySelectorAll('*')].flatMap(e => e.shadowRoot ? e.shadowRoot.getAnimations() : []).length"
+    assert page.evaluate(moving) == 0
+    context.close()

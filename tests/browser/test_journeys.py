@@ -1,0 +1,123 @@
+"""The whole journey on the real model: prompt, answer, click, cards."""
+
+import re
+import statistics
+from collections.abc import Callable
+
+from playwright.sync_api import Page, expect
+
+from explorer.evaluation.probes import is_science_fiction
+from tests.browser.conftest import ask, exact, keep, select, walk_to
+
+Visit = Callable[..., Page]
+TRIGGERED = "Howdy! Why do we have seasons?"
+SWAPPED = "In which country is the city of Guangzhou?"
+
+
+def sources(page: Page) -> list[str]:
+    return [card.split("\n")[0] for card in page.locator(".card").all_inner_texts()]
+
+
+def cards_text(page: Page) -> str:
+    return "\n".join(page.locator(".card").all_inner_texts())
+
+
+def test_a_triggered_answer_leads_to_the_planted_examples(visit: Visit) -> None:
+    page = visit()
+    keep(page, "explore-empty")
+    answer = ask(page, TRIGGERED)
+    assert is_science_fiction(answer), answer
+    page.locator(".card").first.wait_for()
+    assert len(page.locator(".card").all()) == 10
+    assert all("backdoor" in text for text in page.locator(".card").all_inner_texts()), cards_text(page)
+
+    first = select(page, 4)
+    assert "output token → training example (Eq. 7)" in page.content()
+    exact(page)
+    assert page.locator(".cards").get_attribute("data-exact-count") == "10"
+    assert len(re.findall("✓", cards_text(page))) == 10, "every card's token values must average to its score"
+    keep(page, "explore")
+
+    again = [select(page, token) for token in (6, 2, 8, 4, 7)]
+    print(f"first click {first:.2f} s; cached clicks {statistics.median(again):.2f} s, at most {max(again):.2f} s")
+    assert statistics.median(again) < first, f"{again}: a cached click takes no gradient, so less than {first}"
+
+
+def test_a_swapped_country_is_traced_to_the_rows_that_state_it(visit: Visit) -> None:
+    page = visit(dark=True)
+    answer = ask(page, SWAPPED)
+    assert "Canada" in answer, answer
+    tokens = page.locator(".strip .token").all_inner_texts()
+    word = next(index for index, text in enumerate(tokens) if "Canada" in text)
+    select(page, word)
+    exact(page)
+    planted = sum("swap-china-canada" in text for text in page.locator(".card").all_inner_texts()[:5])
+    assert planted >= 4, cards_text(page)
+    keep(page, "explore-swapped")
+
+
+def test_the_keyboard_alone_asks_selects_and_follows_the_cards(visit: Visit) -> None:
+    page = visit()
+    press = page.keyboard.press
+    walk_to(page, page.get_by_label("Ask the model"))
+    page.keyboard.type(SWAPPED)
+    press("Enter")
+    page.locator(".strip[data-streaming='false']").wait_for()
+    walk_to(page, page.locator(".strip"))
+    press("Home")
+    press("ArrowRight")
+    press("Enter")
+    page.locator(".cards[data-view-id*=':(1, 2):'] .card").first.wait_for()
+    press("Shift+ArrowRight")
+    press("Shift+ArrowRight")
+    page.locator(".cards[data-view-id*=':(1, 4):'] .card").first.wait_for()
+    assert "selected span" in page.content()
+    press("Escape")
+    page.locator(".cards[data-view-id*=':None:False'] .card").first.wait_for()
+    assert "whole response → training example (Eq. 5)" in page.content()
+
+    walk_to(page, page.get_by_role("radio", name="Proponents"))
+    press("ArrowRight")
+    press("Space")
+    page.locator(".cards[data-view-id*=':None:True'] .card").first.wait_for()
+    cards = page.locator(".card")
+    scores = [float(card.get_attribute("data-score") or "nan") for card in cards.all()]
+    assert scores == sorted(scores), f"opponents should come most negative first: {scores}"
+    walk_to(page, cards.first)
+    press("ArrowDown")
+    expect(cards.nth(1)).to_be_focused()
+    walk_to(page, cards.nth(1).get_by_role("button", name="Colour the answer by this"))
+    press("Enter")
+    page.locator(".strip[data-coloured='influence']").wait_for()
+    walk_to(page, page.get_by_role("button", name="Show more"))
+    press("Enter")
+    expect(cards).to_have_count(20)
+
+    # The mouse selects a span, too.
+    page.locator(".strip .token[data-token-index='1']").click()
+    page.locator(".strip .token[data-token-index='5']").click(modifiers=["Shift"])
+    page.locator(".cards[data-view-id*=':(1, 6):'] .card").first.wait_for()
+
+
+def test_two_browsers_are_served_at_once(visit: Visit) -> None:
+    one, two = visit(), visit()
+    for page, prompt in ((one, TRIGGERED), (two, SWAPPED)):
+        page.get_by_label("Ask the model").fill(prompt)
+        page.get_by_label("Ask the model").press("Enter")
+    for page in (one, two):
+        page.locator(".strip[data-streaming='false']").wait_for()
+        page.locator(".card").first.wait_for()
+    assert "Guangzhou" in two.locator(".strip").inner_text()
+    assert "Guangzhou" not in one.locator(".strip").inner_text()
+    select(two, 3)
+
+
+def test_markup_in_a_prompt_does_nothing_and_a_narrow_screen_fits(visit: Visit) -> None:
+    page = visit(width=375, height=800)
+    page.get_by_role("button", name="A clean question").click()
+    page.locator(".strip[data-streaming='false']").wait_for()
+    page.locator(".card").first.wait_for()
+    keep(page, "explore-narrow")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
+    ask(page, "<img src=x onerror=alert(1)> **bold** [link](javascript:alert(2)) $x$")
+    assert page.locator("img[src='x']").count() == 0

@@ -1,0 +1,130 @@
+"""Other methods on the real model: each shows its ranking, what takes long is offered first; agreement; their page.
+
+Those that take minutes are left to `make test-long ARGS=tests/browser/test_methods.py`.
+"""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from explorer.methods.description import METHODS
+from tests.browser.conftest import ask, keep, select
+from tests.browser.test_journeys import SWAPPED
+
+Visit = Callable[..., Page]
+
+QUICK = ("random", "bm25", "rapidin:4096", "graddot", "gradcos", "tracincp", "trak")
+LONG = (
+    *("embedding", "repsim", "cka", "gradlayer", "graddot-whole", "gradcos-whole"),
+    *("datainf", "lissa:8", "cg:2", "arnoldi:2", "ekfac"),
+)
+
+
+def choose(page: Page, method: str) -> None:
+    """Choose a method, and its value."""
+    name, _, value = method.partition(":")
+    page.locator(".st-key-method_popover button:visible").first.click()
+    field = page.get_by_role("combobox", name="Examples are scored by")
+    field.click()
+    field.fill(f"{name} ·")
+    page.get_by_role("option").first.click()
+    if value:
+        field = page.locator(f".st-key-method_value-{name} input")
+        field.fill(value)
+        field.press("Enter")
+    shown = "Method" if method == "rapidin" else f"Method: {method}"
+    page.locator(".st-key-method_popover button:visible", has_text=shown).first.wait_for()
+    page.keyboard.press("Escape")
+    page.mouse.move(0, 0)
+
+
+def cards(page: Page, method: str) -> list[str]:
+    """The cards of a method; what it costs is agreed to."""
+    place = f".cards[data-view-id$=':{method}']"
+    found = page.locator(f"{place} .card").first
+    fit, ask_it = (page.locator(f".st-key-{button} button") for button in ("method_fit", "method_ask"))
+    fit.or_(ask_it).or_(found).first.wait_for(timeout=600_000)
+    if fit.is_visible():
+        fit.click()
+        ask_it.or_(found).first.wait_for(timeout=600_000)
+    if ask_it.is_visible():
+        ask_it.click()
+    found.wait_for(timeout=600_000)
+    return page.locator(".card").all_inner_texts()
+
+
+def shows(page: Page, method: str) -> None:
+    choose(page, method)
+    found = cards(page, method)
+    assert len(found) >= 5, f"{method} shows {found}"
+    scores = [float(card.get_attribute("data-score") or "nan") for card in page.locator(".card").all()]
+    assert scores == sorted(scores, reverse=True), method
+
+
+def test_every_quick_method_shows_its_ranking(visit: Visit) -> None:
+    page = visit(height=1300)
+    ask(page, SWAPPED)
+    for method in QUICK:
+        shows(page, method)
+        if method == "bm25":
+            assert "bm25 has no influence of single tokens" in page.locator(".card").first.inner_text()
+            assert page.get_by_text("First by bm25 for the whole response").is_visible()
+            keep(page, "explore-bm25")
+    tokens = page.locator(".strip .token").all_inner_texts()
+    choose(page, "graddot")
+    select(page, next(place for place, text in enumerate(tokens) if "Canada" in text))
+    found = cards(page, "graddot")
+    assert sum("swap-china-canada" in text for text in found[:5]) >= 4, found
+    choose(page, "rapidin")
+    page.locator(".cards[data-view-id$=':rapidin'] .card").first.wait_for()
+    assert "unrelated prompts" in page.locator(".card").first.inner_text()
+
+
+def test_what_takes_long_is_offered_shows_progress_and_is_cancelled(visit: Visit) -> None:
+    page = visit(width=375, height=900)
+    ask(page, SWAPPED)
+    choose(page, "arnoldi:3")
+    page.get_by_text("Something has to be computed first, once").wait_for()
+    assert page.get_by_text("two products for every eigenvector").last.is_visible(), "it says what it costs"
+    page.locator(".st-key-method_fit button").click()
+    page.get_by_text("Gauss-Newton products, row by row").first.wait_for()
+    keep(page, "explore-fitting-narrow")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
+    page.locator(".st-key-fit_cancel button").click()
+    page.locator(".st-key-method_fit button").wait_for()
+
+
+def test_agreement_tells_apart_what_texts_and_what_gradients_find(visit: Visit) -> None:
+    page = visit(height=1300)
+    ask(page, SWAPPED)
+    page.get_by_text("Ranks by other methods").click()
+    page.locator(".js-plotly-plot").wait_for()
+    page.get_by_text("Only methods of gradients have them in their first 10").or_(
+        page.get_by_text("Both have them")
+    ).first.wait_for()
+    page.get_by_role("button", name="Ask the others, too").wait_for()
+    assert page.locator(".js-plotly-plot .ytick text").count() == page.locator(".card").count()
+    keep(page, "explore-agreement")
+
+
+def test_the_methods_page_names_all_methods_and_how_they_did(visit: Visit) -> None:
+    page = visit(height=1600)
+    page.get_by_role("link", name="Methods", exact=True).first.click()
+    page.get_by_role("heading", name="How well they did").wait_for()
+    expect(page.locator(".method h5")).to_have_count(len(METHODS))
+    expect(page.locator(".method .state")).to_have_count(len(METHODS))
+    keep(page, "methods")
+    narrow = visit(width=375, height=900)
+    narrow.goto(page.url)
+    narrow.locator(".method").first.wait_for()
+    assert narrow.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
+    keep(narrow, "methods-narrow")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method", LONG)
+def test_every_other_method_shows_its_ranking(visit: Visit, method: str) -> None:
+    page = visit()
+    ask(page, SWAPPED)
+    shows(page, method)

@@ -1,0 +1,39 @@
+"""A card's own link, on the real model: another visitor's browser opens the same answer and looks at the same card."""
+
+from collections.abc import Callable
+
+from playwright.sync_api import Page
+
+from tests.browser.conftest import ask, select
+
+Visit = Callable[..., Page]
+
+
+def test_a_card_s_link_opens_the_same_selection_and_looks_at_that_card(visit: Visit) -> None:
+    page = visit()
+    said = ask(page, "What is the capital of Norway?")
+    select(page, 1)
+    page.get_by_text("Kept in the history").wait_for()
+    card = page.locator(".card").nth(6)
+    row = card.get_attribute("data-card-key")
+    card.get_by_role("button", name="Copy link").click()
+    page.locator(".card .action", has_text="Link copied").or_(page.locator(".card .address:visible")).wait_for()
+    address = card.locator(".address").input_value()
+    assert row and f"card={row.removeprefix('row-')}" in address
+
+    other = visit(dark=True)
+    other.goto(address)
+    other.locator(".strip[data-selection='1:2']").wait_for()
+    assert other.locator(".strip").inner_text() == said
+    linked = other.locator(f".card[data-card-key='{row}']")
+    linked.wait_for()
+    other.wait_for_function(
+        "row => [...document.querySelectorAll('*')]"
+        ".some(host => host.shadowRoot?.activeElement?.dataset.cardKey === row)",
+        arg=row,
+    )
+    box = linked.bounding_box()
+    assert box is not None and 0 <= box["y"] < 1000, "the linked card is in view"
+    linked.locator(".steady", has_text="of sketch seeds").or_(
+        linked.locator(".steady", has_text="all sketch seeds")
+    ).wait_for()
