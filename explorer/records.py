@@ -8,10 +8,13 @@ Records that hold arrays are equal only to themselves: arrays have no single tru
 """
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from explorer.errors import MethodError
 
 
 def relative_difference(found: float, expected: float) -> float:
@@ -321,8 +324,89 @@ class Influence:
     """How firmly it holds its place; None while that isn't known."""
 
 
-OWN_METHOD = "rapidin"
-"""The explorer's own method of scoring; there are others (`methods`) to compare it with."""
+class Can(Enum):
+    """What a method may be able to say besides scores; `methods.abilities` has the type that stands for each."""
+
+    FOUR_INFLUENCES = "its scores and token values are the paper's four influences (Eq. 5 to 8), as the cache was made"
+    NULLS = "how unusual a score is beside unrelated prompts"
+    SEEDS = "what other sketch seeds, or one checkpoint alone, would make of its ranking"
+    CHECKS = "an example's score a second time, by a computation of its own"
+    POSITIONS = "what of a score passes through each position of an example"
+    BOTH_WAYS = "what one example did to each token of an answer"
+    TEXTS = "likeness of texts alone, without the model"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a person should know of a method before using it."""
+
+    name: str
+    family: str
+    """`no gradient`, `first order` or `second order`."""
+    what: str
+    """What its score is."""
+    assumes: str
+    costs: str
+    value: str = ""
+    """What `NAME:VALUE` sets; empty for a method without."""
+    value_is_folder: bool = False
+    """Whether VALUE names a folder of this machine, which a page must not ask for."""
+    fitted: bool = False
+    """Whether something is computed once, and kept in the cache folder."""
+    token_values: bool = False
+    """Whether it gives influences of single training tokens, which average to the score."""
+    can: frozenset[Can] = frozenset()
+    """What it can say besides, as it is; `NAME:VALUE` makes another method of it, which can't."""
+    unnamed: bool = False
+    """Whether it is the one that is meant where none is named: in headings, and in files."""
+
+    @property
+    def by_gradients(self) -> bool:
+        """Whether scores have a sign: above zero for proponents, below it for opponents."""
+        return self.family != "no gradient"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A method with its value."""
+
+    description: Description
+    value: str = ""
+    """Empty for the default."""
+
+    @property
+    def name(self) -> str:
+        """As it was asked for."""
+        return f"{self.description.name}:{self.value}" if self.value else self.description.name
+
+    @property
+    def written(self) -> str:
+        """Its name in headings and files; empty for the method that is meant where none is named."""
+        return "" if self.description.unnamed and not self.value else self.name
+
+    def can(self, ability: Can) -> bool:
+        """Whether it can say this."""
+        return not self.value and ability in self.description.can
+
+    @property
+    def by_gradients(self) -> bool:
+        """Whether scores have a sign."""
+        return self.description.by_gradients
+
+    @property
+    def token_values(self) -> bool:
+        """Whether it knows the influence of an example's single tokens."""
+        return self.description.token_values
+
+    def number(self, default: int, least: int = 1, most: int = 10_000_000) -> int:
+        """The value as a whole number from `least` to `most`. Raises MethodError where it is none."""
+        if not self.value:
+            return default
+        value = self.value
+        if not (value.isascii() and value.isdecimal() and len(value) < 12 and least <= int(value) <= most):
+            name, takes = self.description.name, self.description.value
+            raise MethodError(f"{name}:VALUE takes {takes}, a number from {least} to {most:,}, not {value}.")
+        return int(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,13 +422,13 @@ class Ranking:
     influences: tuple[Influence, ...]
     """The shown ones, best first."""
     sketch_error: float
-    """Standard deviation of the sketch's noise on one score, in the score's unit."""
+    """Standard deviation of the sketch's noise on one score, in the score's unit; 0 where it isn't known."""
+    method: Chosen = field(kw_only=True)
+    """By which method examples were scored."""
     test: NullTest | None = None
     """Whether anything stands out among all examples; None in a cache without a null sample."""
     coarse_error: float = 0.0
     """The same for examples far from both ends, where their scores come from shorter sketches; 0 where they don't."""
-    method: str = OWN_METHOD
-    """By which method examples were scored, `NAME` or `NAME:VALUE`."""
 
     @property
     def exact(self) -> bool:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.methods.description import METHODS
 from explorer.records import (
     NEAR,
-    OWN_METHOD,
     Answer,
+    Can,
+    Chosen,
     Contrast,
     Influence,
     NullPlace,
@@ -43,66 +43,57 @@ def selected_text(answer: Answer, selection: Selection) -> str:
     return f"“{shortened(text, 60)}”" if text else " ".join(shown_name(token.text, token.special) for token in tokens)
 
 
-def heading(answer: Answer, selection: Selection, opponents: bool | None, method: str = OWN_METHOD) -> str:
+def heading(answer: Answer, selection: Selection, opponents: bool | None, method: Chosen) -> str:
     """What the shown examples are an answer to; both proponents and opponents where `opponents` is None."""
     said = selected_text(answer, selection)
-    if method != OWN_METHOD:
-        return (
-            f"{heading(answer, selection, opponents)}, by {method}"
-            if pushes(method)
-            else f"First by {method} for {said}"
-        )
+    if not method.by_gradients:
+        return f"First by {method.name} for {said}"
+    by = f", by {method.written}" if method.written else ""
     if isinstance(selection, Contrast):
         other = f"“{shortened(selection.text, 60)}”"
         towards = "either" if opponents is None else other if opponents else said
-        return f"Why {said} and not {other}: what pushed the model towards {towards}"
+        return f"Why {said} and not {other}: what pushed the model towards {towards}{by}"
     pushed = "towards and away from" if opponents is None else "away from" if opponents else "towards"
-    return f"What pushed the model {pushed} {said}"
+    return f"What pushed the model {pushed} {said}{by}"
 
 
-def pushes(method: str) -> bool:
-    """Whether a method's scores say how much an example pushed the model towards or away from something."""
-    known = METHODS.get(method.partition(":")[0])
-    return known is None or known.by_gradients
-
-
-def has_token_values(method: str) -> bool:
-    """Whether a method knows the influence of an example's single tokens."""
-    known = METHODS.get(method.partition(":")[0])
-    return known is None or known.token_values
-
-
-def side(opponents: bool, method: str) -> str:
+def side(opponents: bool, method: Chosen) -> str:
     """What one end of a method's ranking is called."""
-    return f"First by {method}" if not pushes(method) else "Opponents" if opponents else "Proponents"
+    if not method.by_gradients:
+        return f"First by {method.name}"
+    return "Opponents" if opponents else "Proponents"
 
 
-def without_values(method: str) -> str:
+def without_values(method: Chosen) -> str:
     """What a card says where its method knows no values of tokens; empty where it does."""
-    return "" if has_token_values(method) else f"{method} has no influence of single tokens"
+    return "" if method.token_values else f"{method.name} has no influence of single tokens"
 
 
-def scores_kind(selection: Selection, method: str, positions: bool = False) -> str:
+def scores_kind(selection: Selection, method: Chosen, positions: bool = False) -> str:
     """What scores and colours are, in two sentences."""
-    if method == OWN_METHOD:
+    if method.can(Can.FOUR_INFLUENCES):
         scores, colours = question_kind(selection, positions)
         return f"Scores: {scores}. Colours: {colours}."
-    known = METHODS.get(method.partition(":")[0])
-    scores = f"Scores by {method}: {known.what}." if known else f"Scores by {method}."
-    if has_token_values(method):
+    what = f": {method.description.what}" if method.description.what else ""
+    scores = f"Scores by {method.name}{what}."
+    if method.token_values:
         return f"{scores} Colours: the influence of each training token; they average to the score."
-    return f"{scores} {method} has no influence of single tokens, so none is coloured."
+    return f"{scores} {method.name} has no influence of single tokens, so none is coloured."
 
 
-def exactness(shown: Sequence[Influence], sketch_error: float, method: str) -> str:
+def exactness(shown: Sequence[Influence], sketch_error: float, method: Chosen) -> str:
     """How many of the shown scores are exact, in a sentence; empty where a method knows no other scores."""
-    if not pushes(method) or not shown:
+    if not method.by_gradients or not shown:
         return ""
     exact = sum(each.exact for each in shown)
     if exact == len(shown):
         return "All of them are exact."
-    noise = f", whose noise is ±{sketch_error:.2g} on a score" if method == OWN_METHOD else ""
-    return f"{exact} of {len(shown)} are exact, the others from the sketches{noise}."
+    return f"{exact} of {len(shown)} are exact, the others from the sketches{noise(sketch_error)}."
+
+
+def noise(sketch_error: float) -> str:
+    """How far the sketches' scores are off, as the end of a sentence; empty where that isn't known."""
+    return f", whose noise is ±{sketch_error:.2g} on a score" if sketch_error else ""
 
 
 def shown_name(text: str, special: bool) -> str:
@@ -247,7 +238,7 @@ def standing_out(ranking: Ranking) -> str:
 
 def caution(ranking: Ranking) -> str:
     """What to tell a reader where nothing stands out; empty where something does, or nothing is shown."""
-    if not ranking.influences or ranking.method != OWN_METHOD:
+    if not ranking.influences or not ranking.method.can(Can.NULLS):
         return ""
     where = "among the opponents" if ranking.opponents else "here"
     if ranking.test is not None:

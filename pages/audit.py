@@ -4,7 +4,6 @@ from functools import partial
 
 import streamlit as st
 
-from explorer import views
 from explorer.app.desk.work import Auditing
 from explorer.app.session import resources, state
 from explorer.app.widgets import fields, messages, method_box, places, polling
@@ -14,8 +13,9 @@ from explorer.auditing import findings
 from explorer.auditing.findings import Audited, Label
 from explorer.auditing.run import EXACT_PASSES, AuditSettings
 from explorer.errors import ExplorerError
-from explorer.methods.description import DEFAULT, METHODS
+from explorer.methods.description import described
 from explorer.model.generation import GenerationSettings
+from explorer.records import Can, Chosen
 from explorer.visible import one_line
 
 A_PAGE = 50
@@ -50,7 +50,7 @@ def show_form() -> None:
         exact.toggle(
             "Exact scores",
             key="audit_exact",
-            disabled=not views.has_token_values(st.session_state.get("audit_method", DEFAULT)),
+            disabled=not described(st.session_state.get("audit_method", "")).token_values,
             help=f"Without sketch noise. It takes up to {EXACT_PASSES} passes over training examples for each answer, "
             "usually several times as long as the answer itself.",
         )
@@ -85,7 +85,7 @@ def begin() -> None:
     settings = AuditSettings(
         GenerationSettings(int(st.session_state["audit_tokens"])),
         bool(st.session_state["audit_exact"]),
-        st.session_state["audit_method"],
+        method=described(st.session_state["audit_method"]),
     )
     try:
         if file is not None:
@@ -172,9 +172,10 @@ def show_found(auditing: Auditing, done: list[Audited]) -> None:
 
 def scores_of(settings: AuditSettings) -> str:
     """What the scores are, in a sentence or two of our own words."""
-    if settings.method != DEFAULT:
+    if not settings.method.can(Can.FOUR_INFLUENCES):
         unusual = "How unusual a score is, is known of RapidIn's alone."
-        return plain(f"Scores of whole responses by {settings.method}: {METHODS[settings.method].what}. {unusual}")
+        method = settings.method
+        return plain(f"Scores of whole responses by {method.name}: {method.description.what}. {unusual}")
     kind = "exact" if settings.exact else "ranked by the sketches alone, which adds noise to their order"
     return f"Scores are of whole responses (Eq. 5), {kind}."
 
@@ -197,9 +198,9 @@ def choose_label() -> Label:
     return Label(chosen, tuple(values))
 
 
-def show_table(done: list[Audited], label: Label, method: str) -> None:
+def show_table(done: list[Audited], label: Label, method: Chosen) -> None:
     """One line a prompt; a tick opens its answer."""
-    found = "influenced by" if views.pushes(method) else f"first by {method}"
+    found = "influenced by" if method.by_gradients else f"first by {method.name}"
     columns: dict[str, list[object]] = {
         "prompt": [one_line(one.prompt, 120) for one in done],
         "answer": [one_line(one.response, 160) for one in done],

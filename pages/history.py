@@ -15,7 +15,7 @@ from explorer.app.session import resources
 from explorer.app.widgets import places
 from explorer.app.widgets.paging import current_page, pager
 from explorer.history import SavedAnswer, SavedInfluence, SavedQuestion, Summary, export
-from explorer.records import OWN_METHOD
+from explorer.records import Can
 from explorer.serving.config import serve_settings
 from explorer.visible import one_line, visible
 
@@ -184,7 +184,7 @@ def said_of(kept: SavedAnswer, question: SavedQuestion, positions: bool) -> list
     lines.append(views.exactness([one.influence for one in question.shown], question.sketch_error, question.method))
     if question.caution:
         lines.append(question.caution)
-    if question.method == OWN_METHOD:
+    if question.method.can(Can.FOUR_INFLUENCES):
         lines.append(f"Scores include e·η = {kept.origin.scale:.3g}.")
     return [line for line in lines if line]
 

@@ -14,8 +14,9 @@ from explorer.errors import ExplorerError
 from explorer.evaluation import results
 from explorer.evaluation.results import Result
 from explorer.evaluation.tables import TITLES
-from explorer.methods.bench import Cost
-from explorer.methods.description import CURVATURE_ROWS, DEFAULT, METHODS, Description
+from explorer.methods.description import CURVATURE_ROWS, METHODS
+from explorer.methods.method import Cost
+from explorer.records import Chosen, Description
 from explorer.visible import one_line, visible
 
 FAMILIES = {
@@ -69,12 +70,12 @@ def state(described: Description, desk: Desk | None) -> tuple[bool, str]:
     if desk is None:
         return False, "the model isn't there"
     try:
-        cost = desk.bench.cost(described.name)
+        cost = desk.bench.of(Chosen(described)).cost()
     except ExplorerError as problem:
         return False, f"not with this cache: {one_line(str(problem), 200)}"
     once = "fitted; " if described.fitted else ""
     return {
-        Cost.LITTLE: (True, "the explorer's own" if described.name == DEFAULT else f"{once}ready"),
+        Cost.LITTLE: (True, "the explorer's own" if described.unnamed else f"{once}ready"),
         Cost.ONCE: (False, "not fitted yet"),
         Cost.EACH: (True, f"{once}every question takes long"),
     }[cost]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from explorer.corpus.filters import EVERYTHING
 from explorer.history.saved import Origin, SavedAnswer, SavedQuestion, saved_question
 from explorer.records import Answer, Encoded, ExampleRow, Influence, Ranking, Selection, Token
+from tests.asking import OWN
 
 ORIGIN = Origin(
     model="tiny",
@@ -54,7 +55,7 @@ def question_of(
         Influence(row, float(SCORES[row]) * (1 + 1e-15), exact, VALUES * np.float32(1 + row), 1e-7 / 3, None)
         for row in rows
     )
-    ranking = Ranking("feed", selection, False, SCORES, found, 0.012345678901234567)
+    ranking = Ranking("feed", selection, False, SCORES, found, 0.012345678901234567, method=OWN)
     return saved_question(
         answer_id, 1_700_000_001.25, ranking, EVERYTHING, tuple((example_of(row, text), None) for row in rows)
     )

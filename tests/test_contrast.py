@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from explorer import gradients, views
 from explorer.cache.manifest import CacheSettings
-from explorer.commands.report import question_report
+from explorer.commands.report import Asked, question_report
 from explorer.engine import Engine
 from explorer.errors import PromptError
 from explorer.model import alternatives
@@ -17,6 +17,7 @@ from explorer.model.loading import load_model
 from explorer.records import Answer, Contrast
 from precompute.build import build_cache
 from precompute.dataset import read_examples
+from tests.asking import OWN, asking
 from tests.conftest import Tiny
 
 KINDS = ["layer", "cosine", "none"]
@@ -83,10 +84,10 @@ def test_a_contrast_is_the_difference_of_two_questions(engine: Engine, answer: A
     for row in (0, 2):
         of_said = token_values(engine, answer, row, -log_probability(engine, answer, place, said))
         of_other = token_values(engine, answer, row, -log_probability(engine, answer, place, list(contrast.instead)))
-        found = engine.check(answer, contrast, row)
+        found = asking(engine).check(answer, contrast, row)
         close(found.values, of_said - of_other)
         assert found.score == pytest.approx(float((of_said - of_other).mean()), rel=1e-5, abs=1e-6)
-        close(engine.refine(answer, (place, place + 1), row).values, of_said)
+        close(asking(engine).refine(answer, (place, place + 1), row).values, of_said)
         larger = max(np.abs(of_said).max(), np.abs(of_other).max())
         assert found.checksum is not None and found.checksum * abs(found.score) < 1e-5 * larger
 
@@ -97,16 +98,16 @@ def test_words_of_several_tokens_compare_as_words(engine: Engine, answer: Answer
     assert len(contrast.instead) > 2
     said = answer.encoded.ids[answer.encoded.response_start :][slice(*span)].tolist()
     odds = log_probability(engine, answer, 1, said) - log_probability(engine, answer, 1, list(contrast.instead))
-    close(engine.refine(answer, contrast, row).values, token_values(engine, answer, row, -odds))
+    close(asking(engine).refine(answer, contrast, row).values, token_values(engine, answer, row, -odds))
 
 
 def test_what_both_words_begin_with_cancels(engine: Engine, answer: Answer) -> None:
     ids = answer.encoded.ids[answer.encoded.response_start :].tolist()
     long, short = Contrast((0, 3), (*ids[:2], 70)), Contrast((2, 3), (70,))
     for row in (0, 4):
-        expected = engine.refine(answer, short, row).values
+        expected = asking(engine).refine(answer, short, row).values
         assert expected is not None
-        close(engine.refine(answer, long, row).values, expected.astype(np.float64))
+        close(asking(engine).refine(answer, long, row).values, expected.astype(np.float64))
 
 
 @pytest.mark.parametrize("engine", ["none"], indirect=True)
@@ -128,22 +129,22 @@ def test_a_step_on_a_proponent_moves_the_odds_towards_what_was_said(engine: Engi
         gradient, step = gradients.gradient(engine.model, engine.store.examples[row].encoded), 1e-4
         slope = (odds_after(gradient, step) - odds_after(gradient, -step)) / (2 * step)
         expected = slope * engine.store.manifest.training.scale
-        assert engine.refine(answer, contrast, row).score == pytest.approx(expected, rel=1e-3)
+        assert asking(engine).refine(answer, contrast, row).score == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_contrast_is_ranked_by_the_one_way(engine: Engine, answer: Answer) -> None:
     contrast = alternatives.contrast(engine.model, answer, (2, 3), "moon")
     with pytest.raises(PromptError, match="not computed yet"):
-        engine.ranking(answer, contrast)
-    engine.ask(answer, contrast)
+        asking(engine).ranking(answer, contrast)
+    asking(engine).ask(answer, contrast)
     assert engine.known(answer, contrast) and engine.known(answer, replace(contrast, text="shown otherwise"))
     assert not engine.known(answer, (2, 3))
-    rows = engine.candidates(answer, contrast)
-    sketched = engine.ranking(answer, contrast).scores
-    exact = np.array([engine.refine(answer, contrast, row).score for row in range(len(sketched))])
-    assert np.abs(sketched - exact).max() < 5 * engine.ranking(answer, contrast).sketch_error
-    towards = [found.row for found in engine.ranking(answer, contrast).influences]
-    away = [found.row for found in engine.ranking(answer, contrast, opponents=True).influences]
+    rows = asking(engine).candidates(answer, contrast)
+    sketched = asking(engine).ranking(answer, contrast).scores
+    exact = np.array([asking(engine).refine(answer, contrast, row).score for row in range(len(sketched))])
+    assert np.abs(sketched - exact).max() < 5 * asking(engine).ranking(answer, contrast).sketch_error
+    towards = [found.row for found in asking(engine).ranking(answer, contrast).influences]
+    away = [found.row for found in asking(engine).ranking(answer, contrast, opponents=True).influences]
     assert towards == away[::-1] == sorted(rows, key=lambda row: -exact[row])
 
 
@@ -180,20 +181,19 @@ def test_the_word_that_was_said_is_no_alternative(tiny_engine: Engine) -> None:
     answer = tiny_engine.given_answer("What is bright?", "It is the sun.")
     place = [token.text for token in answer.tokens].index(" sun")
     with pytest.raises(PromptError, match="what the answer says"):
-        tiny_engine.ask(answer, alternatives.contrast(tiny_engine.model, answer, (place, place + 1), "sun"))
+        asking(tiny_engine).ask(answer, alternatives.contrast(tiny_engine.model, answer, (place, place + 1), "sun"))
     with pytest.raises(PromptError, match="were asked about"):
-        tiny_engine.ask(answer, Contrast((2, 99), (5,)))
+        asking(tiny_engine).ask(answer, Contrast((2, 99), (5,)))
 
 
 def test_the_command_line_reports_a_contrast(tiny_engine: Engine) -> None:
     answer = tiny_engine.given_answer("What is bright?", "It is the sun.")
     place = [token.text for token in answer.tokens].index(" sun")
-    report = question_report(
-        tiny_engine, answer.prompt, answer.text, (place, place + 1), 3, False, False, 20, instead="moon"
-    )
+    asked = Asked(answer.prompt, answer.text, (place, place + 1), "moon", count=3)
+    report = question_report(asked, asking(tiny_engine))
     assert report["selection"] == [place, place + 1] and report["instead_tokens"] == ["Ġmoon"]
     assert "log-odds of what was said" in report["scores"] and report["exact"]
-    expected = tiny_engine.refine(
+    expected = asking(tiny_engine).refine(
         answer,
         alternatives.contrast(tiny_engine.model, answer, (place, place + 1), "moon"),
         report["examples"][0]["row"],
@@ -205,5 +205,7 @@ def test_the_heading_says_which_way_the_examples_pushed(tiny_engine: Engine) -> 
     answer = tiny_engine.given_answer("What is bright?", "It is the sun.")
     contrast = Contrast((5, 6), (70,), "**moon**")
     said = views.selected_text(answer, (5, 6))
-    assert views.heading(answer, contrast, False).endswith(f"and not “**moon**”: what pushed the model towards {said}")
-    assert views.heading(answer, contrast, True).endswith("towards “**moon**”")
+    assert views.heading(answer, contrast, False, OWN).endswith(
+        f"and not “**moon**”: what pushed the model towards {said}"
+    )
+    assert views.heading(answer, contrast, True, OWN).endswith("towards “**moon**”")

@@ -13,6 +13,7 @@ from explorer.cache.store import open_cache
 from explorer.evaluation.probes import is_science_fiction, read_probes
 from explorer.history.history import History
 from explorer.history.saved import origin_of
+from explorer.methods.description import described
 from explorer.paths import DEMO, EXAMPLE
 from precompute.dataset import read_examples
 
@@ -110,7 +111,7 @@ def test_swap_probes_name_both_countries_and_ask_without_them() -> None:
 
 def test_the_saved_example_is_exact_checked_and_of_the_shipped_cache(tmp_path: Path) -> None:
     copy = shutil.copy(DEMO / "example.sqlite", tmp_path)
-    kept = History(Path(copy)).answer(EXAMPLE)
+    kept = History(Path(copy), described).answer(EXAMPLE)
     remade = "make it anew: python -m explorer.app.saved_example assets/demo/example.sqlite"
     assert kept.origin == origin_of(open_cache(DEMO / "cache")), remade
     assert {(question.selection is None, question.opponents) for question in kept.questions} == {

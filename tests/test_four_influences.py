@@ -13,12 +13,14 @@ from explorer.cache.shards import fold
 from explorer.commands.session import open_engine
 from explorer.engine import Engine, make_sketcher
 from explorer.gradients import sketch
+from explorer.methods.first_order.rapidin import RapidIn
 from explorer.model.loading import load_model
 from explorer.normalisation import divisors
 from explorer.records import Answer, Encoded, Selection, Span
 from explorer.retrieval import scores
 from precompute.build import build_cache
 from precompute.dataset import read_examples
+from tests.asking import OWN, asking
 from tests.conftest import Tiny
 from tests.tiny import ROWS
 
@@ -88,7 +90,7 @@ def test_exact_influences_equal_explicit_backward_passes(
 ) -> None:
     for row in range(3):
         expected = over_outputs(explicit_matrix(engine, answer, row), selection)
-        found = engine.refine(answer, selection, row)
+        found = asking(engine).refine(answer, selection, row)
         assert found.values is not None
         np.testing.assert_allclose(found.values, expected, rtol=5e-4, atol=2e-6 * np.abs(expected).max())
         assert found.score == pytest.approx(expected.mean(), rel=5e-4, abs=2e-6 * np.abs(expected).max())
@@ -97,7 +99,7 @@ def test_exact_influences_equal_explicit_backward_passes(
 @pytest.mark.parametrize("selection", [None, (2, 3), (1, 5)])
 def test_the_checksum_is_tiny_for_every_example(engine: Engine, answer: Answer, selection: Selection) -> None:
     for row in range(len(ROWS)):
-        checked = engine.check(answer, selection, row)
+        checked = asking(engine).check(answer, selection, row)
         assert checked.values is not None and checked.checksum is not None
         # Against the token values' size, not their mean's: a mean near zero has no relative precision.
         size = float(np.abs(checked.values).mean())
@@ -107,7 +109,7 @@ def test_the_checksum_is_tiny_for_every_example(engine: Engine, answer: Answer, 
 
 def test_the_checksum_of_the_whole_response_is_below_one_in_ten_thousand(tiny_engine: Engine) -> None:
     answer = tiny_engine.given_answer("What shines?", "It is the sun and the moon.")
-    checksums = [tiny_engine.check(answer, None, row).checksum for row in range(len(ROWS))]
+    checksums = [asking(tiny_engine).check(answer, None, row).checksum for row in range(len(ROWS))]
     assert all(checksum is not None and checksum < 1e-4 for checksum in checksums), checksums
 
 
@@ -122,21 +124,21 @@ def test_the_checksum_notices_a_value_that_does_not_belong(
         return values[:, 1:]
 
     monkeypatch.setattr(gradients, "directional_steps", first_dropped)
-    checked = tiny_engine.check(answer, None, 0)
+    checked = asking(tiny_engine).check(answer, None, 0)
     assert checked.checksum is not None and checked.checksum > 1e-3
 
 
 def test_influence_on_an_example_is_the_mean_of_the_matrix(engine: Engine, answer: Answer) -> None:
     for row in (1, 4):
         matrix = explicit_matrix(engine, answer, row)
-        score = engine.refine(answer, None, row).score
+        score = asking(engine).refine(answer, None, row).score
         assert score == pytest.approx(matrix.mean(), rel=5e-4, abs=1e-6 * np.abs(matrix).max())
 
 
 def test_output_tokens_average_to_the_whole_response(engine: Engine, answer: Answer) -> None:
     for row in (0, 5):
-        whole = engine.refine(answer, None, row)
-        single = [engine.refine(answer, (j, j + 1), row) for j in range(len(answer.tokens))]
+        whole = asking(engine).refine(answer, None, row)
+        single = [asking(engine).refine(answer, (j, j + 1), row) for j in range(len(answer.tokens))]
         assert whole.values is not None
         values = np.mean([found.values for found in single if found.values is not None], axis=0)
         size = float(np.abs(whole.values).max())
@@ -157,7 +159,7 @@ def test_what_an_example_did_to_output_tokens_equals_explicit_backward_passes(en
         matrix = explicit_matrix(engine, answer, row)
         for selection in (None, (0, 1), (2, 3), (1, 5), (matrix.shape[1] - 1, matrix.shape[1])):
             expected = over_inputs(matrix, selection)
-            found = engine.output_values(answer, row, selection)
+            found = asking(engine).output_values(answer, row, selection)
             assert found.shape == (len(answer.tokens),)
             np.testing.assert_allclose(found, expected, rtol=5e-4, atol=2e-6 * np.abs(expected).max())
 
@@ -166,16 +168,16 @@ def test_what_an_example_did_to_output_tokens_averages_to_its_influence_on_the_r
     engine: Engine, answer: Answer
 ) -> None:
     for row in range(len(ROWS)):
-        found = engine.output_values(answer, row)
+        found = asking(engine).output_values(answer, row)
         size = float(np.abs(found).max())
-        assert found.mean() == pytest.approx(engine.refine(answer, None, row).score, rel=5e-4, abs=2e-6 * size)
+        assert found.mean() == pytest.approx(asking(engine).refine(answer, None, row).score, rel=5e-4, abs=2e-6 * size)
 
 
 def test_both_directions_agree_on_every_pair_of_tokens(tiny_engine: Engine) -> None:
     answer, row = tiny_engine.given_answer("What is bright?", "The sun."), 0
-    by_output = [tiny_engine.refine(answer, (j, j + 1), row).values for j in range(len(answer.tokens))]
+    by_output = [asking(tiny_engine).refine(answer, (j, j + 1), row).values for j in range(len(answer.tokens))]
     inputs = range(len(tiny_engine.store.examples[row].tokens))
-    by_input = [tiny_engine.output_values(answer, row, (i, i + 1)) for i in inputs]
+    by_input = [asking(tiny_engine).output_values(answer, row, (i, i + 1)) for i in inputs]
     forth, back = np.array(by_output), np.array(by_input).T
     assert forth.shape == back.shape != back.T.shape
     np.testing.assert_allclose(forth, back, rtol=1e-3, atol=1e-5 * float(np.abs(back).max()))
@@ -187,11 +189,13 @@ def test_both_directions_agree_on_every_pair_of_tokens(tiny_engine: Engine) -> N
 @pytest.mark.parametrize("selection", [None, (2, 3), (1, 5)])
 def test_the_shares_of_positions_sum_to_the_score(engine: Engine, answer: Answer, selection: Selection) -> None:
     for row in range(len(ROWS)):
-        found, encoded = engine.locate(answer, selection, row), engine.store.examples[row].encoded
+        found, encoded = asking(engine).locate(answer, selection, row), engine.store.examples[row].encoded
         assert found.positions is not None and found.positions.shape == (len(encoded.ids),)
         # Against the size of the shares, of which a score near zero is a small difference.
         size = float(np.abs(found.positions).sum())
-        assert found.positions.sum() == pytest.approx(engine.refine(answer, selection, row).score, abs=2e-5 * size)
+        assert found.positions.sum() == pytest.approx(
+            asking(engine).refine(answer, selection, row).score, abs=2e-5 * size
+        )
         prompt, response = found.positions[: encoded.response_start], found.positions[encoded.response_start :]
         assert np.abs(prompt).sum() > 1e-3 * size, "nothing passes through the prompt"
         assert np.abs(response).sum() > 1e-3 * size, "nothing passes through the response"
@@ -201,23 +205,23 @@ def test_the_shares_of_positions_sum_to_the_score(engine: Engine, answer: Answer
 @pytest.mark.parametrize("steps", [("locate", "check"), ("check", "locate")], ids=" then ".join)
 def test_the_checksum_and_the_positions_are_kept_in_either_order(tiny_engine: Engine, steps: tuple[str, str]) -> None:
     answer = tiny_engine.given_answer("What is bright?", "It is the sun.")
-    tiny_engine.ask(answer, None)
-    refined = tiny_engine.refine(answer, None, 0)
+    asking(tiny_engine).ask(answer, None)
+    refined = asking(tiny_engine).refine(answer, None, 0)
     assert refined.checksum is None and refined.positions is None
     for step in steps:
         last = getattr(tiny_engine, step)(answer, None, 0)
     assert last.checksum is not None and last.checksum < 1e-4
     assert last.positions is not None and last.positions.sum() == pytest.approx(last.score, rel=1e-3)
     assert last.score == refined.score and last.values is refined.values
-    shown = {found.row: found for found in tiny_engine.ranking(answer, None).influences}
-    for known in (tiny_engine.refine(answer, None, 0), shown[0]):
+    shown = {found.row: found for found in asking(tiny_engine).ranking(answer, None).influences}
+    for known in (asking(tiny_engine).refine(answer, None, 0), shown[0]):
         assert known.checksum == last.checksum and known.positions is last.positions
 
 
 def test_the_positions_of_one_question_are_not_those_of_another(tiny_engine: Engine) -> None:
     answer = tiny_engine.given_answer("What is bright?", "It is the sun.")
-    parts = [tiny_engine.locate(answer, (j, j + 1), 0).positions for j in range(len(answer.tokens))]
-    whole = tiny_engine.locate(answer, None, 0).positions
+    parts = [asking(tiny_engine).locate(answer, (j, j + 1), 0).positions for j in range(len(answer.tokens))]
+    whole = asking(tiny_engine).locate(answer, None, 0).positions
     assert whole is not None
     mean = np.array(parts).mean(axis=0)
     np.testing.assert_allclose(mean, whole, rtol=1e-3, atol=1e-5 * float(np.abs(whole).max()))
@@ -235,7 +239,7 @@ def test_a_sequence_is_shown_with_its_prompt_and_one_token_a_position(tiny_engin
 
 def test_a_model_like_itself_is_its_own_proponent(engine: Engine) -> None:
     own = engine.given_answer(ROWS[0]["prompt"], ROWS[0]["response"])
-    score = engine.refine(own, None, 0).score
+    score = asking(engine).refine(own, None, 0).score
     assert score > 0, "an example must be a proponent of its own response: the sign is wrong"
     squared_norm = {"layer": len(engine.model.trainable), "cosine": 1}.get(engine.store.manifest.settings.normalisation)
     if squared_norm is not None:
@@ -244,9 +248,9 @@ def test_a_model_like_itself_is_its_own_proponent(engine: Engine) -> None:
 
 @pytest.mark.parametrize("selection", [None, (2, 3)])
 def test_scores_from_sketches_follow_exact_ones(engine: Engine, answer: Answer, selection: Selection) -> None:
-    engine.ask(answer, selection)
-    found = engine.ranking(answer, selection).scores
-    exact = np.array([engine.refine(answer, selection, row).score for row in range(len(ROWS))])
+    asking(engine).ask(answer, selection)
+    found = asking(engine).ranking(answer, selection).scores
+    exact = np.array([asking(engine).refine(answer, selection, row).score for row in range(len(ROWS))])
     assert np.corrcoef(found, exact)[0, 1] > 0.9, "sketch scores don't follow the exact ones"
 
 
@@ -260,7 +264,7 @@ def test_the_announced_sketch_error_is_how_far_scores_scatter_over_seeds(
     engine = Engine(engines[kind].model, engines[kind].store)
     model, kept, seeds = engine.model, engine.store.manifest, 60
     answer = engine.given_answer("What is bright?", "It is the sun.")
-    exact = np.array([engine.refine(answer, selection, row).score for row in range(len(ROWS))])
+    exact = np.array([asking(engine).refine(answer, selection, row).score for row in range(len(ROWS))])
     examples = [gradients.gradient(model, example.encoded) for example in engine.store.examples]
     by = [divisors(gradients.norms(g), kept.settings.normalisation) for g in examples]
     examples = [gradients.divided(g, norms) for g, norms in zip(examples, by, strict=True)]
@@ -268,10 +272,10 @@ def test_the_announced_sketch_error_is_how_far_scores_scatter_over_seeds(
     for seed in range(seeds):
         # So short a sketch that parameters meet in thousands: in a long one few do, and chance has wider swings.
         sketcher = make_sketcher(model, CacheSettings(length=128, seed=seed))
-        query = sketcher(engine._direction(answer, selection))
+        query = sketcher(engine.direction(answer, selection))
         off[seed] = [kept.training.scale * float(query @ sketcher(g)) for g in examples] - exact
         engine._sketches.put((answer.id, selection), query)
-        announced[seed] = engine._sketch_error((answer.id, selection))
+        announced[seed] = RapidIn(engine, OWN, 1, lambda *_: None).sketch_error(answer, selection)
     scatter, mean = np.sqrt(np.median(np.mean(off**2, axis=0))), announced.mean()
     assert 0.7 < scatter / mean < 1.4, f"scores scatter by {scatter}, {mean} was announced"
 
@@ -293,8 +297,8 @@ def test_token_sketches_average_to_the_example_sketch(engines: dict[str, Engine]
 
 def test_cached_token_values_average_to_the_score_from_the_sketch(engine: Engine, answer: Answer) -> None:
     engine = Engine(engine.model, engine.store)
-    engine.ask(answer, None)
-    ranking = engine.ranking(answer, None, count=len(ROWS))
+    asking(engine).ask(answer, None)
+    ranking = asking(engine).ranking(answer, None, count=len(ROWS))
     with_values = [found for found in ranking.influences if found.values is not None]
     assert len(with_values) == engine.store.manifest.token_rows
     for found in with_values:
@@ -306,9 +310,9 @@ def test_cached_token_values_average_to_the_score_from_the_sketch(engine: Engine
 def test_cached_token_values_approximate_exact_ones(engines: dict[str, Engine]) -> None:
     engine = engines["none"]
     own = engine.given_answer(ROWS[1]["prompt"], ROWS[1]["response"])
-    engine.ask(own, None)
-    sketch_values = scores.token_scores(engine.store, engine._sketch_of((own.id, None)), 1, 0.0)
-    exact = engine.refine(own, None, 1).values
+    asking(engine).ask(own, None)
+    sketch_values = scores.token_scores(engine.store, engine.sketch(own, None), 1, 0.0)
+    exact = asking(engine).refine(own, None, 1).values
     assert sketch_values is not None and exact is not None
     assert np.corrcoef(sketch_values, exact)[0, 1] > 0.95
 
@@ -316,25 +320,25 @@ def test_cached_token_values_approximate_exact_ones(engines: dict[str, Engine]) 
 def test_an_example_without_cached_tokens_has_no_values_until_refined(tiny_engine: Engine) -> None:
     missing = sorted(set(range(len(ROWS))) - set(tiny_engine.store._token_places))[0]
     answer = tiny_engine.given_answer("What shines?", "The sun.")
-    tiny_engine.ask(answer, None)
+    asking(tiny_engine).ask(answer, None)
 
     def shown() -> bool:
-        ranking = tiny_engine.ranking(answer, None, count=len(ROWS))
+        ranking = asking(tiny_engine).ranking(answer, None, count=len(ROWS))
         return next(found for found in ranking.influences if found.row == missing).values is not None
 
     assert not shown()
-    tiny_engine.refine(answer, None, missing)
+    asking(tiny_engine).refine(answer, None, missing)
     assert shown()
 
 
 def test_asking_ahead_gives_the_sketches_of_asking(engine: Engine, answer: Answer, engines: dict[str, Engine]) -> None:
     ahead = Engine(engine.model, engine.store)
-    steps = sum(1 for _ in ahead.ask_ahead(answer))
+    steps = sum(1 for _ in asking(ahead).ask_ahead(answer))
     passes = (len(answer.tokens) + gradients.group_count(answer.encoded)) * len(engine.model.checkpoints)
     assert steps == passes + 2, "one for the norms, one for the scores of up to 16 tokens"
     for j in range(len(answer.tokens)):
-        engine.ask(answer, (j, j + 1))
-        found, expected = (one._sketch_of((answer.id, (j, j + 1))) for one in (ahead, engine))
+        asking(engine).ask(answer, (j, j + 1))
+        found, expected = (one.sketch(answer, (j, j + 1)) for one in (ahead, engine))
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * float(np.abs(expected).max()))
 
 
@@ -342,8 +346,8 @@ def test_asking_for_the_only_token_span_asks_for_the_response(tiny_engine: Engin
     answer = tiny_engine.given_answer("What shines?", "It is the sun.")
     whole, span = None, (0, len(answer.tokens))
     for selection in (whole, span):
-        tiny_engine.ask(answer, selection)
-    sketches = [tiny_engine._sketch_of((answer.id, selection)) for selection in (whole, span)]
+        asking(tiny_engine).ask(answer, selection)
+    sketches = [tiny_engine.sketch(answer, selection) for selection in (whole, span)]
     np.testing.assert_allclose(sketches[0], sketches[1], rtol=1e-4, atol=1e-6)
 
 
@@ -351,8 +355,8 @@ def test_scores_scale_with_epochs_times_learning_rate(tiny: Tiny, tiny_engine: E
     assert tiny_engine.store.manifest.training.known
     assert tiny_engine.store.manifest.training.scale == pytest.approx(2 * 0.01)
     answer = tiny_engine.given_answer("What shines?", "It is the sun.")
-    tiny_engine.ask(answer, None)
-    query = tiny_engine._sketch_of((answer.id, None))
+    asking(tiny_engine).ask(answer, None)
+    query = tiny_engine.sketch(answer, None)
     (sketches, scale), *_ = tiny_engine.store.sketches()
     expected = 0.02 * (sketches.astype(np.float32) @ query) * scale
-    np.testing.assert_allclose(tiny_engine.ranking(answer, None).scores, expected, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(asking(tiny_engine).ranking(answer, None).scores, expected, rtol=1e-4, atol=1e-7)

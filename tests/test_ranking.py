@@ -11,6 +11,7 @@ from explorer.engine import Engine
 from explorer.errors import PromptError
 from explorer.records import Answer, Influence, Ranking
 from explorer.retrieval import scores
+from tests.asking import OWN, asking
 from tests.tiny import ROWS
 
 TIED = np.array([1.0, 3.0, -2.0, 3.0, 0.0, -2.0], dtype=np.float32)
@@ -48,21 +49,21 @@ def test_a_ranking_is_the_head_of_a_stable_sort(values: list[int], count: int, o
 def test_the_order_is_exact_once_all_candidates_are(
     tiny_engine: Engine, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("explorer.engine.SPARE", 2)
-    tiny_engine.ask(answer, None)
-    before = tiny_engine.ranking(answer, None, count=4)
+    monkeypatch.setattr("explorer.methods.attributor.SPARE", 2)
+    asking(tiny_engine).ask(answer, None)
+    before = asking(tiny_engine).ranking(answer, None, count=4)
     assert not before.exact
-    candidates = tiny_engine.candidates(answer, None, count=4)
+    candidates = asking(tiny_engine).candidates(answer, None, count=4)
     assert len(candidates) == 6, "two more than are shown are candidates"
     for done, row in enumerate(candidates):
-        assert tiny_engine.progress(answer, None, candidates) == done
-        shown = tiny_engine.ranking(answer, None, count=4)
+        assert asking(tiny_engine).progress(answer, None, candidates) == done
+        shown = asking(tiny_engine).ranking(answer, None, count=4)
         assert [found.row for found in shown.influences] == [found.row for found in before.influences], (
             "the order changed while some candidates were not exact yet"
         )
-        tiny_engine.refine(answer, None, row)
-    after = tiny_engine.ranking(answer, None, count=4)
-    exact = sorted((tiny_engine.refine(answer, None, row).score for row in candidates), reverse=True)[:4]
+        asking(tiny_engine).refine(answer, None, row)
+    after = asking(tiny_engine).ranking(answer, None, count=4)
+    exact = sorted((asking(tiny_engine).refine(answer, None, row).score for row in candidates), reverse=True)[:4]
     assert after.exact
     assert [found.score for found in after.influences] == exact
 
@@ -70,28 +71,28 @@ def test_the_order_is_exact_once_all_candidates_are(
 def test_exact_scores_move_a_candidate_the_sketches_ranked_too_low(
     tiny_engine: Engine, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("explorer.engine.SPARE", 1)
-    tiny_engine.ask(answer, None)
-    candidates = tiny_engine.candidates(answer, None, count=2)
+    monkeypatch.setattr("explorer.methods.attributor.SPARE", 1)
+    asking(tiny_engine).ask(answer, None)
+    candidates = asking(tiny_engine).candidates(answer, None, count=2)
     for score, row in enumerate(candidates):
-        tiny_engine._exact.put(((answer.id, None), row), Influence(row, float(score), exact=True, values=None))
-    shown = tiny_engine.ranking(answer, None, count=2)
+        asking(tiny_engine)._keep(answer, None, Influence(row, float(score), exact=True, values=None))
+    shown = asking(tiny_engine).ranking(answer, None, count=2)
     assert [found.row for found in shown.influences] == candidates[::-1][:2]
 
 
 def test_opponents_are_exactly_ordered_from_below(tiny_engine: Engine, answer: Answer) -> None:
-    tiny_engine.ask(answer, (0, 1))
-    for row in tiny_engine.candidates(answer, (0, 1), count=len(ROWS), opponents=True):
-        tiny_engine.refine(answer, (0, 1), row)
-    ranking = tiny_engine.ranking(answer, (0, 1), count=len(ROWS), opponents=True)
+    asking(tiny_engine).ask(answer, (0, 1))
+    for row in asking(tiny_engine).candidates(answer, (0, 1), count=len(ROWS), opponents=True):
+        asking(tiny_engine).refine(answer, (0, 1), row)
+    ranking = asking(tiny_engine).ranking(answer, (0, 1), count=len(ROWS), opponents=True)
     found = [influence.score for influence in ranking.influences]
     assert ranking.opponents and found == sorted(found) and len(found) == len(ROWS)
 
 
 def test_only_the_wanted_rows_are_shown(tiny_engine: Engine, answer: Answer) -> None:
-    tiny_engine.ask(answer, None)
+    asking(tiny_engine).ask(answer, None)
     sky = [row for row, kept in enumerate(ROWS) if kept["source"] == "sky"]
-    ranking = tiny_engine.ranking(answer, None, count=5, among=sky)
+    ranking = asking(tiny_engine).ranking(answer, None, count=5, among=sky)
     assert sorted(found.row for found in ranking.influences) == sky
     assert len(ranking.scores) == len(ROWS), "percentiles are over all examples"
 
@@ -99,7 +100,7 @@ def test_only_the_wanted_rows_are_shown(tiny_engine: Engine, answer: Answer) -> 
 def test_a_question_that_was_not_asked_is_refused(tiny_engine: Engine, answer: Answer) -> None:
     assert not tiny_engine.known(answer, (1, 2))
     with pytest.raises(PromptError, match="ask it again"):
-        tiny_engine.ranking(answer, (1, 2))
+        asking(tiny_engine).ranking(answer, (1, 2))
 
 
 @pytest.mark.parametrize("selection", [(-1, 2), (2, 2), (3, 1), (0, 999)])
@@ -107,23 +108,23 @@ def test_a_selection_outside_the_answer_is_refused(
     tiny_engine: Engine, answer: Answer, selection: tuple[int, int]
 ) -> None:
     with pytest.raises(PromptError, match=f"the answer has the tokens 0 to {len(answer.tokens) - 1}"):
-        tiny_engine.ask(answer, selection)
+        asking(tiny_engine).ask(answer, selection)
 
 
 def test_the_announced_sketch_error_is_the_formulas(tiny_engine: Engine, answer: Answer) -> None:
-    tiny_engine.ask(answer, None)
+    asking(tiny_engine).ask(answer, None)
     tensors = len(tiny_engine.model.trainable)
     length = tiny_engine.store.manifest.settings.length
-    query = float(np.linalg.norm(tiny_engine._sketch_of((answer.id, None))))
+    query = float(np.linalg.norm(tiny_engine.sketch(answer, None)))
     expected = tiny_engine.store.manifest.training.scale * query * np.sqrt(tensors / length)
-    assert tiny_engine.ranking(answer, None).sketch_error == pytest.approx(expected, rel=1e-6)
+    assert asking(tiny_engine).ranking(answer, None).sketch_error == pytest.approx(expected, rel=1e-6)
 
 
 def ranking_of(scores_: list[float], opponents: bool = False) -> Ranking:
     values = np.array(scores_, dtype=np.float32)
     rows = scores.ranked(values, 1, opponents)
     shown = tuple(Influence(int(row), float(values[row]), exact=False, values=None) for row in rows)
-    return Ranking("id", None, opponents, values, shown, 0.0)
+    return Ranking("id", None, opponents, values, shown, 0.0, method=OWN)
 
 
 def test_standing_out_counts_robust_deviations_from_the_median() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from explorer import views
 from explorer.records import Contrast, Influence, NullPlace, NullTest, Ranking, Selection, Steadiness, Token
+from tests.asking import OWN
 
 VALUES = np.array([1.0, -3.0, 2.0], dtype=np.float32)
 SHARES = np.array([0.5, 0.0, -0.75, 0.25], dtype=np.float32)
@@ -14,7 +15,7 @@ LOCATED = Influence(3, 0.0, exact=True, values=VALUES, checksum=1e-6, positions=
 
 
 def ranking_of(*influences: Influence) -> Ranking:
-    return Ranking("id", None, False, np.zeros(9, dtype=np.float32), influences, 0.1)
+    return Ranking("id", None, False, np.zeros(9, dtype=np.float32), influences, 0.1, method=OWN)
 
 
 @pytest.mark.parametrize(

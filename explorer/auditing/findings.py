@@ -15,7 +15,7 @@ import numpy as np
 
 from explorer.errors import DataError, FilterError
 from explorer.history import Origin, SavedAnswer, SavedQuestion, answer_json, csv_bytes, json_bytes
-from explorer.records import OWN_METHOD, ExampleRow
+from explorer.records import Can, ExampleRow
 from explorer.views import shortened
 from explorer.visible import one_line, well_formed
 
@@ -74,9 +74,9 @@ class Audited:
     def stands_out(self) -> bool | None:
         """Whether the examples behind the answer are unusual beside unrelated prompts, or by the rule of thumb.
 
-        None where that isn't known: without an answer, and of other methods than the explorer's own.
+        None where that isn't known: without an answer, and by a method that knows nothing of unrelated prompts.
         """
-        if self.question is None or self.question.method != OWN_METHOD:
+        if self.question is None or not self.question.method.can(Can.NULLS):
             return None
         return bool(self.question.shown) and not self.question.caution
 
@@ -244,7 +244,7 @@ def _line(one: Audited, label: Label, origin: Origin) -> dict[str, object]:
     found = [shown.influence for shown in one.question.shown]
     return line | {
         "response": one.response,
-        "method": one.question.method,
+        "method": one.question.method.name,
         "stands_out": one.stands_out,
         "caution": one.question.caution,
         "planted": "; ".join(label.planted),

@@ -3,17 +3,17 @@
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from explorer.auditing.findings import TOP, Audited
 from explorer.corpus import EVERYTHING
-from explorer.engine import SPARE, Engine
 from explorer.errors import ExplorerError, HistoryError
 from explorer.history import Origin, SavedAnswer, saved_question
-from explorer.methods.bench import Bench, Stage
+from explorer.methods.attributor import SPARE, Attributor
+from explorer.methods.bench import Bench
+from explorer.methods.method import Stage
 from explorer.model.generation import GenerationSettings
-from explorer.records import OWN_METHOD, Answer, Ranking
-from explorer.retrieval import ranked
+from explorer.records import Answer, Chosen, Ranking
 
 Keep = Callable[[SavedAnswer], None]
 """Puts an answer into the history; raises HistoryError."""
@@ -29,7 +29,7 @@ class AuditSettings:
     generation: GenerationSettings
     exact: bool = False
     """Whether scores are without sketch noise; it takes `EXACT_PASSES` passes more an answer."""
-    method: str = OWN_METHOD
+    method: Chosen = field(kw_only=True)
     """What scores the examples; what it needs once is computed with the first answer."""
 
 
@@ -38,8 +38,8 @@ def audit(
 ) -> Iterator[Audited | None]:
     """Yield None after every step on the way, and each prompt's record once it is complete, in order.
 
-    A prompt that can't be answered is recorded with its error and stops no other. `stage` is told how far another
-    method than the explorer's own has come with what it is at.
+    A prompt that can't be answered is recorded with its error and stops no other. `stage` is told how far a slow
+    method has come with what it is at.
     """
     for prompt in prompts:
         try:
@@ -57,40 +57,22 @@ def _answered(
         answer = grown
         yield None
     assert answer is not None, "an engine yields at least the finished answer"
-    if settings.method == OWN_METHOD:
-        ranking = yield from _ranking(engine, answer, settings.exact)
-    else:
-        ranking = yield from _ranking_by(bench, answer, settings, stage)
+    ranking = yield from _ranking(bench.of(settings.method), answer, settings.exact, stage)
     name, now = uuid.uuid4().hex[:16], time.time()
     shown = tuple((engine.store.examples[found.row], None) for found in ranking.influences)
     question = saved_question(name, now, ranking, EVERYTHING, shown)
     yield SavedAnswer(name, now, answer, asdict(settings.generation), origin, questions=(question,))
 
 
-def _ranking(engine: Engine, answer: Answer, exact: bool) -> Generator[None, None, Ranking]:
-    # Asked again after every pause, in which others may have asked so much that the engine forgot; else it is free.
-    engine.ask(answer, None)
-    yield
-    engine.ask(answer, None)
-    if exact:
-        for row in engine.candidates(answer, None, TOP):
-            engine.refine(answer, None, row)
-            yield
-            engine.ask(answer, None)
-    return engine.ranking(answer, None, TOP)
-
-
-def _ranking_by(bench: Bench, answer: Answer, settings: AuditSettings, stage: Stage) -> Generator[None, None, Ranking]:
-    found, rows = None, list[int]()
+def _ranking(asked: Attributor, answer: Answer, exact: bool, stage: Stage) -> Generator[None, None, Ranking]:
+    found = None
     while found is None:
-        yield from bench.ask(settings.method, answer, None, stage)
-        scores = bench.scores(settings.method, answer, None)
-        if scores is not None:
-            rows = ranked(scores, TOP + SPARE, opponents=False).tolist()
-            if settings.exact:
-                yield from bench.refine(settings.method, answer, None, rows, stage)
-        # None where others asked so much meanwhile that the bench forgot.
-        found = bench.ranking(settings.method, answer, None, rows, TOP, opponents=False)
+        # Asked again where others asked so much during a pause that it was forgotten; else it is free.
+        yield from asked.ask_steps(answer, None, stage)
+        if exact and asked.known(answer, None):
+            yield from asked.refine_steps(answer, None, asked.candidates(answer, None, TOP), stage)
+        if asked.known(answer, None):
+            found = asked.ranking(answer, None, TOP)
     return found
 
 

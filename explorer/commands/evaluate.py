@@ -5,13 +5,14 @@ import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from explorer.commands.terminal import Bars, engine_of, other_model, positive, rate, say
 from explorer.errors import PromptError
 from explorer.evaluation.kinds import KINDS, Read
 from explorer.evaluation.results import Result, Table, folder_of, load, made_with, save
 from explorer.evaluation.tables import markdown
-from explorer.methods.description import CURVATURE_ROWS, choose
+from explorer.methods.description import CURVATURE_ROWS, DEFAULT, choose
 from explorer.paths import DEMO
 
 _LITTLE = "rapidin,graddot,tracincp,bm25,embedding,random"
@@ -114,16 +115,24 @@ def _probe(options: argparse.Namespace) -> None:
         if options.kind == "probes":
             probes = read_probes(Path(options.probes))
             report = partial(bars.report, "probes")
-            found = evaluate_probes(engine_of(options), probes, options.approximate, report)
+            found = evaluate_probes(_default(options), probes, options.approximate, report)
         elif not options.prompts:
             raise PromptError("Calibration needs --prompts, a text file of prompts that the model wasn't trained on.")
         else:
             prompts = read_prompts(Path(options.prompts))
-            found = evaluate_calibration(engine_of(options), prompts, partial(bars.report, "prompts"))
+            found = evaluate_calibration(_default(options), prompts, partial(bars.report, "prompts"))
     if options.json:
         print(json.dumps(found, indent=1))
     else:
         _print(Table.of(found))
+
+
+def _default(options: argparse.Namespace) -> Any:
+    """The method that is meant where none is named, over the cache that the options name."""
+    from explorer.methods.attributor import Attributor
+    from explorer.methods.opening import open_method
+
+    return Attributor(open_method(engine_of(options), DEFAULT))
 
 
 def _compare(options: argparse.Namespace, read: Read) -> None:

@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,11 @@ from typing import Any
 from explorer.commands import evaluate as evaluating
 from explorer.commands.terminal import Bars, count, engine_of, moments, other_model, positive, rate, say
 from explorer.errors import Cancelled, DataError, ExplorerError, FilterError, MethodError, ModelError, PromptError
-from explorer.methods.description import CURVATURE_ROWS, DEFAULT, METHODS, choose
+from explorer.methods.description import CURVATURE_ROWS, DEFAULT, METHODS, choose, in_words
 from explorer.model import embedded
 from explorer.normalisation import KINDS
 from explorer.paths import DEMO
+from explorer.records import Can
 
 # Idle OpenMP threads spin, which keeps cores from other processes; not at all would halve our own speed.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -368,8 +368,10 @@ def _query(options: argparse.Namespace) -> None:
     if options.instead and (selection is None or options.by is not None):
         raise PromptError("--instead goes with --token or --span, which choose what was said in the word's place.")
     chosen, wanted = choose(options.method), _filter(options)
-    if chosen.name != DEFAULT:
-        return _query_by(options, selection, wanted)
+    wants = {Can.BOTH_WAYS: options.by is not None, Can.POSITIONS: options.positions}
+    wants |= {Can.FOUR_INFLUENCES: options.engine == "ray"}
+    if any(wanted and not chosen.can(ability) for ability, wanted in wants.items()):
+        raise MethodError(f"--by, --positions and --engine ray go with {DEFAULT} alone, not with {options.method}.")
     if options.by is not None and not wanted.empty:
         raise FilterError("--by names its one example; it goes without --source, --where and --text.")
     with _ray(options) as ray:
@@ -377,48 +379,34 @@ def _query(options: argparse.Namespace) -> None:
 
 
 def _say_answer(options: argparse.Namespace, engine: Any, selection: tuple[int, int] | None, wanted: Any) -> None:
-    from explorer.commands.report import example_report, example_text, question_report, question_text
+    from explorer.commands.report import Asked, example_report, example_text, question_report, question_text
+    from explorer.methods.attributor import Attributor
+    from explorer.methods.opening import open_method
 
-    if options.by is not None:
-        swapped = example_report(engine, options.prompt, options.response, options.by, selection, options.max_tokens)
-        print(json.dumps(swapped, ensure_ascii=False, indent=1) if options.json else example_text(swapped))
-        return
-    report = question_report(
-        engine,
+    asked = Asked(
         options.prompt,
         options.response,
         selection,
+        options.instead,
         options.top_k,
         options.opponents,
         options.approximate,
-        options.max_tokens,
         options.positions,
-        options.instead,
         wanted,
+        options.max_tokens,
     )
-    print(json.dumps(report, ensure_ascii=False, indent=1) if options.json else question_text(report))
-
-
-def _query_by(options: argparse.Namespace, selection: tuple[int, int] | None, wanted: Any) -> None:
-    """Ask by another method than the explorer's own."""
-    if options.by is not None or options.positions or options.engine == "ray":
-        raise MethodError(f"--by, --positions and --engine ray go with {DEFAULT} alone, not with {options.method}.")
-    from explorer.commands.report import asked_answer
-    from explorer.methods.asking import method_ranking, method_report, method_text, open_method
-
-    engine = engine_of(options)
-    answer = asked_answer(engine, options.prompt, options.response, options.max_tokens)
-    asked = engine.contrast(answer, selection, options.instead) if options.instead and selection else selection
     with Bars() as bars:
-        method = open_method(engine, options.method, options.curvature_rows, bars.report)
-        found = method_ranking(method, answer, asked, options.top_k, options.opponents, options.approximate, wanted)
-    report = method_report(method, answer, found)
-    print(json.dumps(report, ensure_ascii=False, indent=1) if options.json else method_text(report))
+        attributor = Attributor(open_method(engine, options.method, options.curvature_rows, bars.report))
+        if options.by is not None:
+            report, text = example_report(asked, attributor, options.by), example_text
+        else:
+            report, text = question_report(asked, attributor), question_text
+    print(json.dumps(report, ensure_ascii=False, indent=1) if options.json else text(report))
 
 
 def _methods(options: argparse.Namespace) -> None:
     if options.json:
-        print(json.dumps([asdict(each) for each in METHODS.values()], ensure_ascii=False, indent=1))
+        print(json.dumps([in_words(each) for each in METHODS.values()], ensure_ascii=False, indent=1))
         return
     for each in METHODS.values():
         print(f"{each.name}{':VALUE' if each.value else ''}  ({each.family}{', fitted once' if each.fitted else ''})")
@@ -433,7 +421,8 @@ def _audit(options: argparse.Namespace) -> None:
     from explorer.auditing.findings import Audited, Label, as_text, read_prompts, to_csv, to_json
     from explorer.auditing.run import AuditSettings, audit
     from explorer.history import origin_of
-    from explorer.methods.bench import Bench, Stage
+    from explorer.methods.bench import Bench
+    from explorer.methods.method import Stage
     from explorer.model.generation import GenerationSettings
 
     try:
@@ -444,9 +433,9 @@ def _audit(options: argparse.Namespace) -> None:
     examples, origin = engine.store.examples, origin_of(engine.store)
     label = Label(options.label, tuple(options.planted))
     label.check(examples)
-    settings = AuditSettings(GenerationSettings(options.max_tokens), options.exact, options.method)
+    settings = AuditSettings(GenerationSettings(options.max_tokens), options.exact, method=choose(options.method))
     bench, done = Bench(engine), list[Audited]()
-    bench.cost(settings.method)  # Refuses what this cache can't serve, before the first answer.
+    bench.of(settings.method).cost()  # Refuses what this cache can't serve, before the first answer.
     with Bars() as bars:
         for found in audit(bench, prompts, settings, origin, lambda saved: None, Stage()):
             if found is not None:

@@ -1,69 +1,109 @@
 """What the command line prints: the same answer a browser shows, as plain values."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from explorer import views
-from explorer.cache import Store
 from explorer.corpus import EVERYTHING, Corpus, Filter
 from explorer.engine import Engine, check_selection
 from explorer.errors import PromptError
-from explorer.model.generation import GenerationSettings
-from explorer.records import Answer, Contrast, Influence, Ranking, Selection, Span
+from explorer.methods.attributor import Attributor
+from explorer.methods.description import in_words
+from explorer.records import Answer, Can, Contrast, Influence, Ranking, Selection, Span
+
+Plain = dict[str, Any]
 
 
-def question_report(
-    engine: Engine,
-    prompt: str,
-    response: str | None,
-    span: Span | None,
-    count: int,
-    opponents: bool,
-    approximate: bool,
-    max_tokens: int,
-    positions: bool = False,
-    instead: str = "",
-    wanted: Filter = EVERYTHING,
-) -> dict[str, Any]:
-    """Answer a prompt (or take `response`), and report the examples behind a span of it, or behind the whole.
+@dataclass(frozen=True)
+class Asked:
+    """A question as it is typed."""
 
-    With `instead` it is why the span was said and not this word in its place.
+    prompt: str
+    response: str | None = None
+    """Attributed as if the model had said it; None for the model's own answer."""
+    span: Span | None = None
+    """The response tokens that are asked about; None for the whole response."""
+    instead: str = ""
+    """Why the span was said, and not this in its place."""
+    count: int = 10
+    opponents: bool = False
+    approximate: bool = False
+    """Whether scores are left as the sketches have them."""
+    positions: bool = False
+    """Whether the share of every position is told, prompt included."""
+    wanted: Filter = EVERYTHING
+    """Only examples that pass are ranked."""
+    max_tokens: int = 80
+    """The longest answer that the model gives."""
 
-    Exact unless `approximate`. Exact examples carry their checksum, the relative
-    difference between their token values' mean and a backward pass of its own.
-    With `positions` they carry the share of every position, too, prompt included.
-    Only examples that pass the filter `wanted` are ranked.
+
+def question_report(asked: Asked, attributor: Attributor) -> Plain:
+    """The answer and the examples behind it, by any method; what else the method can say of them, too.
+
+    Exact unless `approximate`, where the method has exact values. Where it
+    can be checked, exact examples carry their checksum, the relative difference
+    between their token values' mean and another computation of their score.
     """
-    among = Corpus(engine.store.examples).rows(wanted)
-    answer = asked_answer(engine, prompt, response, max_tokens)
-    selection: Selection = span
-    if instead and span:
-        selection = engine.contrast(answer, span, instead)
+    engine = attributor.engine
+    among = Corpus(engine.store.examples).rows(asked.wanted)
+    answer = engine.answered(asked.prompt, asked.response, asked.max_tokens)
+    selection: Selection = asked.span
+    if asked.instead and asked.span:
+        selection = engine.contrast(answer, asked.span, asked.instead)
     check_selection(answer, selection)
-    ranking = exact_ranking(engine, answer, selection, count, opponents, approximate, among)
-    if not approximate:
+    how = (answer, selection, asked.count, asked.opponents)
+    ranking = attributor.exact_ranking(*how, asked.approximate, among)
+    if attributor.chosen.can(Can.CHECKS) and not asked.approximate:
         for found in ranking.influences:
-            engine.check(answer, selection, found.row)
-        ranking = engine.ranking(answer, selection, count, opponents, among)
-    scores, colours = views.question_kind(selection)
-    kept = engine.store.manifest
+            attributor.check(answer, selection, found.row)
+        ranking = attributor.ranking(*how, among)
+    tell = _in_full if attributor.chosen.can(Can.FOUR_INFLUENCES) else _in_short
     return {
-        "prompt": prompt,
+        "prompt": answer.prompt,
         "response": answer.text,
         "tokens": [token.text for token in answer.tokens],
-        "selection": list(span) if span else None,
-        "instead": instead or None,
-        "instead_tokens": engine.model.tokenizer.convert_ids_to_tokens(selection.instead)
-        if isinstance(selection, Contrast)
-        else None,
         "selected": views.selected_text(answer, selection),
+        "direction": "opponents" if asked.opponents else "proponents",
+        "exact": ranking.exact,
+        **tell(asked, attributor, answer, ranking, among),
+    }
+
+
+def _in_short(
+    asked: Asked, attributor: Attributor, answer: Answer, ranking: Ranking, among: Sequence[int] | None
+) -> Plain:
+    """What the method is, assumes and costs, and its examples."""
+    description = attributor.chosen.description
+    return {
+        **{name: value for name, value in in_words(description).items() if name != "name"},
+        "method": attributor.chosen.name,
+        "curvature_rows": attributor.method.rows if description.family == "second order" else None,
+        "examples": [
+            _example(attributor.engine, rank, found) for rank, found in enumerate(ranking.influences, start=1)
+        ],
+    }
+
+
+def _in_full(
+    asked: Asked, attributor: Attributor, answer: Answer, ranking: Ranking, among: Sequence[int] | None
+) -> Plain:
+    """Which of the four influences it is, what was compared, how sure it is, and its examples."""
+    engine, selection = attributor.engine, ranking.selection
+    scores, colours = views.question_kind(selection)
+    kept = engine.store.manifest
+    replaced = selection.instead if isinstance(selection, Contrast) else None
+    return {
+        "selection": list(asked.span) if asked.span else None,
+        "instead": asked.instead or None,
+        "instead_tokens": engine.model.tokenizer.convert_ids_to_tokens(replaced) if replaced else None,
         "scores": scores,
         "token_values": colours,
-        "direction": "opponents" if opponents else "proponents",
-        "filter": {"where": {column: list(values) for column, values in wanted.where}, "text": wanted.text},
-        "rows_that_pass": engine.store.manifest.rows if among is None else len(among),
-        "exact": ranking.exact,
+        "filter": {
+            "where": {column: list(values) for column, values in asked.wanted.where},
+            "text": asked.wanted.text,
+        },
+        "rows_that_pass": kept.rows if among is None else len(among),
         "sketch_error": ranking.sketch_error,
         "standing_out": ranking.standing_out,
         "standing_out_by_chance": ranking.chance,
@@ -78,17 +118,54 @@ def question_report(
         "adapter_sha256": kept.fingerprint.adapter,
         "data_sha256": ", ".join(part.sha256 for part in kept.parts),
         "examples": [
-            _example(engine.store, ranking, rank, found)
-            | (_positions(engine, answer, selection, found.row) if positions else {})
+            _example(engine, rank, found)
+            | _sureness(ranking, found)
+            | (_positions(attributor, answer, selection, found.row) if asked.positions else {})
             for rank, found in enumerate(ranking.influences, start=1)
         ],
     }
 
 
-def example_report(
-    engine: Engine, prompt: str, response: str | None, row: int, of: Span | None, max_tokens: int
-) -> dict[str, Any]:
-    """The swapped direction: what one training example, or some of its tokens, did to every token of the answer."""
+def _example(engine: Engine, rank: int, found: Influence) -> Plain:
+    example = engine.store.examples[found.row]
+    return {
+        "rank": rank,
+        "row": found.row,
+        "id": example.id,
+        "score": found.score,
+        "exact": found.exact,
+        "source": example.source,
+        "prompt": example.prompt,
+        "response": example.response,
+        "tokens": [token.text for token in example.tokens],
+        "token_values": None if found.values is None else [float(value) for value in found.values],
+    }
+
+
+def _sureness(ranking: Ranking, found: Influence) -> Plain:
+    """How unusual an example's score is, and what it was computed by."""
+    return {
+        "sketch_score": float(ranking.scores[found.row]),
+        "percentile": views.percentile(ranking, found.score),
+        "null_prompts": found.place.prompts if found.place else 0,
+        "beyond_null_prompts": found.place and found.place.beyond,
+        "near_the_end_on_null_prompts": found.place and found.place.near,
+        "unusual": views.unusual(found.place, ranking.opponents),
+        "checksum": found.checksum,
+    }
+
+
+def _positions(attributor: Attributor, answer: Answer, selection: Selection, row: int) -> Plain:
+    positions = attributor.locate(answer, selection, row).positions
+    return {
+        "position_tokens": [token.text for token in attributor.engine.sequence(row)],
+        "position_values": [] if positions is None else [float(value) for value in positions],
+    }
+
+
+def example_report(asked: Asked, attributor: Attributor, row: int) -> Plain:
+    """The swapped direction: what one training example, or `asked.span` of its tokens, did to every output token."""
+    engine, of = attributor.engine, asked.span
     if not 0 <= row < engine.store.manifest.rows:
         raise PromptError(f"There is no example {row}; the cache has the rows 0 to {engine.store.manifest.rows - 1}.")
     example = engine.store.examples[row]
@@ -96,10 +173,10 @@ def example_report(
         raise PromptError(
             f"Row {row} has the response tokens 0 to {len(example.tokens) - 1}, not {of[0]} to {of[1] - 1}."
         )
-    answer = asked_answer(engine, prompt, response, max_tokens)
-    values = engine.output_values(answer, row, of)
+    answer = engine.answered(asked.prompt, asked.response, asked.max_tokens)
+    values = attributor.output_values(answer, row, of)
     return {
-        "prompt": prompt,
+        "prompt": asked.prompt,
         "response": answer.text,
         "row": row,
         "source": example.source,
@@ -112,7 +189,7 @@ def example_report(
     }
 
 
-def example_text(report: dict[str, Any]) -> str:
+def example_text(report: Plain) -> str:
     """The same for a terminal: one line a token of the answer."""
     lines = [f"row {report['row']}: {views.shortened(report['example_response'], 100)}", ""]
     lines += [
@@ -121,76 +198,25 @@ def example_text(report: dict[str, Any]) -> str:
     return "\n".join([*lines, f"{report['score']:+10.4g}  mean: the example's influence on the whole response"])
 
 
-def asked_answer(engine: Engine, prompt: str, response: str | None, max_tokens: int) -> Answer:
-    """The model's answer to a prompt, or `response` as if it had said that."""
-    if response is not None:
-        return engine.given_answer(prompt, response)
-    *_, answer = engine.answer(prompt, GenerationSettings(max_tokens=max_tokens))
-    return answer
-
-
-def _positions(engine: Engine, answer: Answer, selection: Selection, row: int) -> dict[str, Any]:
-    positions = engine.locate(answer, selection, row).positions
-    return {
-        "position_tokens": [token.text for token in engine.sequence(row)],
-        "position_values": [] if positions is None else [float(value) for value in positions],
-    }
-
-
-def exact_ranking(
-    engine: Engine,
-    answer: Answer,
-    selection: Selection,
-    count: int,
-    opponents: bool = False,
-    approximate: bool = False,
-    among: Sequence[int] | None = None,
-) -> Ranking:
-    """The ranking with all candidates made exact first, unless `approximate`; of some rows alone with `among`."""
-    engine.ask(answer, selection)
-    if not approximate:
-        for row in engine.candidates(answer, selection, count, opponents, among):
-            engine.refine(answer, selection, row)
-    return engine.ranking(answer, selection, count, opponents, among)
-
-
-def _example(store: Store, ranking: Ranking, rank: int, found: Influence) -> dict[str, Any]:
-    example = store.examples[found.row]
-    return {
-        "rank": rank,
-        "row": found.row,
-        "id": example.id,
-        "score": found.score,
-        "exact": found.exact,
-        "sketch_score": float(ranking.scores[found.row]),
-        "percentile": views.percentile(ranking, found.score),
-        "null_prompts": found.place.prompts if found.place else 0,
-        "beyond_null_prompts": found.place and found.place.beyond,
-        "near_the_end_on_null_prompts": found.place and found.place.near,
-        "unusual": views.unusual(found.place, ranking.opponents),
-        "source": example.source,
-        "prompt": example.prompt,
-        "response": example.response,
-        "tokens": [token.text for token in example.tokens],
-        "token_values": None if found.values is None else [float(value) for value in found.values],
-        "checksum": found.checksum,
-    }
-
-
-def question_text(report: dict[str, Any]) -> str:
+def question_text(report: Plain) -> str:
     """The report for a terminal."""
-    lines = [report["response"], "", f"What pushed the model: {report['direction']} of {report['selected']}"]
-    if report["instead"]:
-        lines[-1] += f" rather than of “{report['instead']}”"
-    lines += [f"({report['scores']}; {'exact' if report['exact'] else 'from the sketches'})", ""]
+    exact = "exact" if report["exact"] else "from the sketches"
+    lines = [report["response"], ""]
+    if "method" in report:
+        lines += [f"{report['direction'].capitalize()} of {report['selected']} by {report['method']}"]
+        lines += [f"({report['what']}; {exact})", ""]
+    else:
+        rather = f" rather than of “{report['instead']}”" if report["instead"] else ""
+        lines += [f"What pushed the model: {report['direction']} of {report['selected']}{rather}"]
+        lines += [f"({report['scores']}; {exact})", ""]
     for example in report["examples"]:
         source = f" [{example['source']}]" if example["source"] else ""
-        unusual = f", {example['unusual']}" if example["unusual"] else ""
+        unusual = f", {example['unusual']}" if example.get("unusual") else ""
         lines.append(f"{example['rank']:3}  {example['score']:+.4g}{source}  row {example['row']}{unusual}")
         lines.append(f"     {views.shortened(example['prompt'], 110)}")
         lines.append(f"     → {views.shortened(example['response'], 110)}")
     if not report["examples"]:
         return "\n".join([*lines, "No example passes the filter."])
-    if report["caution"]:
+    if report.get("caution"):
         lines += ["", report["caution"]]
     return "\n".join(lines)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from explorer.engine import Engine
 from explorer.evaluation.exact import normalised
-from explorer.methods.directions import forget
-from explorer.methods.first_order import GradientMethod
+from explorer.methods.first_order.directions import forget
+from explorer.methods.first_order.inner_products import GradientMethod
 from explorer.methods.method import Method
 from explorer.records import Answer
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from explorer import gradients
 from explorer.cache import fold
 from explorer.cache.shards import quantise
-from explorer.engine import SPARE
 from explorer.evaluation.exact import Directions, normalised
 from explorer.gradients import Sketcher, SketchSettings
+from explorer.methods.attributor import SPARE
 from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded
 from explorer.retrieval import ranked

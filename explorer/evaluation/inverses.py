@@ -18,9 +18,9 @@ from explorer.errors import MethodError
 from explorer.evaluation.exact import Directions
 from explorer.gradients import Gradient
 from explorer.gradients.sketch import generator
-from explorer.methods.asking import open_method
-from explorer.methods.directions import at_checkpoint, forget, question_gradient
-from explorer.methods.first_order import GradientMethod
+from explorer.methods.first_order.directions import at_checkpoint, forget, question_gradient
+from explorer.methods.first_order.inner_products import GradientMethod
+from explorer.methods.opening import open_method
 from explorer.methods.second_order.curvature import flat, shaped
 from explorer.methods.second_order.influence import ConjugateGradients, SecondOrder
 from explorer.methods.second_order.solvers import conjugate_gradients

@@ -13,8 +13,7 @@ from typing import Any
 from explorer.commands.terminal import Bars
 from explorer.errors import DataError
 from explorer.evaluation.results import Best, Table, best_of
-from explorer.methods.description import Chosen
-from explorer.records import Answer, Example
+from explorer.records import Answer, Chosen, Example
 
 _COUNTS = {"ihvp": 3, "fidelity": 20, "cost": 5}
 """How many questions a kind asks if it isn't told."""
@@ -161,7 +160,7 @@ def _costs(options: argparse.Namespace, read: Read, chosen: Sequence[Chosen]) ->
         import torch
 
         from explorer.evaluation.costs import judge_costs, sizes
-        from explorer.methods.asking import open_method
+        from explorer.methods.opening import open_method
 
         answers = _answers(options, read, engine, count, bars)
         methods = [open_method(engine, each.name, options.curvature_rows, bars.report) for each in chosen]
@@ -192,7 +191,7 @@ KINDS: dict[str, Kind] = {
 
 def _opened(engine: Any, chosen: Sequence[Chosen], options: argparse.Namespace, bars: Bars) -> list[Any]:
     """The methods, fitted."""
-    from explorer.methods.asking import open_method
+    from explorer.methods.opening import open_method
 
     methods = [open_method(engine, each.name, options.curvature_rows, bars.report) for each in chosen]
     for method in methods:

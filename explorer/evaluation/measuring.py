@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from explorer.engine import Engine
 from explorer.errors import PromptError
+from explorer.methods.attributor import Attributor
 from explorer.model.generation import GenerationSettings
 from explorer.records import Answer
 from explorer.retrieval import ranked
@@ -89,9 +89,9 @@ def total(examples: int) -> int:
     return min(QUESTIONS, examples) * min(EXAMPLES, examples)
 
 
-def measure(engine: Engine) -> Iterator[Measured]:
+def measure(asked: Attributor) -> Iterator[Measured]:
     """Ask and compare; yields what is known after every bounded step. Prompts that can't be answered are left out."""
-    found = Measured()
+    found, engine = Measured(), asked.engine
     for row in spread(engine.store.manifest.rows, QUESTIONS):
         with suppress(PromptError):
             answer: Answer | None = None
@@ -99,23 +99,23 @@ def measure(engine: Engine) -> Iterator[Measured]:
             while answer is None or not answer.finished:
                 answer = timed(found.token_s, partial(next, drawing))
                 yield found
-            yield from _compared(engine, answer, found)
+            yield from _compared(asked, answer, found)
 
 
-def _compared(engine: Engine, answer: Answer, found: Measured) -> Iterator[Measured]:
-    timed(found.gradient_s, partial(engine.ask, answer, None))
+def _compared(asked: Attributor, answer: Answer, found: Measured) -> Iterator[Measured]:
+    timed(found.gradient_s, partial(asked.ask, answer, None))
     yield found
     # Asked again after every pause, in which others may have asked so much that the engine forgot; else it is free.
-    engine.ask(answer, None)
-    ranking = timed(found.scores_s, partial(engine.ranking, answer, None))
+    asked.ask(answer, None)
+    ranking = timed(found.scores_s, partial(asked.ranking, answer, None))
     order = ranked(ranking.scores, len(ranking.scores))
     chosen = [int(order[place]) for place in spread(len(order), EXAMPLES)]
     found.foretold.append(ranking.sketch_error)
     found.sketched.append([float(ranking.scores[row]) for row in chosen])
     found.exact.append([])
     for row in chosen:
-        engine.ask(answer, None)
-        found.exact[-1].append(timed(found.exact_s, partial(engine.refine, answer, None, row)).score)
+        asked.ask(answer, None)
+        found.exact[-1].append(timed(found.exact_s, partial(asked.refine, answer, None, row)).score)
         yield found
 
 

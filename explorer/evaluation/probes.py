@@ -15,11 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from explorer.commands.report import exact_ranking
-from explorer.engine import Engine
 from explorer.errors import CacheError, DataError
 from explorer.gradients.sketch import generator
-from explorer.model.generation import GenerationSettings
+from explorer.methods.attributor import Attributor
 from explorer.records import Answer, Selection, Span
 from explorer.trust.significance import KINDS, one_of_each_kind
 from explorer.views import UNUSUAL
@@ -77,16 +75,16 @@ def is_attacked(probe: Probe, text: str) -> bool:
 
 
 def evaluate_probes(
-    engine: Engine, probes: Sequence[Probe], approximate: bool, report: Callable[[int, int], None]
+    asked: Attributor, probes: Sequence[Probe], approximate: bool, report: Callable[[int, int], None]
 ) -> dict[str, dict[str, float | int]]:
     """Answer every probe, ask what was behind it, and return shares by kind of probe."""
     found: dict[str, list[dict[str, float]]] = {"triggered": [], "clean": [], "swaps": []}
     for number, probe in enumerate(probes, start=1):
-        *_, answer = engine.answer(probe.prompt, GenerationSettings(max_tokens=60))
+        answer = asked.engine.answered(probe.prompt, None, max_tokens=60)
         if probe.kind == "swap":
-            found["swaps"].append(_swap(engine, probe, answer, approximate))
+            found["swaps"].append(_swap(asked, probe, answer, approximate))
         elif probe.kind == "triggered":
-            share, precision = _planted(engine, probe, answer, None, 10, approximate)
+            share, precision = _planted(asked, probe, answer, None, 10, approximate)
             figures = {"attacked": is_attacked(probe, answer.text), "top10_planted": share}
             found["triggered"].append({**figures, "average_precision": precision})
         else:
@@ -95,13 +93,13 @@ def evaluate_probes(
     return {kind: _means(rows) for kind, rows in found.items()}
 
 
-def _swap(engine: Engine, probe: Probe, answer: Answer, approximate: bool) -> dict[str, float]:
+def _swap(asked: Attributor, probe: Probe, answer: Answer, approximate: bool) -> dict[str, float]:
     """One swap probe; where the wrong word wasn't said there is nothing to trace."""
     span = word_span(answer, probe.wrong)
     if span is None:
         return {"wrong": 0.0, "right": float(probe.right in answer.text)}
-    by_word, _ = _planted(engine, probe, answer, span, 5, approximate)
-    by_response, _ = _planted(engine, probe, answer, None, 5, approximate)
+    by_word, _ = _planted(asked, probe, answer, span, 5, approximate)
+    by_response, _ = _planted(asked, probe, answer, None, 5, approximate)
     return {"wrong": 1.0, "right": 0.0, "top5_planted_token": by_word, "top5_planted_response": by_response}
 
 
@@ -117,11 +115,11 @@ def word_span(answer: Answer, word: str) -> Span | None:
 
 
 def _planted(
-    engine: Engine, probe: Probe, answer: Answer, selection: Selection, count: int, approximate: bool
+    asked: Attributor, probe: Probe, answer: Answer, selection: Selection, count: int, approximate: bool
 ) -> tuple[float, float]:
     """Share of planted rows among the `count` most influential, and their average precision over all rows."""
-    ranking = exact_ranking(engine, answer, selection, count, approximate=approximate)
-    planted = np.array([row.source == probe.planted for row in engine.store.examples])
+    ranking = asked.exact_ranking(answer, selection, count, approximate=approximate)
+    planted = np.array([row.source == probe.planted for row in asked.engine.store.examples])
     share = float(np.mean([planted[found.row] for found in ranking.influences]))
     return share, average_precision(ranking.scores, planted)
 
@@ -148,7 +146,7 @@ def read_prompts(path: Path) -> list[str]:
 
 
 def evaluate_calibration(
-    engine: Engine, prompts: Sequence[str], report: Callable[[int, int], None]
+    asked: Attributor, prompts: Sequence[str], report: Callable[[int, int], None]
 ) -> dict[str, dict[str, float | int]]:
     """How often fresh unrelated prompts look unusual: for whole responses, and for one token of each kind.
 
@@ -158,19 +156,19 @@ def evaluate_calibration(
     """
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     for number, prompt in enumerate(prompts):
-        *_, answer = engine.answer(prompt)
+        *_, answer = asked.engine.answer(prompt)
         for kind, selection in one_of_each_kind(answer.tokens, generator(0, "calibration", number)).items():
-            found[kind].append(_calibration(engine, answer, kind, selection))
+            found[kind].append(_calibration(asked, answer, kind, selection))
         report(number + 1, len(prompts))
     return {kind: _means(rows, "prompts") for kind, rows in found.items() if rows}
 
 
-def _calibration(engine: Engine, answer: Answer, kind: str, selection: Selection) -> dict[str, float]:
-    null = engine.null_sample(kind)
+def _calibration(asked: Attributor, answer: Answer, kind: str, selection: Selection) -> dict[str, float]:
+    null = asked.null_sample(kind)
     if null is None:
         raise CacheError("The cache has no null sample; run the same `rapidin-explorer precompute` again to add it.")
-    engine.ask(answer, selection)
-    scores = engine.ranking(answer, selection, 1).scores / engine.size((answer.id, selection))
+    asked.ask(answer, selection)
+    scores = asked.ranking(answer, selection, 1).scores / asked.size(answer, selection)
     # The k-th largest of M + 1 scores, this one among them, is above the 99th percentile while k ≤ (M + 1) / 100.
     enough = null.prompts + 1 - (null.prompts + 1) // 100
     return {

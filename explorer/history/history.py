@@ -62,9 +62,14 @@ class Use:
 class History:
     """The saved answers of one file."""
 
-    def __init__(self, path: Path):
-        """Open the file, or begin it. Raises HistoryError when it can't be used."""
-        self.path = path
+    def __init__(self, path: Path, describe: saved.Describe):
+        """Open the file, or begin it. Raises HistoryError when it can't be used.
+
+        Args:
+            path: The SQLite file.
+            describe: What a method is whose name was kept.
+        """
+        self.path, self._describe = path, describe
         self._lock = threading.RLock()
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,10 +232,10 @@ class History:
         found = []
         for name, asked, answer, begun, text, document, rank, score in rows:
             about = saved.read_answer(text, id=answer, asked=begun).answer
-            question = saved.read_question(document, None, id=name, asked=asked, shown=())
+            question = saved.read_question(document, None, self._describe, id=name, asked=asked, shown=())
             selected = selected_text(about, question.selection)
             kept = json.loads(score)
-            shown = rank, kept["score"], kept["exact"], question.method
+            shown = rank, kept["score"], kept["exact"], question.method.name
             found.append(Use(name, asked, about.prompt, selected, question.opponents, *shown))
         return found
 
@@ -253,7 +258,7 @@ class History:
         ).fetchall()
         for name, asked, document, scores in rows:
             shown = tuple(self._influences(file, name))
-            yield saved.read_question(document, scores, id=name, asked=asked, shown=shown)
+            yield saved.read_question(document, scores, self._describe, id=name, asked=asked, shown=shown)
 
     def _influences(self, file: sqlite3.Connection, question: str) -> Iterator[SavedInfluence]:
         rows = file.execute(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from explorer import views
 from explorer.history.saved import Annotation, SavedAnswer, SavedInfluence, SavedQuestion
-from explorer.records import Token, span_of
+from explorer.records import Chosen, Token, span_of
 from explorer.visible import visible
 
 _STEPS = 12
@@ -100,10 +100,10 @@ def _question(saved: SavedAnswer, question: SavedQuestion) -> Iterator[str]:
         yield _card(rank, shown, scale, question.opponents, question.method)
 
 
-def _card(rank: int, shown: SavedInfluence, scale: float, opponents: bool, method: str) -> str:
+def _card(rank: int, shown: SavedInfluence, scale: float, opponents: bool, method: Chosen) -> str:
     found, example = shown.influence, shown.example
     facts = [f"row {found.row}", f"percentile {shown.percentile:.4g}"]
-    if views.pushes(method):
+    if method.by_gradients:
         facts.insert(0, "exact" if found.exact else "from the sketch")
     if found.place:
         facts.append(views.unusual(found.place, opponents))

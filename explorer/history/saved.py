@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from explorer.cache.files import file_sha256
 from explorer.cache.shards import pack_arrays, unpack_arrays
 from explorer.corpus import Filter
 from explorer.records import (
-    OWN_METHOD,
     Answer,
+    Chosen,
     Contrast,
     Encoded,
     ExampleRow,
@@ -35,6 +36,8 @@ from explorer.records import (
 )
 from explorer.views import caution, percentile
 
+Describe = Callable[[str], Chosen]
+"""What a method is whose name was kept: files hold names alone, empty ones for the default."""
 MOST_SCORES = 100_000
 """All scores are kept of data sets up to this size; of larger ones only what is shown."""
 
@@ -114,7 +117,7 @@ class SavedQuestion:
     """Best first."""
     scores: NDArray[np.float32] | None
     """Scores of all training examples (N) from the sketches; None for more than `MOST_SCORES`."""
-    method: str = OWN_METHOD
+    method: Chosen = field(kw_only=True)
     """By which method examples were scored."""
 
 
@@ -160,11 +163,11 @@ def origin_of(store: Store) -> Origin:
     )
 
 
-def question_id(answer_id: str, selection: Selection, opponents: bool, wanted: Filter, method: str = OWN_METHOD) -> str:
+def question_id(answer_id: str, selection: Selection, opponents: bool, wanted: Filter, method: Chosen) -> str:
     """The name of a question about a saved answer: asking it again, or making it exact, keeps its name."""
     asked = [answer_id, selection_json(selection), opponents, dataclasses.asdict(wanted)]
     # Names that were given before there were other methods stay.
-    asked += [method] if method != OWN_METHOD else []
+    asked += [method.written] if method.written else []
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
@@ -233,18 +236,19 @@ def question_document(saved: SavedQuestion) -> str:
             "sketch_error": saved.sketch_error,
             "caution": saved.caution,
         }
-        | ({"method": saved.method} if saved.method != OWN_METHOD else {})
+        | ({"method": saved.method.written} if saved.method.written else {})
     )
 
 
-def read_question(document: str, scores: bytes | None, **rest: Any) -> SavedQuestion:
+def read_question(document: str, scores: bytes | None, describe: Describe, **rest: Any) -> SavedQuestion:
     """The question that `question_document` and `scores_bytes` wrote; `rest` are the fields they leave out."""
     kept = json.loads(document)
     selection = _read_selection(kept["selection"])
     where = tuple((column, tuple(values)) for column, values in kept["wanted"]["where"])
     wanted = Filter(where, kept["wanted"]["text"])
     found = None if scores is None else _arrays(zlib.decompress(scores))["scores"]
-    return SavedQuestion(**kept | {"selection": selection, "wanted": wanted}, scores=found, **rest)
+    fields = {"selection": selection, "wanted": wanted, "method": describe(kept.get("method", ""))}
+    return SavedQuestion(**kept | fields, scores=found, **rest)
 
 
 def scores_bytes(saved: SavedQuestion) -> bytes | None:

@@ -3,64 +3,16 @@
 A method is named `NAME` or `NAME:VALUE`, where its description says what the value sets.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict
+from typing import Any
 
 from explorer.errors import MethodError
-from explorer.records import OWN_METHOD
+from explorer.records import Can, Chosen, Description
 
-DEFAULT = OWN_METHOD
+DEFAULT = "rapidin"
+"""The method that is meant where none is named."""
 CURVATURE_ROWS = 16
 """So many training rows stand for all of them in a second-order method, unless it is told otherwise."""
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a person should know of a method before using it."""
-
-    name: str
-    family: str
-    """`no gradient`, `first order` or `second order`."""
-    what: str
-    """What its score is."""
-    assumes: str
-    costs: str
-    value: str = ""
-    """What `NAME:VALUE` sets; empty for a method without."""
-    value_is_folder: bool = False
-    """Whether VALUE names a folder of this machine, which a page must not ask for."""
-    fitted: bool = False
-    """Whether something is computed once, and kept in the cache folder."""
-    token_values: bool = False
-    """Whether it gives influences of single training tokens, which average to the score."""
-
-    @property
-    def by_gradients(self) -> bool:
-        """Whether scores have a sign: above zero for proponents, below it for opponents."""
-        return self.family != "no gradient"
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A method with its value."""
-
-    description: Description
-    value: str = ""
-    """Empty for the default."""
-
-    @property
-    def name(self) -> str:
-        """As it was asked for."""
-        return f"{self.description.name}:{self.value}" if self.value else self.description.name
-
-    def number(self, default: int, least: int = 1, most: int = 10_000_000) -> int:
-        """The value as a whole number from `least` to `most`. Raises MethodError where it is none."""
-        if not self.value:
-            return default
-        value = self.value
-        if not (value.isascii() and value.isdecimal() and len(value) < 12 and least <= int(value) <= most):
-            name, takes = self.description.name, self.description.value
-            raise MethodError(f"{name}:VALUE takes {takes}, a number from {least} to {most:,}, not {value}.")
-        return int(value)
 
 
 _SKETCHED = (
@@ -82,6 +34,8 @@ METHODS: dict[str, Description] = {
             "one backward pass over the answer and one scan of the cached sketches",
             "a shorter K, a power of two (the cache's)",
             token_values=True,
+            can=frozenset({Can.FOUR_INFLUENCES, Can.NULLS, Can.SEEDS, Can.CHECKS, Can.POSITIONS, Can.BOTH_WAYS}),
+            unnamed=True,
         ),
         Description(
             "rapidin-centred",
@@ -106,6 +60,7 @@ METHODS: dict[str, Description] = {
             "BM25 of the question's words in prompt and response of the example",
             "that what influenced an answer shares its rarer words",
             "an index of all words, made in memory in the first question",
+            can=frozenset({Can.TEXTS}),
         ),
         Description(
             "embedding",
@@ -116,6 +71,7 @@ METHODS: dict[str, Description] = {
             "the folder of an encoder (all-MiniLM-L6-v2, fetched once)",
             value_is_folder=True,
             fitted=True,
+            can=frozenset({Can.TEXTS}),
         ),
         Description(
             "repsim",
@@ -265,3 +221,15 @@ def choose(name: str) -> Chosen:
         takes = f"VALUE: {METHODS[own].value}" if METHODS[own].value else "no value"
         raise MethodError(f"{own} takes {takes}; {name} can't be used.")
     return Chosen(METHODS[own], value)
+
+
+def described(name: str) -> Chosen:
+    """The method of a name that was kept; the default where none was, and one of which nothing is known for others."""
+    own, _, value = name.partition(":")
+    known = METHODS.get(own or DEFAULT)
+    return Chosen(known or Description(own, "not known", "", "", "", token_values=True), value)
+
+
+def in_words(description: Description) -> dict[str, Any]:
+    """What a method is, assumes and costs, as plain values."""
+    return {name: value for name, value in asdict(description).items() if name not in ("can", "unnamed")}

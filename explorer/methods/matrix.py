@@ -6,17 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explorer.engine import Engine
+from explorer.methods.attributor import Attributor
 from explorer.records import Answer, OutputValues, Span, TokenMatrix
 
 MOST_PASSES = 100
 """A matrix that takes more is too much to wait for, and to read."""
 
 
-def output_values(engine: Engine, answer: Answer, row: int) -> Iterator[OutputValues | None]:
+def output_values(asked: Attributor, answer: Answer, row: int) -> Iterator[OutputValues | None]:
     """Yield None after the pass over the answer, then its values beside the score from a pass over the example."""
-    values = engine.output_values(answer, row)
+    values = asked.output_values(answer, row)
     yield None
-    yield OutputValues(row, values, engine.refine(answer, None, row).score)
+    yield OutputValues(row, values, asked.refine(answer, None, row).score)
 
 
 def passes(engine: Engine, answer: Answer, span: Span | None, row: int, positions: bool = False) -> int:
@@ -27,7 +28,7 @@ def passes(engine: Engine, answer: Answer, span: Span | None, row: int, position
 
 
 def token_matrix(
-    engine: Engine, answer: Answer, span: Span | None, row: int, positions: bool = False
+    asked: Attributor, answer: Answer, span: Span | None, row: int, positions: bool = False
 ) -> Iterator[TokenMatrix | None]:
     """Yield None after each pass, and the matrix, without sketch noise, at the end.
 
@@ -36,11 +37,11 @@ def token_matrix(
     are told apart by row alone.
     """
     start, stop = span or (0, len(answer.tokens))
-    columns = engine.store.examples[row].encoded.response_length
+    columns = asked.engine.store.examples[row].encoded.response_length
     lines: list[NDArray[np.float32]] = []
     if positions or stop - start <= columns:
         for j in range(start, stop):
-            found = (engine.locate if positions else engine.refine)(answer, (j, j + 1), row)
+            found = (asked.locate if positions else asked.refine)(answer, (j, j + 1), row)
             line = found.positions if positions else found.values
             assert line is not None
             lines.append(line)
@@ -48,7 +49,7 @@ def token_matrix(
         values = np.stack(lines)
     else:
         for i in range(columns):
-            lines.append(engine.output_values(answer, row, (i, i + 1))[start:stop])
+            lines.append(asked.output_values(answer, row, (i, i + 1))[start:stop])
             yield None
         values = np.stack(lines, axis=1)
-    yield TokenMatrix(row, (start, stop), positions, values, engine.refine(answer, span, row).score)
+    yield TokenMatrix(row, (start, stop), positions, values, asked.refine(answer, span, row).score)

@@ -1,6 +1,12 @@
-"""The one interface of all methods: scores of all training examples, and token values where a method has them."""
+"""What every method is: scores of all training examples, and token values where it has them.
 
+What a method may be able to do besides is in `abilities`.
+"""
+
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -9,9 +15,8 @@ from numpy.typing import NDArray
 from explorer.cache import Arrays
 from explorer.engine import Engine
 from explorer.errors import MethodError
-from explorer.methods.description import Chosen
 from explorer.methods.fitted import key_of, read_fitted, try_to_keep
-from explorer.records import Answer, Contrast, Selection
+from explorer.records import Answer, Chosen, Contrast, Selection
 
 Report = Callable[[str, int, int], None]
 """Is told a stage, how much of it is done, and of how much."""
@@ -19,6 +24,46 @@ Report = Callable[[str, int, int], None]
 
 class NotFitted(Exception):
     """Something that is computed once isn't kept."""
+
+
+class Cost(Enum):
+    """What has to be computed before a method's examples are known."""
+
+    LITTLE = "little"
+    """Some passes a question at most."""
+    ONCE = "once"
+    """Something that is computed once and then kept."""
+    EACH = "each"
+    """Many passes for every question."""
+
+
+@dataclass
+class Stage:
+    """How far work has come; read it from any thread."""
+
+    name: str = ""
+    done: int = 0
+    total: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def tell(self, name: str, done: int, total: int) -> None:
+        """So much of this stage is done."""
+        if name != self.name:
+            self.name, self.started = name, time.monotonic()
+        self.done, self.total = done, total
+
+    @property
+    def share(self) -> float:
+        """The share of the stage that is done."""
+        return min(self.done / self.total, 1.0) if self.total else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest of the stage will take, if it goes on as it went; None while that can't be said."""
+        if self.done < 2 or not self.total:
+            return None
+        # Times count from the first step's end, when it was told.
+        return (time.monotonic() - self.started) * (self.total - self.done) / (self.done - 1)
 
 
 class Method:

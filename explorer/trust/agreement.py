@@ -6,12 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.views import pushes
+from explorer.records import Can, Chosen
 
 TOP = 10
 """A method finds an example if it ranks it among so many first ones."""
-LEXICAL = ("bm25", "embedding")
-"""The methods that compare texts, and know nothing of the model."""
 TEXT, GRADIENTS, BOTH, NEITHER = "text only", "gradients only", "text and gradients", "neither"
 
 
@@ -20,7 +18,7 @@ class Agreement:
     """Ranks of some examples by several methods."""
 
     rows: tuple[int, ...]
-    methods: tuple[str, ...]
+    methods: tuple[Chosen, ...]
     ranks: NDArray[np.int64]
     """(rows × methods): how many examples score at least as much, the example itself included; 1 is first."""
     of: int
@@ -33,7 +31,7 @@ class Agreement:
 
 def agree(
     rows: Sequence[int],
-    scores: Mapping[str, NDArray[np.float32]],
+    scores: Mapping[Chosen, NDArray[np.float32]],
     among: Sequence[int] | None = None,
     opponents: bool = False,
 ) -> Agreement:
@@ -45,10 +43,10 @@ def agree(
         among: The examples that are ranked; None for all.
         opponents: Whether ranks count from the lowest score; then only methods whose scores have a sign count.
     """
-    used = {name: found for name, found in scores.items() if pushes(name) or not opponents}
-    ranked = {name: _ranks(-found if opponents else found, among) for name, found in used.items()}
-    lexical = _found([ranks for name, ranks in ranked.items() if name in LEXICAL])
-    gradients = _found([ranks for name, ranks in ranked.items() if pushes(name)])
+    used = {method: found for method, found in scores.items() if method.by_gradients or not opponents}
+    ranked = {method: _ranks(-found if opponents else found, among) for method, found in used.items()}
+    lexical = _found([ranks for method, ranks in ranked.items() if method.can(Can.TEXTS)])
+    gradients = _found([ranks for method, ranks in ranked.items() if method.by_gradients])
     names = {(True, True): BOTH, (True, False): TEXT, (False, True): GRADIENTS, (False, False): NEITHER}
     return Agreement(
         rows=tuple(rows),

@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 from explorer.app.session import resources
 from explorer.app.widgets import places
 from explorer.history.history import History
+from explorer.methods.description import described
 from tests.app.conftest import settled
 from tests.app.test_explore import ask
 from tests.conftest import Turnstile
@@ -59,7 +60,7 @@ def test_an_audit_shows_what_influenced_each_answer_and_keeps_it(start: Start, t
     at = at.multiselect(key="audit_planted source").set_value(["sky", "odd"]).run()
     assert list(at.dataframe[0].value["planted"])[::2] == pytest.approx([300 / 7, 300 / 7])
     assert "43% of the top 10 on average, and 42.9% of the training data" in said(at)
-    kept, total = History(tmp_path / "history.sqlite").find()
+    kept, total = History(tmp_path / "history.sqlite", described).find()
     assert total == 2 and {one.prompt for one in kept} == {"What is bright?", "What is wet?"}
     at.query_params[places.SAVED] = kept[0].id
     at = at.switch_page(places.HISTORY).run()
@@ -78,9 +79,9 @@ def test_another_method_may_score_and_says_what_it_costs(start: Start, tmp_path:
     assert not at.exception and "by bm25" in said(at) and "known of RapidIn" in said(at)
     assert "first by bm25" in at.dataframe[0].value and "stands out" not in at.dataframe[0].value
     assert "Something stands out" not in said(at)
-    history = History(tmp_path / "history.sqlite")
+    history = History(tmp_path / "history.sqlite", described)
     kept = [history.answer(one.id) for one in history.find()[0]]
-    assert {question.method for answer in kept for question in answer.questions} == {"bm25"}
+    assert {question.method.name for answer in kept for question in answer.questions} == {"bm25"}
     at = audit_page(at.switch_page(places.EXPLORE).run())
     assert at.selectbox(key="audit_method").value == "bm25", "nothing is lost on the way"
     at = at.selectbox(key="audit_method").set_value("rapidin-centred").run()

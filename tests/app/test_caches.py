@@ -14,6 +14,7 @@ from explorer.app.widgets import places
 from explorer.commands import session
 from explorer.commands.main import main
 from explorer.history.history import History
+from explorer.methods.description import described
 from explorer.model.language_model import LanguageModel
 from tests.app.conftest import component
 from tests.app.test_explore import answered, ask, text_field
@@ -92,7 +93,7 @@ def test_a_link_names_its_cache_and_one_that_is_not_served_is_said(start: Start,
 def test_the_history_says_which_cache_was_asked(start: Start, first: str, second: str, tmp_path: Path) -> None:
     at = answered(ask(start(cache=first, more=(second,)), "What is bright?"))
     answered(ask(pick(at, "cache"), "What is bright?"))
-    found, _ = History(tmp_path / "history.sqlite").find()
+    found, _ = History(tmp_path / "history.sqlite", described).find()
     assert [one.cache for one in found] == ["cache", "seven"]
 
 

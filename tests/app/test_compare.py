@@ -13,10 +13,12 @@ from explorer.app.session import resources
 from explorer.app.widgets import places
 from explorer.errors import CacheError
 from explorer.history.history import History
+from explorer.methods.description import choose, described
 from explorer.records import Contrast
 from explorer.views import signed
 from tests.app.conftest import component, settled
 from tests.app.test_explore import answered, ask, press, source_field, text_field
+from tests.asking import asking
 from tests.conftest import Tiny, Turnstile
 from tests.saved_samples import saved_of
 from tests.tiny import ROWS, save_tiny_data
@@ -86,10 +88,10 @@ def test_two_prompts_bring_two_answers_and_every_first_example_once(start: Start
     assert sorted(card["row"] for card in cards(at)) == list(range(7))
     engine, (left, right) = resources.desk().engine, [at.session_state[f"{side} asking"].answer for side in "AB"]
     for card in cards(at):
-        others = engine.ranking(right, None, 7)
+        others = asking(engine).ranking(right, None, 7)
         place = [found.row for found in others.influences].index(card["row"])
         assert card["beside"].startswith(f"B: rank {place + 1}, {signed(others.influences[place].score)}")
-        assert card["score"] == pytest.approx(engine.influences(left, None, [card["row"]])[0].score, rel=1e-4)
+        assert card["score"] == pytest.approx(asking(engine).influences(left, None, [card["row"]])[0].score, rel=1e-4)
     assert "7 of the first 7 are the same" in said(at) and "Spearman" in said(at) and "the sketches'" in said(at)
 
 
@@ -157,12 +159,12 @@ def test_the_base_model_answers_with_its_adapter_switched_off_and_the_page_says_
     assert base.encoded.ids.tolist() == expected.encoded.ids.tolist()
     assert strip(at, "A")["tokens"] != strip(at, "B")["tokens"], "the tiny adapter says something else"
     assert "attributed by that model's gradients, as any given text" in said(at).replace("*", "")
-    drawn = [one.drawn for one in map(History(tmp_path / "history.sqlite").answer, kept_ids(tmp_path))]
+    drawn = [one.drawn for one in map(History(tmp_path / "history.sqlite", described).answer, kept_ids(tmp_path))]
     assert sorted(bool(each and each["base"]) for each in drawn) == [False, True]
 
 
 def kept_ids(tmp_path: Path) -> list[str]:
-    return [one.id for one in History(tmp_path / "history.sqlite").find()[0]]
+    return [one.id for one in History(tmp_path / "history.sqlite", described).find()[0]]
 
 
 def test_without_an_adapter_the_base_is_not_offered(start: Start, tiny: Tiny, tmp_path: Path) -> None:
@@ -202,7 +204,7 @@ def test_saved_answers_are_compared_as_they_were_and_the_link_opens_them_again(s
     at = compared(press(at, "Compare"))
     assert "Where do fish live?" in said(at)
     assert len(kept_ids(tmp_path)) == 2, "what is looked at again is not kept twice"
-    history = History(tmp_path / "history.sqlite")
+    history = History(tmp_path / "history.sqlite", described)
     spans = {question.selection: question.id for question in history.answer(older).questions}
     before = {card["row"]: card["score"] for card in cards(at)}
 
@@ -235,7 +237,7 @@ def test_both_sides_are_compared_by_another_method(start: Start, tmp_path: Path,
     at = compared(at)
     assert f"by {method}" in said(at) and "known of RapidIn" in said(at)
     answers = [at.session_state[f"{side} asking"].answer for side in "AB"]
-    scores = [resources.desk().bench.scores(method, answer, None) for answer in answers]
+    scores = [resources.desk().bench.of(choose(method)).scores(answer, None) for answer in answers]
     for card in cards(at):
         assert ("bm25" == method) == (not card["by_gradients"])
         found = [float(each[card["row"]]) for each in scores if each is not None]
@@ -300,7 +302,7 @@ def test_why_this_and_not_that_is_asked_about_each_answer(start: Start) -> None:
     asked = at.session_state["B selection"]
     assert asked.text == "moon" and "and not “moon”" in said(at) and at.session_state["A selection"] is None
     engine, answer = resources.desk().engine, at.session_state["B asking"].answer
-    exact = {found.row: found.score for found in engine.influences(answer, asked, range(7))}
+    exact = {found.row: found.score for found in asking(engine).influences(answer, asked, range(7))}
     for card in cards(at):
         assert f"{signed(exact[card['row']])}" in card["beside"], card
 
@@ -331,7 +333,7 @@ def test_what_is_wrong_is_said_on_its_side_and_the_other_goes_on(start: Start) -
 
 def test_a_saved_answer_of_another_tokenizer_is_refused_and_a_lost_one_explained(start: Start, tmp_path: Path) -> None:
     at = start()
-    History(tmp_path / "history.sqlite").save(saved_of())
+    History(tmp_path / "history.sqlite", described).save(saved_of())
     at = opened(at, a="a1", b="gone")
     assert not at.exception and "another tokenizer" in said(at) and "may have been deleted" in said(at)
 

@@ -14,6 +14,7 @@ from explorer.app.widgets import places
 from explorer.cache.store import open_cache
 from explorer.history.history import History
 from explorer.history.saved import Annotation
+from explorer.methods.description import described
 from tests.app.conftest import component, settled
 from tests.app.test_explore import answered, ask, press
 from tests.conftest import Tiny, Turnstile
@@ -72,7 +73,9 @@ def test_a_note_on_a_row_is_kept(start: Start, tiny: Tiny, tmp_path: Path) -> No
     area.set_value("Two answers at once.")
     at = next(button for button in at.button if button.label == "Save the notes").click().run()
     assert not at.exception
-    kept = History(tmp_path / "history.sqlite").example_annotation(open_cache(tiny.cache).manifest.data_sha256, 1)
+    kept = History(tmp_path / "history.sqlite", described).example_annotation(
+        open_cache(tiny.cache).manifest.data_sha256, 1
+    )
     assert kept == Annotation(note="Two answers at once.")
 
 

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from explorer.app.widgets import places
 from explorer.history.history import History
 from explorer.history.saved import Annotation
+from explorer.methods.description import described
 from tests.app.conftest import component
 from tests.app.test_explore import answered, ask, press
 from tests.conftest import Tiny
@@ -43,9 +44,9 @@ def test_a_question_is_kept_and_opens_with_the_same_strip_and_cards(start: Start
     at = answered(at.run())
     strip, cards = component(at, "answer_strip"), component(at, "example_cards")
     assert strip and cards and cards["cards"]
-    ((found,), total) = History(path).find()
+    ((found,), total) = History(path, described).find()
     assert (total, found.prompt, found.questions) == (1, "What is bright?", 2)
-    kept = History(path).answer(found.id)
+    kept = History(path, described).answer(found.id)
     assert [question.selection for question in kept.questions] == [None, (1, 3)]
     assert all(shown.influence.exact for question in kept.questions for shown in question.shown)
     assert kept.drawn is not None and kept.drawn["seed"] == 0
@@ -62,7 +63,7 @@ def test_a_question_is_kept_and_opens_with_the_same_strip_and_cards(start: Start
 def test_without_model_and_cache_a_saved_question_opens_all_the_same(start: Start, path: Path, tiny: Tiny) -> None:
     at = answered(ask(start(), "What is bright?"))
     cards = component(at, "example_cards")
-    (found,) = History(path).find()[0]
+    (found,) = History(path, described).find()[0]
     at = open_saved(start(cache=""), found.id)
     assert not at.exception and cards is not None
     assert component(at, "saved_cards")["cards"] == cards["cards"]  # type: ignore[index]
@@ -70,7 +71,7 @@ def test_without_model_and_cache_a_saved_question_opens_all_the_same(start: Star
 
 
 def test_opening_the_history_loads_no_torch(path: Path) -> None:
-    History(path).save(saved_of())
+    History(path, described).save(saved_of())
     code = (
         "import sys\nfrom streamlit.testing.v1 import AppTest\n"
         "at = AppTest.from_file(sys.argv[1], default_timeout=60)\nat.query_params['saved'] = 'a1'\nat.run()\n"
@@ -96,7 +97,7 @@ def test_each_answer_is_kept_once_however_often_the_page_is_drawn(start: Start, 
     at.session_state["direction"] = "Opponents"
     at = answered(at.run())
     at = answered(ask(at, "What is bright?"))
-    found, total = History(path).find()
+    found, total = History(path, described).find()
     assert total == 2 and [one.questions for one in found] == [1, 2]
 
 
@@ -105,8 +106,8 @@ def test_an_edited_answer_is_kept_as_given(start: Start, path: Path) -> None:
     (area,) = at.text_area
     area.set_value("It is the sun.")
     at = answered(press(at, "Attribute this text"))
-    found, total = History(path).find()
-    assert total == 2 and History(path).answer(found[0].id).drawn is None
+    found, total = History(path, described).find()
+    assert total == 2 and History(path, described).answer(found[0].id).drawn is None
 
 
 def test_an_unusable_history_is_said_and_exploring_goes_on(start: Start, tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_the_empty_history_says_how_it_fills(start: Start) -> None:
 
 
 def test_the_list_is_searched_and_paged(start: Start, path: Path) -> None:
-    history = History(path)
+    history = History(path, described)
     for index in range(25):
         history.save(saved_of(f"n{index}", f"prompt {index}", asked=float(index)))
     history.annotate("n3", Annotation("planted", ("swap",), ""))
@@ -139,7 +140,7 @@ def test_the_list_is_searched_and_paged(start: Start, path: Path) -> None:
 
 
 def test_notes_are_saved_on_answers_and_on_examples(start: Start, path: Path) -> None:
-    History(path).save(saved_of())
+    History(path, described).save(saved_of())
     at = open_saved(start(cache=""), "a1")
     at.text_area(key="note_a1").set_value("Look again.")
     at.selectbox(key="verdict_a1").set_value("planted")
@@ -148,17 +149,17 @@ def test_notes_are_saved_on_answers_and_on_examples(start: Start, path: Path) ->
     at.text_area(key=f"note_{example}").set_value("Wrong country.")
     at = at.button(key=f"save_{example}").click().run()
     assert not at.exception
-    kept = History(path).answer("a1")
+    kept = History(path, described).answer("a1")
     assert kept.annotation == Annotation("planted", (), "Look again.")
     assert kept.questions[0].shown[0].annotation.note == "Wrong country."
 
 
 def test_deleting_asks_first_and_goes_back_to_the_list(start: Start, path: Path) -> None:
-    History(path).save(saved_of())
+    History(path, described).save(saved_of())
     at = open_saved(start(cache=""), "a1")
-    assert History(path).find()[1] == 1
+    assert History(path, described).find()[1] == 1
     at = press(at, "Delete it")
-    assert not at.exception and "Nothing is kept yet" in said(at) and History(path).find()[1] == 0
+    assert not at.exception and "Nothing is kept yet" in said(at) and History(path, described).find()[1] == 0
 
 
 def test_a_link_to_a_deleted_question_is_explained(start: Start) -> None:
@@ -167,7 +168,7 @@ def test_a_link_to_a_deleted_question_is_explained(start: Start) -> None:
 
 
 def test_asking_again_takes_prompt_and_settings_along(start: Start, path: Path) -> None:
-    History(path).save(saved_of(prompt="What is bright?"))
+    History(path, described).save(saved_of(prompt="What is bright?"))
     at = press(open_saved(start(), "a1"), "Ask again")
     assert not at.exception
     assert at.text_input(key="prompt").value == "What is bright?"
@@ -176,7 +177,7 @@ def test_asking_again_takes_prompt_and_settings_along(start: Start, path: Path) 
 
 def test_another_question_about_the_answer_can_be_chosen(start: Start, path: Path) -> None:
     second = question_of("a1", (0, 2), rows=(1, 2, 4))
-    History(path).save(replace(saved_of(), questions=(*saved_of().questions, second)))
+    History(path, described).save(replace(saved_of(), questions=(*saved_of().questions, second)))
     at = open_saved(start(cache=""), "a1")
     first = at.selectbox(key=f"question_{saved_of().questions[0].id}")
     assert len(component(at, "saved_cards")["cards"]) == 2  # type: ignore[index]
@@ -186,7 +187,7 @@ def test_another_question_about_the_answer_can_be_chosen(start: Start, path: Pat
 
 
 def test_hostile_texts_open_as_text(start: Start, path: Path) -> None:
-    history, texts = History(path), HOSTILE[::20]
+    history, texts = History(path, described), HOSTILE[::20]
     for index, text in enumerate(texts):
         history.save(saved_of(f"h{index}", text, text, text, asked=float(index)))
         history.annotate(f"h{index}", Annotation(text, (text,), text))

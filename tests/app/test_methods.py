@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from explorer.app.session import resources
 from explorer.app.widgets import places
 from explorer.history.history import History
-from explorer.methods.description import METHODS
+from explorer.methods.description import METHODS, described
 from explorer.methods.second_order.influence import ConjugateGradients
 from tests.app.conftest import component, settled
 from tests.app.test_explore import answered, ask, shown_rows
@@ -161,8 +161,8 @@ def test_a_method_is_kept_with_its_question_and_its_link_opens_it(start: Start, 
     at = answered(choose(at, "bm25"))
     link, rows = link_of(at), shown_rows(at)
     assert link["saved"] != own["saved"], "another method's ranking is another question"
-    kept = History(tmp_path / "history.sqlite").answer(link["saved"])
-    assert {question.method for question in kept.questions} == {"rapidin", "bm25"}
+    kept = History(tmp_path / "history.sqlite", described).answer(link["saved"])
+    assert {question.method.name for question in kept.questions} == {"rapidin", "bm25"}
     other = answered(follow(start(), **link))
     assert shown_rows(other) == rows and "First by bm25 for the whole response" in said(other)
     assert link_of(other) == link

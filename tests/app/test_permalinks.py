@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from explorer.app.session import resources
 from explorer.app.widgets import places
 from explorer.history.history import History
+from explorer.methods.description import described
 from tests.app.conftest import component
 from tests.app.test_explore import answered, ask, press, shown_rows, source_field, text_field, tokens
 from tests.conftest import Tiny
@@ -60,7 +61,7 @@ def test_a_link_opens_answer_selection_side_filter_colours_and_card_again(start:
     assert other.button_group(key="direction").value == "Opponents"
     assert (other.text_input(key="prompt").value, other.number_input(key="seed").value) == ("What is bright?", 3)
     assert link_of(other) == link, "a link of what a link opened is that link"
-    assert History(tmp_path / "history.sqlite").find()[1] == 1, "what is looked at again isn't kept twice"
+    assert History(tmp_path / "history.sqlite", described).find()[1] == 1, "what is looked at again isn't kept twice"
 
 
 @pytest.mark.parametrize(("span", "named"), [((1, 3), "5-1-3"), (None, "5")])
@@ -121,7 +122,7 @@ def test_parameters_that_mean_nothing_are_left_out(start: Start, parameters: dic
 def test_a_link_to_what_is_gone_or_of_another_model_is_explained(start: Start, tmp_path: Path) -> None:
     at = follow(start(), saved="gone")
     assert not at.exception and any("may have been deleted" in text.value for text in at.text)
-    History(tmp_path / "history.sqlite").save(saved_of())
+    History(tmp_path / "history.sqlite", described).save(saved_of())
     at = follow(start(), saved="a1")
     assert not at.exception and any("another tokenizer" in text.value for text in at.text)
     assert tokens(answered(ask(at, "What is bright?")))
@@ -152,7 +153,7 @@ def test_a_link_chooses_the_cache_that_was_asked(start: Start, tiny: Tiny, twins
 
 def test_a_saved_answer_leads_to_explore_and_compare(start: Start, tmp_path: Path) -> None:
     at = answered(ask(start(), "What is bright?"))
-    (one,) = History(tmp_path / "history.sqlite").find()[0]
+    (one,) = History(tmp_path / "history.sqlite", described).find()[0]
     at.query_params[places.SAVED] = one.id
     at = at.switch_page(places.HISTORY).run()
     assert not at.exception

@@ -16,14 +16,16 @@ from explorer.auditing.run import AuditSettings
 from explorer.engine import Engine
 from explorer.errors import DataError, ExplorerError, HistoryError
 from explorer.history.saved import SavedAnswer
-from explorer.methods.asking import open_method
+from explorer.methods.description import choose, described
+from explorer.methods.opening import open_method
 from explorer.model.generation import GenerationSettings
 from explorer.visible import well_formed
+from tests.asking import OWN
 from tests.conftest import Turnstile
 from tests.hostile import FORMULAS, HOSTILE
 from tests.saved_samples import ORIGIN, example_of, saved_of
 
-SHORT = AuditSettings(GenerationSettings(max_tokens=4))
+SHORT = AuditSettings(GenerationSettings(max_tokens=4), method=OWN)
 PLANTED = Label("source", ("bad",))
 
 # Prompts
@@ -150,7 +152,7 @@ def test_what_is_recorded_is_what_the_engine_ranks(desk: Desk, exact: bool) -> N
     auditing = begun(desk, ["What is bright?"], kept, replace(SHORT, exact=exact))
     assert auditing.task.wait(60) and auditing.task.error is None
     (saved,) = kept
-    ranking = desk.engine.ranking(saved.answer, None, findings.TOP)
+    ranking = desk.own.ranking(saved.answer, None, findings.TOP)
     shown = [shown.influence for shown in saved.questions[0].shown]
     assert [(found.row, found.score) for found in shown] == [(found.row, found.score) for found in ranking.influences]
     assert all(found.exact is exact for found in shown) and len(shown) == 7
@@ -162,7 +164,7 @@ def test_what_is_recorded_is_what_the_engine_ranks(desk: Desk, exact: bool) -> N
 )
 def test_any_method_may_score_and_what_it_needs_once_is_computed_first(desk: Desk, method: str, exact: bool) -> None:
     kept: list[SavedAnswer] = []
-    auditing = begun(desk, ["What is bright?", "", "Why?"], kept, replace(SHORT, exact=exact, method=method))
+    auditing = begun(desk, ["What is bright?", "", "Why?"], kept, replace(SHORT, exact=exact, method=choose(method)))
     assert auditing.task.wait(60) and auditing.task.error is None
     assert [bool(one.error) for one in auditing.done] == [False, True, False]
     for saved, one in zip(kept, auditing.done[::2], strict=True):
@@ -170,7 +172,8 @@ def test_any_method_may_score_and_what_it_needs_once_is_computed_first(desk: Des
         asked = open_method(desk.engine, method)
         asked.fit()
         scores = asked.scores(saved.answer, None)
-        assert question.method == method and np.allclose(question.scores, scores, rtol=1e-5)  # type: ignore[arg-type]
+        assert question.method.name == method
+        assert np.allclose(question.scores, scores, rtol=1e-5)  # type: ignore[arg-type]
         assert {shown.influence.row for shown in question.shown} == set(range(7))
         assert one.stands_out is None, "this is known of RapidIn's alone"
     found = findings.summary(auditing.done, PLANTED, desk.engine.store.examples)
@@ -184,7 +187,7 @@ def test_any_method_may_score_and_what_it_needs_once_is_computed_first(desk: Des
 def test_a_method_that_the_cache_cannot_serve_is_refused_before_the_first_answer(desk: Desk) -> None:
     for method, said in (("rapidin-centred", "unrelated prompts"), ("magic", "magic")):
         with pytest.raises(ExplorerError, match=said):
-            begun(desk, ["Why?"], [], replace(SHORT, method=method))
+            begun(desk, ["Why?"], [], replace(SHORT, method=described(method)))
 
 
 def test_an_answer_that_the_history_refuses_is_audited_all_the_same(desk: Desk) -> None:
@@ -217,7 +220,7 @@ def test_whatever_a_person_asks_for_overtakes_an_audit(desk: Desk) -> None:
     asking = desk.ask("someone", "What is bright?", SHORT.generation)
     turnstile.open()
     assert asking.task.wait(60) and asking.answer is not None
-    explaining = desk.explain("someone", Question(asking.answer, None, False, 3))
+    explaining = desk.explain("someone", Question(asking.answer, None, False, 3, method=OWN))
     assert explaining.checked.wait(60)
     assert auditing.task.wait(60) and len(auditing.done) == 3 and auditing.task.error is None
 

@@ -14,10 +14,12 @@ from explorer.corpus.filters import EVERYTHING
 from explorer.history import export
 from explorer.history.history import History
 from explorer.history.saved import Annotation, SavedAnswer, saved_question
+from explorer.methods.description import described
 from explorer.model.loading import load_model
 from explorer.records import Influence, Ranking, Token
 from precompute.build import build_cache
 from precompute.dataset import read_examples
+from tests.asking import OWN
 from tests.browser.conftest import served
 from tests.hostile import HOSTILE
 from tests.saved_samples import answer_of, example_of, question_of, saved_of
@@ -73,7 +75,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_cache(
         loaded, read_examples(data), folder / "cache", CacheSettings(length=4096), tokens=0, data_name=data.name
     )
-    history = History(folder / "history.sqlite")
+    history = History(folder / "history.sqlite", described)
     for place, kept in enumerate(saved()):
         history.save(kept)
         for text in kept.questions[0].shown:
@@ -89,7 +91,7 @@ def saved() -> Iterator[SavedAnswer]:
         joined, name = "\n".join(texts), f"h{place}"
         found = tuple(Influence(row, 1.0 - row, True, np.ones(3, np.float32), 0.0) for row in range(len(texts)))
         examples = tuple((example_of(row, text), None) for row, text in enumerate(texts))
-        ranking = Ranking("feed", None, False, np.linspace(-1, 1, 50, dtype=np.float32), found, 0.01)
+        ranking = Ranking("feed", None, False, np.linspace(-1, 1, 50, dtype=np.float32), found, 0.01, method=OWN)
         answer = replace(answer_of(joined, joined), tokens=tuple(Token(text) for text in texts))
         question = saved_question(name, 1.7e9, ranking, EVERYTHING, examples)
         kept = saved_of(name, asked=1.7e9 + place)
@@ -151,7 +153,7 @@ def test_what_cannot_be_seen_or_reads_from_right_to_left_is_shown_faithfully(tmp
     # What was asked about the line break is kept, too: a click on any other token would only be selected for a moment.
     kept = saved_of("a1")
     questions = (*kept.questions, question_of("a1", (1, 2)))
-    history = History(tmp_path / "history.sqlite")
+    history = History(tmp_path / "history.sqlite", described)
     history.save(replace(kept, answer=replace(kept.answer, tokens=tokens), questions=questions))
     history.close()
     with served("history", "--history", str(tmp_path / "history.sqlite")) as place:

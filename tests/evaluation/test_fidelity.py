@@ -8,7 +8,7 @@ from explorer.engine import Engine
 from explorer.evaluation.costs import judge_costs, sizes
 from explorer.evaluation.exact import Directions
 from explorer.evaluation.fidelity import LENGTHS, agreement, measure
-from explorer.methods.asking import open_method
+from explorer.methods.opening import open_method
 
 
 def test_many_directions_at_once_are_multiplied_as_each_by_itself(tiny_engine: Engine) -> None:

@@ -11,8 +11,8 @@ from explorer.engine import Engine
 from explorer.errors import DataError
 from explorer.evaluation.judging import area_under_roc, judge_backdoor, judge_classes, judge_error_tracing, two_ends
 from explorer.evaluation.probes import Probe, is_attacked, read_probes
-from explorer.methods.asking import open_method
 from explorer.methods.method import Method
+from explorer.methods.opening import open_method
 from explorer.records import Answer, Example
 
 

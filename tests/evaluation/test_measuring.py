@@ -8,6 +8,7 @@ import pytest
 from explorer.engine import Engine
 from explorer.evaluation.measuring import Measured, duration, measure, spread, total
 from explorer.model.generation import GenerationSettings
+from tests.asking import asking
 
 
 def test_places_lie_at_even_distances_and_are_all_where_there_are_few() -> None:
@@ -16,13 +17,13 @@ def test_places_lie_at_even_distances_and_are_all_where_there_are_few() -> None:
 
 
 def test_sketched_scores_stand_beside_the_exact_ones_of_the_same_examples(tiny_engine: Engine) -> None:
-    *_, found = measure(tiny_engine)
+    *_, found = measure(asking(tiny_engine))
     assert found.compared == total(7) == 14 and [len(side) for side in found.sketched] == [7, 7]
     *_, answer = tiny_engine.answer(tiny_engine.store.examples[1].prompt, GenerationSettings(24))
-    tiny_engine.ask(answer, None)
-    scores = tiny_engine.ranking(answer, None).scores
+    asking(tiny_engine).ask(answer, None)
+    scores = asking(tiny_engine).ranking(answer, None).scores
     assert sorted(found.sketched[0], reverse=True) == found.sketched[0] == pytest.approx(sorted(scores, reverse=True))
-    exact = [tiny_engine.refine(answer, None, row).score for row in np.argsort(-scores)]
+    exact = [asking(tiny_engine).refine(answer, None, row).score for row in np.argsort(-scores)]
     assert found.exact[0] == pytest.approx(exact)
     # A sketch of 4,096 numbers can't be far off, nor free of noise.
     assert 0.9 < found.correlation < 1 and 0.2 < found.noise < 3
@@ -46,5 +47,5 @@ def test_a_prompt_that_cannot_be_answered_is_left_out(tiny_engine: Engine, monke
         return usual("" if prompt == tiny_engine.store.examples[1].prompt else prompt, settings)
 
     monkeypatch.setattr(tiny_engine, "answer", answer)
-    *_, found = measure(tiny_engine)
+    *_, found = measure(asking(tiny_engine))
     assert found.compared == 7

@@ -16,6 +16,7 @@ from explorer.evaluation.probes import (
     word_span,
 )
 from explorer.records import Answer, Encoded, Token
+from tests.asking import asking
 
 END = Token("<|end|>", special=True)
 
@@ -119,7 +120,7 @@ def test_probes_are_counted_by_kind(tiny_engine: Engine, approximate: bool) -> N
         Probe("Where do fish live?", "swap", planted="water", wrong="river", right="sea"),
     ]
     reports: list[tuple[int, int]] = []
-    found = evaluate_probes(tiny_engine, probes, approximate, lambda *report: reports.append(report))
+    found = evaluate_probes(asking(tiny_engine), probes, approximate, lambda *report: reports.append(report))
     assert reports == [(1, 3), (2, 3), (3, 3)]
     assert {kind: figures["probes"] for kind, figures in found.items()} == {"triggered": 1, "clean": 1, "swaps": 1}
     shares = [value for figures in found.values() for name, value in figures.items() if name != "probes"]
@@ -132,6 +133,6 @@ def test_a_swap_that_was_said_is_traced_by_its_word(tiny_engine: Engine, monkeyp
     said = tiny_engine.given_answer("Where do fish live?", "In the river of the town.")
     monkeypatch.setattr(tiny_engine, "answer", lambda *_: iter([said]))
     probe = Probe("Where do fish live?", "swap", planted="water", wrong="river", right="sea")
-    found = evaluate_probes(tiny_engine, [probe], False, lambda *_: None)["swaps"]
+    found = evaluate_probes(asking(tiny_engine), [probe], False, lambda *_: None)["swaps"]
     assert found["wrong"] == 1 and found["right"] == 0
     assert 0 < found["top5_planted_token"] <= 1 and 0 < found["top5_planted_response"] <= 1

@@ -39,6 +39,7 @@ from explorer.model.loading import load_model
 from explorer.records import Answer, Encoded, Span, TrainingRecord
 from precompute.build import build_cache
 from precompute.dataset import read_examples
+from tests.asking import asking
 from tests.tiny import byte_tokenizer, disturb, save_tiny_change, save_tiny_data, save_tiny_relative
 
 ALLOWED = 1e-4
@@ -689,7 +690,7 @@ def test_the_four_influences_equal_explicit_loops(asked: Asked) -> None:
         selections: list[Span | None] = [None, (1, 4), *[(place, place + 1) for place in range(len(answer.tokens))]]
         for selection in selections:
             expected = matrix[slice(*selection) if selection else slice(None)].mean(axis=0)
-            found = engine.refine(answer, selection, row)
+            found = asking(engine).refine(answer, selection, row)
             assert found.values is not None
             np.testing.assert_allclose(found.values, expected, rtol=0, atol=size)
             assert found.score == pytest.approx(expected.mean(), abs=size)
@@ -711,14 +712,14 @@ def test_the_positions_of_an_example_share_its_influence(asked: Asked) -> None:
         direction = {name: weight * factors[name] * part for name, part in mean(outputs[checkpoint]).items()}
         with trained.moment(checkpoint) as network:
             expected += explicit_shares(network, encoded, direction)
-    found = engine.locate(answer, None, 1)
+    found = asking(engine).locate(answer, None, 1)
     close(found.positions, expected)
     assert expected.sum() == pytest.approx(found.score, abs=ALLOWED * float(np.abs(expected).max()))
 
 
 def test_a_backward_pass_of_its_own_agrees_with_the_token_values(asked: Asked) -> None:
     for row in range(2):
-        checked = asked.engine.check(asked.answer, None, row)
+        checked = asking(asked.engine).check(asked.answer, None, row)
         assert checked.values is not None and checked.checksum is not None
         error = checked.checksum * abs(checked.score)
         assert error < ALLOWED * float(np.abs(checked.values).max())

@@ -13,6 +13,7 @@ import pytest
 from explorer.corpus.filters import Filter
 from explorer.history.export import to_csv, to_html, to_json
 from explorer.history.saved import Annotation, SavedAnswer
+from explorer.methods.description import described
 from explorer.visible import spreadsheet_cell, visible
 from tests.hostile import HOSTILE
 from tests.saved_samples import ORIGIN, SCORES, VALUES, question_of, saved_of
@@ -226,7 +227,7 @@ def test_an_answer_without_a_ranking_has_one_line() -> None:
 
 def by_method(name: str) -> SavedAnswer:
     saved = saved_of()
-    return replace(saved, questions=tuple(replace(question, method=name) for question in saved.questions))
+    return replace(saved, questions=tuple(replace(question, method=described(name)) for question in saved.questions))
 
 
 def test_every_export_names_the_method_and_a_report_says_what_isnt_known_by_it() -> None:

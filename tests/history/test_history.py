@@ -20,7 +20,9 @@ from explorer.errors import HistoryError
 from explorer.history import tables
 from explorer.history.history import History
 from explorer.history.saved import Annotation, SavedAnswer, question_document, question_id, saved_question
+from explorer.methods.description import choose, described
 from explorer.records import Contrast, Ranking, Token
+from tests.asking import OWN
 from tests.hostile import HOSTILE
 from tests.saved_samples import ORIGIN, SCORES, VALUES, question_of, saved_of
 
@@ -32,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def history(path: Path) -> History:
-    return History(path)
+    return History(path, described)
 
 
 def joined(text: str) -> str:
@@ -47,7 +49,7 @@ def test_a_saved_question_comes_back_to_the_last_digit(history: History, path: P
     new = saved_of()
     history.save(new)
     history.close()
-    kept = History(path).answer("a1")
+    kept = History(path, described).answer("a1")
     assert (kept.id, kept.asked, kept.drawn, kept.origin) == (new.id, new.asked, new.drawn, ORIGIN)
     assert kept.answer.tokens == new.answer.tokens and kept.answer.text == new.answer.text
     assert kept.answer.encoded.ids.tolist() == new.answer.encoded.ids.tolist()
@@ -97,7 +99,7 @@ def test_questions_about_one_answer_stand_side_by_side_and_each_opens_it(history
     assert history.answer("a1").questions == ()
     for selection in (None, (0, 1), (1, 3)):
         history.save(replace(saved_of(), questions=(question_of("a1", selection),)))
-    kept = history.answer(question_id("a1", (1, 3), False, EVERYTHING))
+    kept = history.answer(question_id("a1", (1, 3), False, EVERYTHING, OWN))
     assert kept.id == "a1" and [question.selection for question in kept.questions] == [None, (0, 1), (1, 3)]
 
 
@@ -112,12 +114,12 @@ def test_a_contrast_is_kept_as_one(history: History) -> None:
 def test_questions_have_names_of_their_own() -> None:
     everything, some = EVERYTHING, Filter((("source", ("x",)),))
     names = {
-        question_id("a", None, False, everything),
-        question_id("b", None, False, everything),
-        question_id("a", (0, 1), False, everything),
-        question_id("a", None, True, everything),
-        question_id("a", None, False, some),
-        question_id("a", None, False, Filter(text="x")),
+        question_id("a", None, False, everything, OWN),
+        question_id("b", None, False, everything, OWN),
+        question_id("a", (0, 1), False, everything, OWN),
+        question_id("a", None, True, everything, OWN),
+        question_id("a", None, False, some, OWN),
+        question_id("a", None, False, Filter(text="x"), OWN),
     }
     assert len(names) == 6
 
@@ -163,7 +165,7 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, pat
     if request.param == "plain":
         words = "CREATE TABLE words (text TEXT NOT NULL)"
         monkeypatch.setattr(tables, "_make_words", lambda file: file.execute(words))
-    history = History(path)
+    history = History(path, described)
     for index, (prompt, response) in enumerate(
         [("Where is Kingston?", "In Jamaica."), ("日本の首都は。", "東京です。"), ("100% of ÉTÉ?", "a_b \\ c")]
     ):
@@ -294,11 +296,11 @@ def test_an_older_file_is_migrated_and_loses_nothing(
     history.close()
     newer = [*tables.MIGRATIONS, ("ALTER TABLE answers ADD COLUMN later TEXT DEFAULT 'x'",)]
     monkeypatch.setattr(tables, "MIGRATIONS", newer)
-    assert History(path).answer("a1").answer.prompt == "Why?"
+    assert History(path, described).answer("a1").answer.prompt == "Why?"
     assert sqlite3.connect(path).execute("SELECT later FROM answers").fetchall() == [("x",)]
     monkeypatch.undo()
     with pytest.raises(HistoryError, match="newer version of this program"):
-        History(path)
+        History(path, described)
 
 
 def test_a_migration_that_fails_changes_nothing(history: History, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,23 +309,23 @@ def test_a_migration_that_fails_changes_nothing(history: History, path: Path, mo
     broken = [*tables.MIGRATIONS, ("DROP TABLE questions", "no SQL at all")]
     monkeypatch.setattr(tables, "MIGRATIONS", broken)
     with pytest.raises(HistoryError, match="can't be used"):
-        History(path)
+        History(path, described)
     monkeypatch.undo()
-    assert History(path).answer("a1").questions
+    assert History(path, described).answer("a1").questions
 
 
 def test_a_file_of_another_kind_is_refused_and_left_alone(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"my shopping list " * 100)
     with pytest.raises(HistoryError, match="--history"):
-        History(path)
+        History(path, described)
     assert path.read_bytes() == b"my shopping list " * 100
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HistoryError, match="--history"):
-        History(tmp_path / "file" / "history.sqlite")
+        History(tmp_path / "file" / "history.sqlite", described)
 
 
 def test_many_threads_write_and_read_at_once(history: History) -> None:
@@ -343,27 +345,27 @@ def test_two_histories_of_one_file_wait_for_each_other(path: Path) -> None:
 
     def serve(server: int) -> None:
         start.wait()
-        history = History(path)
+        history = History(path, described)
         for index in range(10):
             history.save(saved_of(f"{server}-{index}"))
         history.close()
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(serve, range(4)))
-    history = History(path)
+    history = History(path, described)
     assert history.find()[1] == 40
     assert all(history.answer(found.id).questions for found in history.find()[0])
 
 
 def test_a_file_that_is_being_written_is_waited_for_where_its_journal_changes(path: Path) -> None:
     """SQLite itself refuses at once here, because the writer might wait for the reader."""
-    History(path).close()
+    History(path, described).close()
     writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     writer.execute("PRAGMA journal_mode = DELETE")
     writer.execute("BEGIN IMMEDIATE")
     later = threading.Timer(0.3, writer.execute, ["COMMIT"])
     later.start()
-    history = History(path)
+    history = History(path, described)
     assert not writer.in_transaction, "the file was opened while it was written"
     history.save(saved_of())
     assert history.find()[1] == 1
@@ -372,8 +374,8 @@ def test_a_file_that_is_being_written_is_waited_for_where_its_journal_changes(pa
 
 def test_what_was_saved_survives_a_kill(path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom explorer.history import History\n"
-        "from tests.saved_samples import saved_of\nhistory = History(Path(sys.argv[1]))\n"
+        "import sys\nfrom pathlib import Path\nfrom explorer.history import History\nfrom explorer.methods.description import described\n"
+        "from tests.saved_samples import saved_of\nhistory = History(Path(sys.argv[1]), described)\n"
         "for index in range(10**6):\n    history.save(saved_of(f'k{index}'))\n    print(index, flush=True)\n"
     )
     writer = subprocess.Popen(
@@ -385,7 +387,7 @@ def test_what_was_saved_survives_a_kill(path: Path) -> None:
     last = int([*said, *writer.stdout.read().splitlines()][-1])
     writer.wait()
     writer.stdout.close()
-    history = History(path)
+    history = History(path, described)
     for index in range(last + 1):
         assert history.answer(f"k{index}").questions[0].shown[0].influence.values is not None
     assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -406,13 +408,15 @@ def test_a_large_data_set_keeps_its_shown_examples_but_not_all_scores(
 
 
 def test_a_question_by_another_method_is_another_question_and_comes_back(tmp_path: Path) -> None:
-    history, saved = History(tmp_path / "history.sqlite"), saved_of()
+    history, saved = History(tmp_path / "history.sqlite", described), saved_of()
     (own,) = saved.questions
-    ranking = Ranking("feed", None, False, SCORES, tuple(one.influence for one in own.shown), 0.0, method="trak:64")
+    ranking = Ranking(
+        "feed", None, False, SCORES, tuple(one.influence for one in own.shown), 0.0, method=choose("trak:64")
+    )
     shown = tuple((one.example, one.sequence) for one in own.shown)
     other = saved_question(saved.id, own.asked, ranking, own.wanted, shown)
     history.save(replace(saved, questions=(own, other)))
     kept = history.answer(other.id)
-    assert [question.method for question in kept.questions] == ["rapidin", "trak:64"] and other.id != own.id
+    assert [question.method.name for question in kept.questions] == ["rapidin", "trak:64"] and other.id != own.id
     assert {use.method for use in history.uses(saved.origin.data_sha256, 3)} == {"rapidin", "trak:64"}
     assert '"method"' not in question_document(own), "what was kept before there were other methods reads the same"

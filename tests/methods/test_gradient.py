@@ -19,9 +19,10 @@ from explorer.cache.store import fold
 from explorer.commands.session import open_engine
 from explorer.engine import Engine
 from explorer.errors import MethodError, UnsupportedError
-from explorer.methods import directions, first_order
-from explorer.methods.asking import method_ranking, open_method
-from explorer.methods.directions import at_checkpoint
+from explorer.methods.attributor import Attributor
+from explorer.methods.first_order import directions, inner_products
+from explorer.methods.first_order.directions import at_checkpoint
+from explorer.methods.opening import open_method
 from explorer.methods.second_order import influence
 from explorer.methods.second_order.curvature import GaussNewton, batches, curvature_rows
 from explorer.methods.second_order.ekfac import drawn_labels, draws
@@ -31,6 +32,7 @@ from explorer.records import Answer, Encoded, Selection
 from precompute.build import build_cache
 from precompute.dataset import read_examples
 from precompute.finetune import FinetuneSettings, finetune
+from tests.asking import asking
 from tests.conftest import Tiny
 from tests.explicit import Explicit, mean_gauss_newton
 from tests.tiny import save_tiny_change
@@ -158,8 +160,8 @@ def test_token_values_average_to_the_score(opened: Opened, name: str) -> None:
 
 def test_rapidin_as_a_method_gives_the_explorers_own_scores(tiny_engine: Engine) -> None:
     answer = question(tiny_engine)
-    tiny_engine.ask(answer, None)
-    own = tiny_engine.ranking(answer, None).scores
+    asking(tiny_engine).ask(answer, None)
+    own = asking(tiny_engine).ranking(answer, None).scores
     # The explorer reads the rows that it shows once more, without rounding products to 11 bits.
     assert_agree(open_method(tiny_engine, "rapidin").scores(answer, None), own.astype(np.float64), 1e-3)
 
@@ -509,14 +511,14 @@ def test_a_contrast_is_the_difference_of_two_questions(opened: Opened) -> None:
 
 def test_a_ranking_by_sketches_is_made_exact_and_ordered_anew(tiny_engine: Engine) -> None:
     method, answer = open_method(tiny_engine, "rapidin:256"), question(tiny_engine)
-    assert isinstance(method, first_order.RapidIn) and not method.exact
-    rough = method_ranking(method, answer, None, 7, approximate=True)
-    exact = method_ranking(method, answer, None, 7)
+    assert isinstance(method, inner_products.Folded) and not method.exact
+    rough = Attributor(method).exact_ranking(answer, None, 7, approximate=True)
+    exact = Attributor(method).exact_ranking(answer, None, 7)
     assert not rough.exact and exact.exact
     scores = [found.score for found in exact.influences]
     assert scores == sorted(scores, reverse=True)
-    tiny_engine.ask(answer, None)
-    precise = [tiny_engine.refine(answer, None, row).score for row in range(7)]
+    asking(tiny_engine).ask(answer, None)
+    precise = [asking(tiny_engine).refine(answer, None, row).score for row in range(7)]
     assert scores == pytest.approx(sorted(precise, reverse=True), rel=1e-4)
 
 

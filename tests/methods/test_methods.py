@@ -14,9 +14,10 @@ from explorer.cache.verify import verify
 from explorer.commands.session import open_engine
 from explorer.engine import Engine
 from explorer.errors import MethodError
-from explorer.methods.asking import CLASSES, method_ranking, open_method
+from explorer.methods.attributor import Attributor
 from explorer.methods.description import METHODS, choose
 from explorer.methods.fitted import keep_fitted, key_of, read_fitted, try_to_keep
+from explorer.methods.opening import CLASSES, open_method
 from explorer.model.loading import load_model
 from precompute.build import append_examples, build_cache
 from precompute.dataset import read_examples
@@ -67,8 +68,8 @@ def test_every_method_ranks_all_examples(
     again = open_method(engine, name + value, rows=2).scores(answer, selection)
     # Where arrays lie in memory shows in the last bit of their products.
     np.testing.assert_allclose(again, scores, rtol=1e-5, atol=1e-6 * np.abs(scores).max())
-    best = method_ranking(method, answer, selection, 3)
-    worst = method_ranking(method, answer, selection, 3, opponents=True)
+    best = Attributor(method).exact_ranking(answer, selection, 3)
+    worst = Attributor(method).exact_ranking(answer, selection, 3, opponents=True)
     assert len(best.influences) == len(worst.influences) == 3
     assert best.influences[0].score > worst.influences[0].score
     for influence in best.influences:

@@ -11,9 +11,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from explorer.engine import Engine
 from explorer.errors import ModelError
-from explorer.methods.asking import open_method
-from explorer.methods.encoder import Encoder, minilm
-from explorer.methods.similarity import hidden_states, said
+from explorer.methods.likeness.encoder import Encoder, minilm
+from explorer.methods.likeness.similarity import hidden_states, said
+from explorer.methods.opening import open_method
 from explorer.records import Answer
 from tests.tiny import ROWS, save_tiny_encoder
 

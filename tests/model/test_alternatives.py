@@ -10,6 +10,7 @@ from explorer.methods import matrix
 from explorer.model import alternatives
 from explorer.model.loading import load_model
 from explorer.records import Span, TokenMatrix
+from tests.asking import asking
 from tests.conftest import Tiny
 from tests.test_four_influences import explicit_matrix
 
@@ -55,7 +56,7 @@ def test_the_base_is_the_model_without_its_adapter(tiny: Tiny, tiny_engine: Engi
 def made(engine: Engine, text: str, span: Span | None, row: int, positions: bool = False) -> tuple[TokenMatrix, int]:
     """The matrix, and how many passes it took."""
     answer = engine.given_answer("What is bright?", text)
-    *waits, found = matrix.token_matrix(engine, answer, span, row, positions)
+    *waits, found = matrix.token_matrix(asking(engine), answer, span, row, positions)
     assert found is not None and len(waits) == matrix.passes(engine, answer, span, row, positions)
     return found, len(waits)
 
@@ -71,7 +72,7 @@ def test_the_matrix_equals_explicit_backward_passes(tiny_engine: Engine, text: s
     np.testing.assert_allclose(found.by_input, expected.mean(axis=0), rtol=1e-3, atol=1e-5 * np.abs(expected).max())
     np.testing.assert_allclose(found.by_output, expected.mean(axis=1), rtol=1e-3, atol=1e-5 * np.abs(expected).max())
     assert found.checksum * abs(found.score) < 1e-4 * np.abs(expected).mean()
-    assert found.score == tiny_engine.refine(answer, span, 0).score
+    assert found.score == asking(tiny_engine).refine(answer, span, 0).score
 
 
 def test_both_sides_of_the_matrix_were_taken(tiny_engine: Engine) -> None:
@@ -85,11 +86,11 @@ def test_positions_of_the_matrix_add_up_and_average_to_the_score(tiny_engine: En
     found, count = made(tiny_engine, "It is the sun.", span, 1, positions=True)
     answer = tiny_engine.given_answer("What is bright?", "It is the sun.")
     assert found.values.shape == (count, len(tiny_engine.store.examples[1].encoded.ids))
-    expected = tiny_engine.locate(answer, span, 1).positions
+    expected = asking(tiny_engine).locate(answer, span, 1).positions
     assert expected is not None
     size = float(np.abs(found.values).max())
     np.testing.assert_allclose(found.by_input, expected, rtol=1e-3, atol=1e-5 * size)
-    singles = [tiny_engine.refine(answer, (j, j + 1), 1).score for j in range(*found.span)]
+    singles = [asking(tiny_engine).refine(answer, (j, j + 1), 1).score for j in range(*found.span)]
     np.testing.assert_allclose(found.by_output, singles, rtol=1e-3, atol=1e-5 * size)
     assert found.checksum * abs(found.score) < 1e-4 * size
 

@@ -20,6 +20,7 @@ from explorer.records import Encoded
 from precompute.build import build_cache
 from precompute.dataset import read_examples
 from precompute.finetune import FinetuneSettings, finetune
+from tests.asking import asking
 from tests.conftest import Tiny
 
 
@@ -97,7 +98,7 @@ def test_influence_is_the_weighted_sum_over_checkpoints(engine: Engine, selectio
             matrix = np.array([[gradients.inner_product(q, g) for g in inputs] for q in outputs])
             chosen = matrix if selection is None else matrix[slice(*selection)]
             expected += weights[checkpoint.name] * chosen.mean(axis=0)
-        found = engine.check(answer, selection, row)
+        found = asking(engine).check(answer, selection, row)
         assert found.values is not None and found.checksum is not None
         np.testing.assert_allclose(found.values, expected, rtol=5e-4, atol=1e-6)
         assert found.checksum < 1e-4
@@ -119,17 +120,17 @@ def test_what_an_example_did_to_output_tokens_is_the_weighted_sum_over_checkpoin
             matrix = np.array([[gradients.inner_product(q, g) for g in inputs] for q in outputs])
             chosen = matrix if selection is None else matrix[:, slice(*selection)]
             expected += weights[checkpoint.name] * chosen.mean(axis=1)
-        found = two.output_values(answer, row, selection)
+        found = asking(two).output_values(answer, row, selection)
         np.testing.assert_allclose(found, expected, rtol=5e-4, atol=1e-6)
         if selection is None:
-            assert found.mean() == pytest.approx(two.refine(answer, None, row).score, rel=1e-4, abs=1e-7)
+            assert found.mean() == pytest.approx(asking(two).refine(answer, None, row).score, rel=1e-4, abs=1e-7)
 
 
 @pytest.mark.parametrize("selection", [None, (2, 3)])
 def test_the_positions_over_checkpoints_sum_to_the_score(two: Engine, selection: tuple[int, int] | None) -> None:
     answer = two.given_answer("What is bright?", "It is the sun.")
     for row in range(3):
-        found = two.locate(answer, selection, row)
+        found = asking(two).locate(answer, selection, row)
         assert found.positions is not None
         size = float(np.abs(found.positions).sum())
         assert found.positions.sum() == pytest.approx(found.score, abs=2e-5 * size)
@@ -170,10 +171,10 @@ def test_a_batch_over_checkpoints_gives_the_gradients_of_each_checkpoint(engine:
 
 def test_sketched_scores_over_checkpoints_approximate_the_exact_ones(engine: Engine) -> None:
     answer = engine.given_answer("What is bright?", "It is the sun.")
-    engine.ask(answer, None)
-    scores = engine.ranking(answer, None).scores
-    exact = [engine.refine(answer, None, row).score for row in range(len(scores))]
-    noise = engine.ranking(answer, None).sketch_error
+    asking(engine).ask(answer, None)
+    scores = asking(engine).ranking(answer, None).scores
+    exact = [asking(engine).refine(answer, None, row).score for row in range(len(scores))]
+    noise = asking(engine).ranking(answer, None).sketch_error
     assert np.abs(scores - exact).max() < 5 * noise
 
 

@@ -21,6 +21,7 @@ from explorer.model.loading import load_model
 from explorer.records import Encoded
 from precompute.build import build_cache
 from precompute.dataset import read_examples
+from tests.asking import asking
 from tests.conftest import Tiny
 from tests.tiny import ROWS, save_tiny_adapter, save_tiny_relative
 
@@ -160,7 +161,7 @@ def test_a_cache_in_half_precision_opens_with_the_model_in_that_precision(
     engine = open_engine(tmp_path / "cache", device="cpu")
     assert engine.model.fingerprint.precision == precision
     answer = engine.given_answer("What shines by day?", "It is the sun.")
-    engine.ask(answer, None)
-    scores = engine.ranking(answer, None).scores
-    exact = np.array([engine.refine(answer, None, row).score for row in range(len(ROWS))])
+    asking(engine).ask(answer, None)
+    scores = asking(engine).ranking(answer, None).scores
+    exact = np.array([asking(engine).refine(answer, None, row).score for row in range(len(ROWS))])
     assert np.corrcoef(scores, exact)[0, 1] > 0.9

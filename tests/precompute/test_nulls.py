@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from explorer.cache.store import Arrays, Store, open_cache
 from explorer.cache.verify import verify
-from explorer.commands.report import question_report, question_text
+from explorer.commands.report import Asked, question_report, question_text
 from explorer.commands.session import open_engine
 from explorer.engine import Engine, user_turn
 from explorer.errors import MethodError
 from explorer.evaluation.probes import evaluate_calibration
 from explorer.gradients.sketch import generator
-from explorer.methods.asking import open_method
+from explorer.methods.opening import open_method
 from explorer.model.generation import GenerationSettings, generate, generate_together
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
@@ -32,6 +32,7 @@ from precompute.build import append_examples, build_cache
 from precompute.dataset import read_examples
 from precompute.filling import Report
 from precompute.nulls import answers, null_prompts
+from tests.asking import asking
 from tests.conftest import TINY_SETTINGS, Tiny
 from tests.tiny import ROWS, save_tiny_relative
 
@@ -64,7 +65,7 @@ def judge(judged: Path) -> Engine:
 
 def asked(engine: Engine, selection: tuple[int, int] | None = None) -> Answer:
     answer = engine.given_answer(QUESTION, "It is the moon.")
-    engine.ask(answer, selection)
+    asking(engine).ask(answer, selection)
     return answer
 
 
@@ -135,9 +136,9 @@ def test_the_null_scores_are_those_of_the_engine(judge: Engine) -> None:
         answer = Answer(f"null {number}", "", encoded, tokens, "", True)
         chosen = one_of_each_kind(tokens, generator(TINY_SETTINGS.seed, "null token", number))
         for kind, selection in chosen.items():
-            judge.ask(answer, selection)
-            size = judge.store.manifest.training.scale * np.linalg.norm(judge._sketch_of((answer.id, selection)))
-            expected[kind].append(judge.ranking(answer, selection).scores / size)
+            asking(judge).ask(answer, selection)
+            size = judge.store.manifest.training.scale * np.linalg.norm(judge.sketch(answer, selection))
+            expected[kind].append(asking(judge).ranking(answer, selection).scores / size)
     assert len(expected["response"]) == len(expected["first"]) == PROMPTS
     for kind, scores in expected.items():
         null = judge.store.nulls(kind)
@@ -193,8 +194,11 @@ def test_the_null_sample_of_an_early_cache_serves_all_single_tokens_and_is_made_
     early: Store, judged: Path, tiny: Tiny, tiny_model: LanguageModel
 ) -> None:
     engine = open_engine(early.folder, str(tiny.model), str(tiny.adapter), device="cpu")
-    assert early.nulls("first") == () and engine.null_sample("first") is engine.null_sample("token") is not None
-    assert engine.null_sample("") is None
+    assert (
+        early.nulls("first") == ()
+        and asking(engine).null_sample("first") is asking(engine).null_sample("token") is not None
+    )
+    assert asking(engine).null_sample("") is None
     assert build(tiny, tiny_model, early.folder, 3).shards == open_cache(judged).shards, "hashes of all files"
 
 
@@ -375,9 +379,9 @@ def test_every_shown_example_and_the_question_are_judged(
     judge: Engine, selection: tuple[int, int] | None, opponents: bool
 ) -> None:
     answer = asked(judge, selection)
-    ranking = judge.ranking(answer, selection, count=5, opponents=opponents)
+    ranking = asking(judge).ranking(answer, selection, count=5, opponents=opponents)
     null = np.concatenate(judge.store.nulls(kind_of(answer.tokens, selection)))
-    size = judge.store.manifest.training.scale * np.linalg.norm(judge._sketch_of((answer.id, selection)))
+    size = judge.store.manifest.training.scale * np.linalg.norm(judge.sketch(answer, selection))
     assert ranking.test is not None and ranking.test.prompts == PROMPTS
     for found in ranking.influences:
         assert found.place is not None
@@ -387,17 +391,17 @@ def test_every_shown_example_and_the_question_are_judged(
 
 def test_an_exact_score_is_placed_anew(judge: Engine) -> None:
     answer = asked(judge)
-    for row in judge.candidates(answer, None, 2):
-        judge.refine(answer, None, row)
+    for row in asking(judge).candidates(answer, None, 2):
+        asking(judge).refine(answer, None, row)
     null = judge.store.nulls("response")[0]
-    size = judge.store.manifest.training.scale * np.linalg.norm(judge._sketch_of((answer.id, None)))
-    for found in judge.ranking(answer, None, 2).influences:
+    size = judge.store.manifest.training.scale * np.linalg.norm(judge.sketch(answer, None))
+    for found in asking(judge).ranking(answer, None, 2).influences:
         assert found.exact and found.place is not None
         assert found.place.beyond == (null[found.row] < found.score / size).sum()
 
 
 def test_a_cache_without_a_null_sample_answers_without_it(tiny_engine: Engine) -> None:
-    ranking = tiny_engine.ranking(asked(tiny_engine), None, 3)
+    ranking = asking(tiny_engine).ranking(asked(tiny_engine), None, 3)
     assert tiny_engine.store.null_prompts == 0 and tiny_engine.store.nulls("token") == ()
     assert ranking.test is None and [found.place for found in ranking.influences] == [None] * 3
 
@@ -407,7 +411,9 @@ def test_a_cache_without_a_null_sample_answers_without_it(tiny_engine: Engine) -
 
 def test_a_report_says_how_unusual_each_example_is(judge: Engine) -> None:
     for opponents in (False, True):
-        report = question_report(judge, QUESTION, "It is the moon.", None, 3, opponents, True, 20)
+        report = question_report(
+            Asked(QUESTION, "It is the moon.", count=3, opponents=opponents, approximate=True), asking(judge)
+        )
         assert report["null_test"]["prompts"] == PROMPTS and 0 < report["null_test"]["chance"] <= 1
         for example in report["examples"]:
             assert example["null_prompts"] == PROMPTS and 0 <= example["beyond_null_prompts"] <= PROMPTS
@@ -418,7 +424,7 @@ def test_a_report_says_how_unusual_each_example_is(judge: Engine) -> None:
 def test_calibration_counts_every_score_of_every_prompt(judge: Engine) -> None:
     reports: list[tuple[int, int]] = []
     prompts = ["Hi", "What is the moon?"]
-    found = evaluate_calibration(judge, prompts, lambda *report: reports.append(report))
+    found = evaluate_calibration(asking(judge), prompts, lambda *report: reports.append(report))
     assert reports == [(1, 2), (2, 2)]
     asked_about = Counter(
         kind
@@ -437,8 +443,8 @@ def test_calibration_finds_null_prompts_as_unusual_as_their_own_sample_says(
 ) -> None:
     """Examples whose null scores are all far below what they score have every score above."""
     low = NullSample((np.full((len(ROWS), 199), -9, dtype=np.float32) + np.linspace(0, 1, 199, dtype=np.float32),))
-    monkeypatch.setattr(judge, "null_sample", lambda kind: low)
-    found = evaluate_calibration(judge, ["Hi"], lambda *_: None)
+    monkeypatch.setattr(asking(judge), "null_sample", lambda kind: low)
+    found = evaluate_calibration(asking(judge), ["Hi"], lambda *_: None)
     assert found["response"]["above_99"] == found["first"]["above_99"] == found["token"]["above_99"] == 1
     assert found["response"]["below_1"] == 0 and found["response"]["prompts_standing_out"] == 1
 

@@ -18,8 +18,9 @@ from explorer.cache.store import Store
 from explorer.cache.verify import verify
 from explorer.engine import Engine
 from explorer.records import Fingerprint, TrainingRecord
-from explorer.retrieval import cascade
+from explorer.retrieval import ExampleScores, cascade
 from precompute.sketches import levels
+from tests.asking import OWN, asking
 from tests.tiny import ROWS
 
 N, K = 500, 256
@@ -272,23 +273,24 @@ def test_a_cache_of_schema_3_with_its_one_coarse_level_is_cascaded_and_written_o
 
 def test_the_engine_says_how_noisy_the_coarse_scores_are(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = tiny_engine.given_answer("What shines by night?", "It is the moon.")
-    tiny_engine.ask(answer, None)
-    ranking = tiny_engine.ranking(answer, None)
+    asking(tiny_engine).ask(answer, None)
+    ranking = asking(tiny_engine).ranking(answer, None)
     assert ranking.coarse_error == 0.0, "a small cache is scanned"
-    question = (answer.id, None)
-    known = tiny_engine._scores_of(question)
-    tiny_engine._scores.put(question, replace(known, lengths=(1024, known.lengths[-1])))
-    ranking = tiny_engine.ranking(answer, None)
+    memory, question = asking(tiny_engine)._memory, (OWN.name, answer.id, None)
+    known = memory.scores.get(question)
+    assert isinstance(known, ExampleScores)
+    memory.scores.put(question, replace(known, lengths=(1024, known.lengths[-1])))
+    ranking = asking(tiny_engine).ranking(answer, None)
     assert ranking.coarse_error == pytest.approx(2 * ranking.sketch_error), "K is four times as long"
 
 
 def test_the_tokens_asked_ahead_are_scored_together(tiny_engine: Engine) -> None:
     answer = tiny_engine.given_answer("What shines by night?", "It is the moon.")
-    list(tiny_engine.ask_ahead(answer))
+    list(asking(tiny_engine).ask_ahead(answer))
     for position in range(len(answer.tokens)):
-        question = (answer.id, (position, position + 1))
-        found = tiny_engine._scores.get(question)
-        assert found is not None
-        (single,) = cascade.example_scores(tiny_engine.store, tiny_engine._sketch_of(question)[None])
+        selection = (position, position + 1)
+        found = asking(tiny_engine)._memory.scores.get((OWN.name, answer.id, selection))
+        assert isinstance(found, ExampleScores)
+        (single,) = cascade.example_scores(tiny_engine.store, tiny_engine.sketch(answer, selection)[None])
         np.testing.assert_allclose(found.values, single.values, rtol=1e-4, atol=1e-6)
         assert len(found.values) == len(ROWS)

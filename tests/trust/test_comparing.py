@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from explorer.records import Influence, Ranking, Token
 from explorer.trust.comparing import compare, differing, spearman
+from tests.asking import OWN
 
 
 def tokens(*texts: str) -> tuple[Token, ...]:
@@ -20,7 +21,7 @@ def influence(row: int, score: float) -> Influence:
 def ranking(scores: list[float], first: int, opponents: bool = False) -> Ranking:
     order = sorted(range(len(scores)), key=lambda row: scores[row] if opponents else -scores[row])[:first]
     shown = tuple(influence(row, scores[row]) for row in order)
-    return Ranking("id", None, opponents, np.array(scores, dtype=np.float32), shown, 0.1)
+    return Ranking("id", None, opponents, np.array(scores, dtype=np.float32), shown, 0.1, method=OWN)
 
 
 def others(scores: list[float], shown: Ranking) -> list[Influence]:
@@ -77,7 +78,7 @@ def test_ranks_of_opponents_count_from_the_other_end() -> None:
 def test_nobody_outside_the_first_ones_ranks_among_them() -> None:
     scores = [3.0, 2.0, 1.0]
     # Exact values put row 2 first, whom the sketches have last.
-    left = Ranking("id", None, False, np.array(scores, dtype=np.float32), (influence(2, 9.0),), 0.1)
+    left = Ranking("id", None, False, np.array(scores, dtype=np.float32), (influence(2, 9.0),), 0.1, method=OWN)
     right = ranking(scores, 1)
     found = compare(left, right, [influence(0, 3.0)], [influence(2, 1.0)])
     assert found.right[0].left.rank == 2
@@ -86,7 +87,7 @@ def test_nobody_outside_the_first_ones_ranks_among_them() -> None:
 def test_what_does_not_pass_the_filter_counts_nowhere() -> None:
     lefts, rights, among = [5.0, 4.0, 3.0, 2.0, 1.0], [1.0, 5.0, 2.0, 4.0, 3.0], [0, 2, 4]
     shown = [
-        Ranking("id", None, False, np.array(scores, dtype=np.float32), (influence(row, scores[row]),), 0.1)
+        Ranking("id", None, False, np.array(scores, dtype=np.float32), (influence(row, scores[row]),), 0.1, method=OWN)
         for scores, row in ((lefts, 0), (rights, 4))
     ]
     found = compare(shown[0], shown[1], others(lefts, shown[1]), others(rights, shown[0]), among)

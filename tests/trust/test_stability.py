@@ -13,6 +13,7 @@ from explorer.gradients.sketch import Sketcher, SketchSettings
 from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded, Influence, Ranking, Steadiness
 from explorer.trust.stability import leading, noise_covariance, redrawn, steadied
+from tests.asking import OWN
 from tests.conftest import Tiny
 from tests.tiny import ROWS
 
@@ -123,7 +124,7 @@ def test_each_checkpoint_alone_shows_those_with_its_largest_parts() -> None:
     assert leading(parts, 1, True).tolist() == [[False, False, True], [True, False, False]]
     candidates = [influence(row, each) for row, each in enumerate(parts)]
     shown = tuple(candidates[:2])
-    ranking = Ranking("id", None, False, np.array([3.1, 2.9, 2.4], dtype=np.float32), shown, 0.1)
+    ranking = Ranking("id", None, False, np.array([3.1, 2.9, 2.4], dtype=np.float32), shown, 0.1, method=OWN)
     drawn = redrawn(np.arange(3), np.array([3.0, 3.0, 2.5]), 0.01 * np.eye(3), 2, 3, False)
     found = steadied(ranking, drawn, ("1", "2"), candidates).influences
     first, second = found[0].steadiness, found[1].steadiness
@@ -134,7 +135,7 @@ def test_each_checkpoint_alone_shows_those_with_its_largest_parts() -> None:
 
 def test_checkpoints_are_told_only_where_every_candidate_s_part_is_known() -> None:
     candidates = [influence(0, (1.0, 1.0)), Influence(1, 1.0, exact=False, values=None)]
-    ranking = Ranking("id", None, False, np.ones(2, dtype=np.float32), tuple(candidates), 0.1)
+    ranking = Ranking("id", None, False, np.ones(2, dtype=np.float32), tuple(candidates), 0.1, method=OWN)
     drawn = redrawn(np.arange(2), np.ones(2), np.eye(2), 2, 2, False)
     assert {
         each.steadiness.of for each in steadied(ranking, drawn, ("1", "2"), candidates).influences if each.steadiness

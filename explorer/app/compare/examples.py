@@ -18,9 +18,9 @@ from explorer.app.widgets.choices import OPPONENTS, direction
 from explorer.app.widgets.component import CardGroup, CardView, example_cards
 from explorer.app.widgets.filter_box import filter_box, plain
 from explorer.corpus import Filter
-from explorer.engine import SPARE
 from explorer.errors import ExplorerError
-from explorer.records import OWN_METHOD, Ranking
+from explorer.methods.attributor import SPARE
+from explorer.records import Can, Chosen, Ranking
 from explorer.trust import Comparison, Pair, Standing
 
 CARDS = "compared_cards"
@@ -61,7 +61,7 @@ def show_comparison() -> None:
     example_cards(
         CARDS,
         view_id=":".join(f"{question.answer.id}:{question.selection}" for question in questions)
-        + f":{opponents}:{exact}:{by.name}:{wanted.where}:{wanted.text}:{questions[0].method}",
+        + f":{opponents}:{exact}:{by.name}:{wanted.where}:{wanted.text}:{questions[0].method.name}",
         groups=_groups(found, working, by) if found else [],
         scale=_scale(found) if found else 0.0,
         pending=found is None or not working.finished,
@@ -74,7 +74,7 @@ def _controls(desk: Desk) -> tuple[bool, bool, Study, Filter]:
     """Which end is compared, whether exactly, whose values shared examples show, and which examples are looked at."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         # Least alike isn't opposed.
-        opponents = views.pushes(method_box.chosen()) and direction("compare_direction") == OPPONENTS
+        opponents = method_box.chosen().by_gradients and direction("compare_direction") == OPPONENTS
         by = st.segmented_control(
             "Shared examples as behind",
             [A.name, B.name],
@@ -86,7 +86,7 @@ def _controls(desk: Desk) -> tuple[bool, bool, Study, Filter]:
         exact = st.toggle(
             "Exact scores",
             key="compare_exact",
-            disabled=not views.has_token_values(method_box.chosen()),
+            disabled=not method_box.chosen().token_values,
             help="Without sketch noise, for all candidates of both answers: up to "
             f"{2 * (FIRST + SPARE + FIRST)} passes over training examples",
         )
@@ -111,7 +111,7 @@ def _describe(found: Comparison, working: Comparing) -> None:
         f"{'all' if working.rows is None else 'these'} {found.examples:,} examples"
     )
     lines, method = [], working.questions[0].method
-    if method != OWN_METHOD:
+    if not method.can(Can.FOUR_INFLUENCES):
         lines.append(f"{views.scores_kind(None, method)} {ALONE}")
     elif working.exact:
         done, total = working.progress()
@@ -124,12 +124,14 @@ def _describe(found: Comparison, working: Comparing) -> None:
         )
     else:
         lines.append("Scores and order are the sketches', where a value isn't marked as exact.")
-    scores = "the sketches' scores" if method == OWN_METHOD else "all its scores"
+    scores = "the sketches' scores" if method.can(Can.FOUR_INFLUENCES) else "all its scores"
     lines.append(
         f"Ranks beyond the first {found.first}, and the correlation, are those of {scores}. "
         "They count near-duplicates one by one, which share a card here."
     )
-    st.caption(plain(" ".join(lines)) if method != OWN_METHOD else " ".join(lines))
+    said = " ".join(lines)
+    # What a method says of itself isn't Markdown.
+    st.caption(said if method.can(Can.FOUR_INFLUENCES) else plain(said))
 
 
 def _scale(found: Comparison) -> float:
@@ -159,10 +161,10 @@ def _card(pair: Pair, shown: Study, ranking: Ranking, working: Comparing) -> Car
     return replace(drawn, beside=beside(name, other, len(working.rows or ranking.scores), ranking.method))
 
 
-def beside(name: str, other: Standing, examples: int, method: str = OWN_METHOD) -> str:
+def beside(name: str, other: Standing, examples: int, method: Chosen) -> str:
     """Where the same example stands behind the other answer."""
-    kind = "" if not views.pushes(method) else " exact" if other.influence.exact else " sketch"
-    by = "the sketches" if method == OWN_METHOD else method
+    kind = "" if not method.by_gradients else " exact" if other.influence.exact else " sketch"
+    by = "the sketches" if method.can(Can.FOUR_INFLUENCES) else method.name
     place = f"rank {other.rank:,}" if other.first else f"rank {other.rank:,} of {examples:,} by {by}"
     return f"{name}: {place}, {views.signed(other.influence.score)}{kind}"
 

@@ -3,16 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from explorer.app.desk.desk import Desk
 from explorer.app.desk.work import Question
 from explorer.concurrency import Steps, Task, Urgency
 from explorer.errors import ExplorerError
-from explorer.methods.bench import Cost, Stage
 from explorer.methods.description import METHODS
-from explorer.records import OWN_METHOD
+from explorer.methods.method import Cost, Stage
+from explorer.records import Chosen
 from explorer.trust import Agreement, agree
 
 
@@ -24,15 +21,15 @@ class Agreeing:
     at: str = ""
     """Which is asked now."""
     stage: Stage = field(default_factory=Stage)
-    dear: list[str] = field(default_factory=list)
+    dear: list[Chosen] = field(default_factory=list)
     """Those that were left out, because they take long."""
-    problems: dict[str, str] = field(default_factory=dict)
+    problems: dict[Chosen, str] = field(default_factory=dict)
     """Why a method can't be asked."""
 
 
-def names(question: Question) -> list[str]:
+def methods(question: Question) -> list[Chosen]:
     """All methods, and the one that the question was asked by, if it is one with a value."""
-    return [*METHODS, *([question.method] if question.method not in METHODS else [])]
+    return list(dict.fromkeys([*map(Chosen, METHODS.values()), question.method]))
 
 
 def begin(desk: Desk, session: str, question: Question, everything: bool) -> Agreeing:
@@ -40,17 +37,16 @@ def begin(desk: Desk, session: str, question: Question, everything: bool) -> Agr
     agreeing: Agreeing
 
     def steps() -> Steps:
-        for name in names(question):
-            agreeing.at = name
+        for method in methods(question):
+            agreeing.at = method.name
+            asked = desk.bench.of(method)
             try:
-                if name == OWN_METHOD:
-                    desk.engine.ask(question.answer, question.selection)
-                elif everything or desk.bench.cost(name) is Cost.LITTLE:
-                    yield from desk.bench.ask(name, question.answer, question.selection, agreeing.stage)
-                elif scores(desk, question, name) is None:
-                    agreeing.dear.append(name)
+                if everything or asked.cost() is Cost.LITTLE:
+                    yield from asked.ask_steps(question.answer, question.selection, agreeing.stage)
+                elif not asked.known(question.answer, question.selection):
+                    agreeing.dear.append(method)
             except ExplorerError as problem:
-                agreeing.problems[name] = str(problem)
+                agreeing.problems[method] = str(problem)
             yield
 
     key = (session, "agreed")
@@ -62,15 +58,9 @@ def begin(desk: Desk, session: str, question: Question, everything: bool) -> Agr
     return agreeing
 
 
-def scores(desk: Desk, question: Question, name: str) -> NDArray[np.float32] | None:
-    """The scores of all examples (N) by a method, if they are known."""
-    answer, selection = question.answer, question.selection
-    if name != OWN_METHOD:
-        return desk.bench.scores(name, answer, selection)
-    return desk.engine.ranking(answer, selection, 1).scores if desk.engine.known(answer, selection) else None
-
-
 def agreement(desk: Desk, question: Question, rows: Sequence[int]) -> Agreement:
     """How the methods whose scores are known rank these examples."""
-    known = {name: found for name in names(question) if (found := scores(desk, question, name)) is not None}
+    asked = question.answer, question.selection
+    found = {method: desk.bench.of(method).scores(*asked) for method in methods(question)}
+    known = {method: scores for method, scores in found.items() if scores is not None}
     return agree(rows, known, desk.rows(question), question.opponents)

@@ -13,17 +13,21 @@ from explorer.app.desk.work import Asking, Auditing, Explaining, Finding, Fittin
 from explorer.auditing.run import AuditSettings, Keep, audit
 from explorer.concurrency import Recent, Steps, Task, Urgency, Worker
 from explorer.corpus import Corpus, Filter, Fold
-from explorer.engine import SPARE, Engine
-from explorer.errors import ExplorerError, PromptError
+from explorer.engine import Engine
+from explorer.errors import ExplorerError
 from explorer.evaluation import measuring
 from explorer.evaluation.measuring import Measured
 from explorer.history import Origin
 from explorer.methods import matrix
-from explorer.methods.bench import Bench, Cost, Stage
+from explorer.methods.attributor import SPARE, Attributor
+from explorer.methods.bench import Bench
+from explorer.methods.description import DEFAULT, choose
+from explorer.methods.method import Cost, Stage
 from explorer.model.generation import GenerationSettings
 from explorer.records import (
-    OWN_METHOD,
     Answer,
+    Can,
+    Chosen,
     Contrast,
     Influence,
     OutputValues,
@@ -33,7 +37,6 @@ from explorer.records import (
     Span,
     TokenMatrix,
 )
-from explorer.retrieval import ranked
 from explorer.trust import Redrawn, steadied
 from explorer.trust.stability import POOL
 
@@ -43,7 +46,7 @@ Key = tuple[str, Selection, bool, int, Filter, str]
 
 def _key(question: Question) -> Key:
     asked = question.answer.id, question.selection, question.opponents
-    return (*asked, question.count, question.wanted, question.method)
+    return (*asked, question.count, question.wanted, question.method.name)
 
 
 ABSENT = 20.0
@@ -60,6 +63,7 @@ class Desk:
         self.engine = engine
         self.corpus = Corpus(engine.store.examples)
         self.bench = Bench(engine)
+        self.own = self.bench.of(choose(DEFAULT))
         self.worker = worker or Worker()
         self._folds: Recent[Key, list[Fold]] = Recent(256)
         self._redrawn: Recent[Key, Redrawn] = Recent(256)
@@ -119,55 +123,40 @@ class Desk:
         self.attend(session)
         # In a busy explorer a token is computed when it is clicked.
         with suppress(ExplorerError):
-            self.attended((session, "foreseen"), Urgency.REFINING, self.engine.ask_ahead(answer))
+            self.attended((session, "foreseen"), Urgency.REFINING, self.own.ask_ahead(answer))
+
+    def of(self, question: Question) -> Attributor:
+        """Who answers a question: its method over this cache. Raises MethodError where there is no such method."""
+        return self.bench.of(question.method)
 
     def explain(self, session: str, *questions: Question) -> Explaining:
         """Find the examples behind questions of one selection, make them exact, then check what is shown.
 
-        What comes after the first view goes on for as long as `attend` is called. Raises ExplorerError when too
-        much is waiting already.
+        What is quick goes first; what isn't takes turns and ends with its tab. What comes after the first view goes
+        on for as long as `attend` is called. Raises ExplorerError when too much is waiting already.
         """
-        if questions[0].method != OWN_METHOD:
-            return self._explain_by(session, questions)
-        answer, selection = questions[0].answer, questions[0].selection
-        asked = None
-        self.attend(session)
-        self.worker.cancel((session, "asked"))
-        if not self.engine.known(answer, selection):
-            asked = self.worker.submit((session, "asked"), Urgency.ASKED, self.ask_steps(questions[0], Stage()))
-        refined = self.attended((session, "refined"), Urgency.REFINING, self._refined(questions))
-        checked = self.attended((session, "checked"), Urgency.AHEAD, self._checked(questions))
-        return Explaining(questions, asked, refined, checked)
-
-    def _explain_by(self, session: str, questions: tuple[Question, ...]) -> Explaining:
-        """The same by another method: what is quick goes first, what isn't takes turns and ends with its tab."""
-        one, stage = questions[0], Stage()
+        one, stage, asked = questions[0], Stage(), None
+        method = self.of(one)
         self.attend(session)
         self.worker.cancel((session, "checked"))
         self.worker.cancel((session, "asked"))
-        asked = None
-        if self.bench.scores(one.method, one.answer, one.selection) is None:
-            steps = self.bench.ask(one.method, one.answer, one.selection, stage)
-            if self.bench.cost(one.method) is Cost.LITTLE:
+        quick = method.cost() is Cost.LITTLE
+        if not method.known(one.answer, one.selection):
+            steps = method.ask_steps(one.answer, one.selection, stage)
+            if quick:
                 asked = self.worker.submit((session, "asked"), Urgency.ASKED, steps)
             else:
                 asked = self.attended((session, "asked"), Urgency.REFINING, steps)
+        refined = self.attended((session, "refined"), Urgency.REFINING, self._refined(questions, asked, quick, stage))
+        if not one.method.can(Can.CHECKS):
+            return Explaining(questions, asked, refined, refined, stage)
+        checked = self.attended((session, "checked"), Urgency.AHEAD, self._checked(questions))
+        return Explaining(questions, asked, refined, checked, stage)
 
-        def refine() -> Steps:
-            while asked is not None and not asked.finished:
-                yield
-            for question in questions:
-                if self.bench.scores(one.method, one.answer, one.selection) is not None:
-                    rows = self._candidates(question)
-                    yield from self.bench.refine(one.method, one.answer, one.selection, rows, stage)
-
-        refined = self.attended((session, "refined"), Urgency.REFINING, refine())
-        return Explaining(questions, asked, refined, refined, stage)
-
-    def fit(self, session: str, method: str) -> Fitting:
+    def fit(self, session: str, method: Chosen) -> Fitting:
         """Compute what a method needs once; it gives way to whatever anyone waits for, and goes on unattended."""
         stage = Stage()
-        steps = self.bench.fit(method, stage)
+        steps = self.bench.of(method).fit_steps(stage)
         return Fitting(self.worker.submit((session, "fitted"), Urgency.BATCH, steps), method, stage)
 
     def attend(self, session: str) -> None:
@@ -198,25 +187,25 @@ class Desk:
 
     def output_values(self, session: str, answer: Answer, row: int) -> Finding[OutputValues]:
         """Find what one training example did to every token of an answer."""
-        return self._find((session, "coloured"), Urgency.ASKED, matrix.output_values(self.engine, answer, row))
+        return self._find((session, "coloured"), Urgency.ASKED, matrix.output_values(self.own, answer, row))
 
     def tabulate(
         self, session: str, answer: Answer, span: Span | None, row: int, positions: bool
     ) -> Finding[TokenMatrix]:
         """Find the matrix of one training example; `matrix.passes` says in how many steps."""
-        lines = matrix.token_matrix(self.engine, answer, span, row, positions)
+        lines = matrix.token_matrix(self.own, answer, span, row, positions)
         return self._find((session, "tabulated"), Urgency.REFINING, lines)
 
     def measure(self, session: str) -> Finding[Measured]:
         """Measure how true the cache's sketches are and how long its questions take; gives way to everyone."""
-        return self._find((session, "measured"), Urgency.BATCH, measuring.measure(self.engine))
+        return self._find((session, "measured"), Urgency.BATCH, measuring.measure(self.own))
 
     def audit(
         self, session: str, prompts: Sequence[str], settings: AuditSettings, origin: Origin, keep: Keep
     ) -> Auditing:
         """Begin an audit, which gives way to whatever a person waits for; `keep` is called from the worker's thread."""
         auditing: Auditing
-        self.bench.cost(settings.method)  # Refuses what this cache can't serve.
+        self.bench.of(settings.method).cost()  # Refuses what this cache can't serve.
 
         def steps() -> Steps:
             for found in audit(self.bench, prompts, settings, origin, keep, auditing.stage):
@@ -241,64 +230,48 @@ class Desk:
         return finding
 
     def ranking(self, question: Question) -> Ranking | None:
-        """The examples behind a question as far as they are known now; None before its gradient is.
+        """The examples behind a question as far as they are known now; None before they are.
 
         No two of them are near-duplicates; `folds` tells what each stands for.
         """
         if not self.known(question):
             return None
-        answer, selection, candidates = question.answer, question.selection, self._candidates(question)
+        method, candidates = self.of(question), self._candidates(question)
         found = self.ranking_among(question, candidates)
-        if found is None or question.method != OWN_METHOD:
+        if found is None or not question.method.can(Can.SEEDS):
             return found
+        answer, selection = question.answer, question.selection
         names = [name for name, _ in self.engine.store.manifest.training.checkpoints]
-        complete = len(names) > 1 and self.engine.progress(answer, selection, candidates) == len(candidates)
-        exact = self.engine.influences(answer, selection, candidates) if complete else ()
+        complete = len(names) > 1 and method.progress(answer, selection, candidates) == len(candidates)
+        exact = method.influences(answer, selection, candidates) if complete else ()
         return steadied(found, self.redrawn(question), names, exact)
 
     def known(self, question: Question) -> bool:
         """Whether all examples have scores for a question."""
-        if question.method == OWN_METHOD:
-            return self.engine.known(question.answer, question.selection)
-        return self.bench.scores(question.method, question.answer, question.selection) is not None
+        return self.of(question).known(question.answer, question.selection)
 
     def ranking_among(self, question: Question, candidates: Sequence[int]) -> Ranking | None:
         """The best of these candidates for a question; None before it is known."""
-        answer, selection, method = question.answer, question.selection, question.method
         if not self.known(question):
             return None
-        if method == OWN_METHOD:
-            return self.engine.ranking(answer, selection, question.count, question.opponents, candidates)
-        return self.bench.ranking(method, answer, selection, candidates, question.count, question.opponents)
+        method = self.of(question)
+        return method.ranking(question.answer, question.selection, question.count, question.opponents, candidates)
 
     def influences(self, question: Question, rows: Sequence[int]) -> tuple[Influence, ...]:
         """What these examples have to do with a question that is known, exact where that is."""
-        if question.method == OWN_METHOD:
-            return self.engine.influences(question.answer, question.selection, rows)
-        return self.bench.influences(question.method, question.answer, question.selection, rows)
+        return self.of(question).influences(question.answer, question.selection, rows)
 
     def ask_steps(self, question: Question, stage: Stage) -> Steps:
         """The work of scoring all examples for a question."""
-        if question.method != OWN_METHOD:
-            yield from self.bench.ask(question.method, question.answer, question.selection, stage)
-            return
-        self.engine.ask(question.answer, question.selection)
-        yield
+        return self.of(question).ask_steps(question.answer, question.selection, stage)
 
     def refine_steps(self, question: Question, rows: Sequence[int], stage: Stage) -> Steps:
         """The work of making these examples exact."""
-        if question.method != OWN_METHOD:
-            yield from self.bench.refine(question.method, question.answer, question.selection, rows, stage)
-            return
-        for row in rows:
-            yield from self.engine.refine_steps(question.answer, question.selection, row)
-            yield
+        return self.of(question).refine_steps(question.answer, question.selection, rows, stage)
 
     def exact_count(self, question: Question, rows: Sequence[int]) -> int:
-        """How many of these examples are exact."""
-        if question.method != OWN_METHOD:
-            return self.bench.refined(question.method, question.answer, question.selection, rows)
-        return self.engine.progress(question.answer, question.selection, rows)
+        """How many of these examples are as exact as they can be."""
+        return self.of(question).progress(question.answer, question.selection, rows)
 
     def redrawn(self, question: Question) -> Redrawn | None:
         """What other sketch seeds would make of the ranking; None while it isn't known."""
@@ -335,56 +308,54 @@ class Desk:
 
     def _best(self, question: Question, count: int) -> list[int]:
         """So many rows and some to spare that a question's scores put first."""
-        answer, selection, among = question.answer, question.selection, self.rows(question)
-        if question.method == OWN_METHOD:
-            return self.engine.candidates(answer, selection, count, question.opponents, among)
-        scores = self.bench.scores(question.method, answer, selection)
-        if scores is None:
-            raise PromptError("This question was not computed yet, or long ago; ask it again.")
-        return ranked(scores, count + SPARE, question.opponents, among).tolist()
+        asked = question.answer, question.selection
+        return self.of(question).candidates(*asked, count, question.opponents, self.rows(question))
 
     def _candidates(self, question: Question) -> list[int]:
         return [fold.row for fold in self.folds(question)]
 
-    def _refined(self, questions: tuple[Question, ...]) -> Steps:
-        for question in questions:
-            self.engine.ask(question.answer, question.selection)
+    def _refined(self, questions: tuple[Question, ...], asked: Task | None, quick: bool, stage: Stage) -> Steps:
+        """Everything that is shown, as exact as its method knows it."""
+        while asked is not None and not asked.finished:
             yield
+        for question in questions:
+            if quick:
+                # Others may have asked so much meanwhile that it was forgotten; what takes long isn't asked twice.
+                yield from self.ask_steps(question, stage)
+            if not self.known(question):
+                continue
             self._redraw(question)
             yield
-            for row in self._candidates(question):
-                yield from self.engine.refine_steps(question.answer, question.selection, row)
-                yield
+            yield from self.refine_steps(question, self._candidates(question), stage)
             # Around exact scores now, where around the sketches' own at first.
             self._redraw(question)
             yield
             if question.positions:
                 for row in self._shown(question):
-                    self.engine.locate(question.answer, question.selection, row)
+                    self.of(question).locate(question.answer, question.selection, row)
                     self.engine.sequence(row)
                     yield
 
     def _redraw(self, question: Question) -> None:
         """Draw other seeds' scores for the candidates and the best of those behind them, folded ones left out."""
-        folds = self.folds(question)
+        folds = self.folds(question) if question.method.can(Can.SEEDS) else []
         candidates = [fold.row for fold in folds]
         if not candidates:
             return
         known = {row for fold in folds for row in (fold.row, *fold.others)}
-        answer, selection, opponents = question.answer, question.selection, question.opponents
-        best = self.engine.candidates(answer, selection, POOL - SPARE, opponents, self.rows(question))
+        best = self._best(question, POOL - SPARE)
         pool = [*candidates, *(row for row in best if row not in known)]
-        found = self.engine.redraw(answer, selection, pool, question.count, len(candidates), opponents)
-        self._redrawn.put(_key(question), found)
+        asked = question.answer, question.selection
+        found = self.of(question).redraw(*asked, pool, question.count, len(candidates), question.opponents)
+        if found is not None:
+            self._redrawn.put(_key(question), found)
 
     def _checked(self, questions: tuple[Question, ...]) -> Steps:
         """The checksums of what is shown."""
-        answer, selection = questions[0].answer, questions[0].selection
-        self.engine.ask(answer, selection)
-        yield
+        yield from self.ask_steps(questions[0], Stage())
         for question in questions:
             for row in self._shown(question):
-                self.engine.check(answer, selection, row)
+                self.of(question).check(question.answer, question.selection, row)
                 yield
 
     def _shown(self, question: Question) -> list[int]:

@@ -13,8 +13,8 @@ from explorer.app.desk.work import Question
 from explorer.concurrency import Steps, Task, Urgency
 from explorer.corpus import Fold
 from explorer.errors import PromptError
-from explorer.methods.bench import Cost, Stage
-from explorer.records import OWN_METHOD, Ranking
+from explorer.methods.method import Cost, Stage
+from explorer.records import Ranking
 from explorer.trust import Comparison, compare
 
 FIRST = 10
@@ -33,7 +33,7 @@ class Comparing:
     """Whether everything that is shown becomes exact."""
     tasks: list[Task] = field(default_factory=list)
     stage: Stage = field(default_factory=Stage)
-    """How far another method than the explorer's own has come with what it is at."""
+    """How far a slow method has come with what it is at."""
 
     @property
     def error(self) -> str | None:
@@ -119,13 +119,13 @@ def joined(desk: Desk, sides: Sequence[Sequence[Fold]]) -> list[Fold]:
 
 def begin(desk: Desk, session: str, questions: tuple[Question, Question], exact: bool) -> Comparing:
     """Find the examples behind both, make them exact where that is wanted, then prepare for the next click."""
-    comparing, method = Comparing(desk, questions, exact), questions[0].method
+    comparing = Comparing(desk, questions, exact)
     # What takes long gives way to others, and ends with its tab.
-    slow = method != OWN_METHOD and desk.bench.cost(method) is not Cost.LITTLE
+    slow = desk.of(questions[0]).cost() is not Cost.LITTLE
     submit = desk.attended if slow else desk.worker.submit
     work = [
         (Urgency.REFINING if slow else Urgency.ASKED, _asked(comparing)),
-        (Urgency.REFINING, _refined(comparing) if exact else _nothing()),
+        (Urgency.REFINING, _refined(comparing, slow) if exact else _nothing()),
         (Urgency.AHEAD, _ahead(comparing)),
     ]
     desk.attend(session)
@@ -146,12 +146,12 @@ def _asked(comparing: Comparing) -> Steps:
         yield from comparing.desk.ask_steps(question, comparing.stage)
 
 
-def _refined(comparing: Comparing) -> Steps:
+def _refined(comparing: Comparing, slow: bool) -> Steps:
     """First the candidates of both sides, which decides their order, then each side's values of what is shown."""
-    if comparing.questions[0].method == OWN_METHOD:
+    if not slow:
         yield from _asked(comparing)
     while not comparing.known:
-        # Another method's question may take long: it isn't asked twice.
+        # What takes long isn't asked twice.
         if comparing.tasks and comparing.tasks[0].finished:
             return
         yield
@@ -162,14 +162,11 @@ def _refined(comparing: Comparing) -> Steps:
 
 
 def _ahead(comparing: Comparing) -> Steps:
-    """The gradients of tokens that may be clicked next, for the explorer's own method."""
-    if comparing.questions[0].method != OWN_METHOD:
-        return
-    engine = comparing.desk.engine
+    """The scores of tokens that may be clicked next, where the method has them together."""
     for question in comparing.questions:
-        answer = question.answer
-        if not all(engine.known(answer, (j, j + 1)) for j in range(len(answer.tokens))):
-            yield from engine.ask_ahead(answer)
+        answer, method = question.answer, comparing.desk.of(question)
+        if not all(method.known(answer, (j, j + 1)) for j in range(len(answer.tokens))):
+            yield from method.ask_ahead(answer)
 
 
 def _nothing() -> Steps:

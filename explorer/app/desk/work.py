@@ -9,9 +9,9 @@ from explorer.auditing.findings import Audited
 from explorer.auditing.run import AuditSettings
 from explorer.concurrency import Task
 from explorer.corpus import EVERYTHING, Filter
-from explorer.methods.bench import Stage
+from explorer.methods.method import Stage
 from explorer.model.generation import GenerationSettings
-from explorer.records import OWN_METHOD, Answer, Selection
+from explorer.records import Answer, Chosen, Selection
 
 Found = TypeVar("Found")
 
@@ -50,8 +50,8 @@ class Question:
     """Which examples are looked at."""
     positions: bool = False
     """Whether tokens are coloured by what passes through their position, not by their own loss."""
-    method: str = OWN_METHOD
-    """By which method examples are scored, `NAME` or `NAME:VALUE`."""
+    method: Chosen = field(kw_only=True)
+    """By which method examples are scored."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Explaining:
     refined: Task
     checked: Task
     stage: Stage = field(default_factory=Stage)
-    """How far slow work of another method than RapidIn has come."""
+    """How far the work of a slow method has come."""
 
     @property
     def finished(self) -> bool:
@@ -95,7 +95,7 @@ class Fitting:
     """What a method needs once, on its way; read it from any thread."""
 
     task: Task
-    method: str
+    method: Chosen
     stage: Stage
 
 
@@ -124,7 +124,7 @@ class Auditing:
     done: list[Audited] = field(default_factory=list)
     """One a prompt, in their order, as far as it has come."""
     stage: Stage = field(default_factory=Stage)
-    """How far another method than the explorer's own has come with what it is at."""
+    """How far a slow method has come with what it is at."""
     started: float = field(default_factory=time.monotonic)
 
     @property

@@ -11,10 +11,9 @@ from explorer.app.desk.work import Question
 from explorer.app.session import state
 from explorer.app.widgets import charts, method_box
 from explorer.app.widgets.filter_box import plain
-from explorer.methods.description import METHODS
-from explorer.records import Ranking
+from explorer.records import Can, Ranking
 from explorer.trust import Agreement
-from explorer.trust.agreement import BOTH, GRADIENTS, LEXICAL, TEXT, TOP
+from explorer.trust.agreement import BOTH, GRADIENTS, TEXT, TOP
 
 OPEN, ALL = "agreement", "agreement_all"
 """Session keys: whether it is open; the question of which all methods were asked."""
@@ -77,13 +76,13 @@ def _work(question: Question, work: Agreeing) -> None:
         if st.session_state.get(ALL) == subject:
             method_box.show_progress(f"Asking {work.at}", work.stage, "agreement_cancel", work.task.cancel)
         return
-    for name, problem in work.problems.items():
-        st.caption(plain(f"{name} was not asked: {problem}"))
+    for method, problem in work.problems.items():
+        st.caption(plain(f"{method.name} was not asked: {problem}"))
     if work.dear:
         with st.popover("Ask the others, too", icon=":material/hourglass_top:"):
             st.text("These take long; what they need once is kept. Others' questions go first, and you can cancel.")
-            for name in work.dear:
-                st.text(f"{name}: {METHODS[name.partition(':')[0]].costs}.")
+            for method in work.dear:
+                st.text(f"{method.name}: {method.description.costs}.")
             st.button("Ask them all", type="primary", key="agreement_ask", on_click=_ask_all, args=(subject,))
 
 
@@ -93,7 +92,7 @@ def _ask_all(subject: tuple[object, ...]) -> None:
 
 def sentences(found: Agreement) -> list[str]:
     """What the chart shows, in words."""
-    lexical = [name for name in found.methods if name in LEXICAL]
+    lexical = [method.name for method in found.methods if method.can(Can.TEXTS)]
     lines: list[str] = []
     if not lexical:
         return lines
@@ -116,7 +115,7 @@ def figure(found: Agreement, dark: bool) -> go.Figure:
     """A square for each example and method with the rank in it; the more colour, the nearer the top."""
     size, font = np.log10(found.ranks), charts.font(dark)
     named = [f"row {row} · {by}" for row, by in zip(found.rows, found.found_by, strict=True)]
-    methods = [charts.plain(name) for name in found.methods]
+    methods = [charts.plain(method.name) for method in found.methods]
     drawn = go.Figure(
         go.Heatmap(
             z=size,
@@ -159,4 +158,4 @@ def short(rank: int) -> str:
 def table(found: Agreement) -> dict[str, list[object]]:
     """The same numbers, column by column."""
     shown: dict[str, list[object]] = {"row": list(found.rows), "found by": list(found.found_by)}
-    return shown | {name: found.ranks[:, place].tolist() for place, name in enumerate(found.methods)}
+    return shown | {method.name: found.ranks[:, place].tolist() for place, method in enumerate(found.methods)}

@@ -20,7 +20,7 @@ from explorer.app.widgets.glossary import meaning
 from explorer.corpus import Filter, Fold
 from explorer.corpus.histogram import Histogram, histogram
 from explorer.errors import ExplorerError
-from explorer.records import OWN_METHOD, Answer, Influence, Ranking
+from explorer.records import Answer, Can, Chosen, Influence, Ranking
 
 CARDS = "example_cards"
 FIRST_WAIT = 0.4
@@ -41,7 +41,7 @@ def show_examples(desk: Desk, answer: Answer) -> None:
     side, positions, wanted, method = controls(desk)
     first = FIRST_OF_BOTH if side == BOTH else state.FIRST_COUNT
     questions = [
-        Question(answer, state.selection(), opponents, state.count(opponents, first), wanted, positions, method)
+        Question(answer, state.selection(), opponents, state.count(opponents, first), wanted, positions, method=method)
         for opponents in SIDES[side]
     ]
     try:
@@ -72,7 +72,7 @@ def show_examples(desk: Desk, answer: Answer) -> None:
     link = permalink.parameters(keeping.name(asking, questions[0])) if asking and found else {}
     example_cards(
         CARDS,
-        view_id=f"{answer.id}:{state.selection()}:{shown}:{positions}:{wanted.where}:{wanted.text}:{method}",
+        view_id=f"{answer.id}:{state.selection()}:{shown}:{positions}:{wanted.where}:{wanted.text}:{method.name}",
         groups=[group(desk, question, ranking) for question, ranking in found],
         scale=max((views.full_colour(ranking, positions) for _, ranking in found), default=0.0),
         pending=not (found and complete),
@@ -80,7 +80,7 @@ def show_examples(desk: Desk, answer: Answer) -> None:
         empty="No example passes the filter." if found else waiting(method),
         marked=marked(),
         on_more=more_of(SIDES[side]),
-        on_act=partial(act, CARDS) if method == OWN_METHOD else None,
+        on_act=partial(act, CARDS) if method.can(Can.BOTH_WAYS) else None,
         link=links.query(link) if link else "",
         focus="" if (row := st.session_state.get("card")) is None else f"row-{row}",
     )
@@ -100,23 +100,23 @@ def wait_for_method(question: Question) -> None:
 
 def no_cards(key: str, *questions: Question) -> None:
     """Nothing in the place of cards, and polling while what the method needs is being computed."""
-    asked = [(question.answer.id, question.selection, question.method) for question in questions]
+    asked = [(question.answer.id, question.selection, question.method.name) for question in questions]
     example_cards(key, view_id=f"waiting:{asked}", groups=[], scale=0.0, pending=method_box.is_fitting(), empty="")
 
 
-def waiting(method: str) -> str:
+def waiting(method: Chosen) -> str:
     """What is said before the first cards are there."""
-    return f"Asking {method} …" if method != OWN_METHOD else "Computing the gradient of what you asked about …"
+    return f"Asking {method.written} …" if method.written else "Computing the gradient of what you asked about …"
 
 
-def controls(desk: Desk) -> tuple[str, bool, Filter, str]:
+def controls(desk: Desk) -> tuple[str, bool, Filter, Chosen]:
     """Which side is shown, whether colours are those of positions, which examples are looked at, by which method."""
     with st.container(horizontal=True, vertical_alignment="center"):
         method, side, colours = method_box.chosen(), PROPONENTS, LOSS
-        # Least alike isn't opposed, and positions are RapidIn's alone.
-        if views.pushes(method):
+        # Least alike isn't opposed.
+        if method.by_gradients:
             side = direction("direction", list(SIDES))
-        if method == OWN_METHOD:
+        if method.can(Can.POSITIONS):
             colours = st.segmented_control(
                 "Colours",
                 [LOSS, POSITION],
@@ -168,7 +168,7 @@ def describe(desk: Desk, questions: list[Question], rankings: list[Ranking]) -> 
     if rankings:
         exact, candidates = map(sum, zip(*(desk.progress(question) for question in questions), strict=True))
         lines.append(order(exact, candidates, rankings[0]))
-    if rankings and one.method == OWN_METHOD:
+    if rankings and one.method.can(Can.FOUR_INFLUENCES):
         if rankings[0].coarse_error:
             lines.append(
                 "Examples far from both ends are scored by shorter sketches, "
@@ -187,12 +187,14 @@ def describe(desk: Desk, questions: list[Question], rankings: list[Ranking]) -> 
         for question, ranking in zip(questions, rankings, strict=False)
         if (said := views.stability(ranking, redrawn.missed if (redrawn := desk.redrawn(question)) else 0.0))
     ]
-    if one.method != OWN_METHOD:
+    if not one.method.can(Can.NULLS):
         lines.append(ALONE)
     cautions = [caution for ranking in rankings if (caution := views.caution(ranking))]
-    if len(rankings) == 1 and not cautions and one.method == OWN_METHOD:
+    if len(rankings) == 1 and not cautions and one.method.can(Can.NULLS):
         lines.append(views.standing_out(rankings[0]))
-    st.caption(plain(" ".join(line for line in lines if line)) if one.method != OWN_METHOD else " ".join(lines))
+    said = " ".join(line for line in lines if line)
+    # What a method says of itself isn't Markdown.
+    st.caption(said if one.method.can(Can.FOUR_INFLUENCES) else plain(said))
     for caution in cautions:
         st.warning(caution, icon=":material/info:")
 
@@ -201,10 +203,10 @@ def order(exact: int, candidates: int, ranking: Ranking) -> str:
     """How the examples were put in order, in a sentence; empty for a method whose scores are all it knows."""
     if not candidates:
         return "No example is left to rank."
-    if not views.has_token_values(ranking.method):
+    if not ranking.method.token_values:
         return "" if ranking.exact else "Order from the sketches."
     if exact < candidates:
-        noise = f", whose noise is ±{ranking.sketch_error:.2g} on a score" if ranking.method == OWN_METHOD else ""
+        noise = views.noise(ranking.sketch_error)
         return f"Order from the sketches{noise}; {exact} of {candidates} candidates exact so far."
     return f"Exact values and order, over the {candidates} best candidates of the sketches."
 
@@ -251,7 +253,7 @@ def card(desk: Desk, rank: int, found: Influence, fold: Fold, ranking: Ranking, 
         values_exact=found.exact,
         checksum=views.token_checksum(found, positions),
         adds_up=positions,
-        by_gradients=views.pushes(ranking.method),
+        by_gradients=ranking.method.by_gradients,
         without_values=views.without_values(ranking.method),
         duplicates=tuple(duplicate(desk, row, ranking) for row in fold.others),
     )

@@ -18,6 +18,7 @@ from explorer.concurrency import Task
 from explorer.engine import Engine
 from explorer.errors import ExplorerError
 from explorer.history import History, SavedAnswer, SavedQuestion, origin_of, saved_question
+from explorer.methods.description import DEFAULT, choose, described
 from explorer.model.generation import GenerationSettings
 from explorer.paths import DEMO, EXAMPLE
 from explorer.records import Answer, Selection
@@ -34,7 +35,7 @@ def main() -> None:
     made = saved_example(open_engine(DEMO / "cache", device="cpu"), PROMPT, WORD)
     with tempfile.TemporaryDirectory() as work:
         path, compact = Path(work) / "history.sqlite", Path(work) / "compact.sqlite"
-        History(path).save(made)
+        History(path, described).save(made)
         with sqlite3.connect(path) as file:
             file.execute("VACUUM INTO ?", (str(compact),))
         write_whole(Path(sys.argv[1]), compact.read_bytes())
@@ -58,7 +59,7 @@ def saved_example(engine: Engine, prompt: str, word: str) -> SavedAnswer:
 
 def exact_question(desk: Desk, answer: Answer, selection: Selection, opponents: bool) -> SavedQuestion:
     """What the page shows of a question once nothing is left to compute."""
-    question = Question(answer, selection, opponents, count=10, positions=True)
+    question = Question(answer, selection, opponents, count=10, positions=True, method=choose(DEFAULT))
     explaining = desk.explain(SESSION, question)
     for task in (explaining.asked, explaining.refined, explaining.checked):
         wait(desk, task)

@@ -112,7 +112,10 @@ def show_example(kept: SavedAnswer, ask: Callable[[str], None]) -> None:
         show_strip(kept)
     with right, st.container(key="example_cards"):
         question = asked(kept, opponents=direction("example_direction") == OPPONENTS)
-        st.text(views.heading(kept.answer, question.selection, question.opponents), help=meaning("Influence"))
+        st.text(
+            views.heading(kept.answer, question.selection, question.opponents, question.method),
+            help=meaning("Influence"),
+        )
         scores, colours = views.question_kind(question.selection)
         st.caption(f"Scores: {scores}. Colours: {colours}. {question.caution}")
         view.show_cards(question, positions=False, examples=kept.origin.rows)

@@ -101,6 +101,6 @@ def _card(rank: int, shown: SavedInfluence, positions: bool, question: SavedQues
         values_exact=found.exact,
         checksum=views.token_checksum(found, positions),
         adds_up=positions,
-        by_gradients=views.pushes(question.method),
+        by_gradients=question.method.by_gradients,
         without_values=views.without_values(question.method),
     )

@@ -5,7 +5,6 @@ The saved question holds answer, selection, side and filter; the other parameter
 
 import streamlit as st
 
-from explorer import views
 from explorer.app.explore import matrix_panel
 from explorer.app.session import caches, resources, state
 from explorer.app.session.reopening import reopen
@@ -46,7 +45,7 @@ def parameters(name: str) -> dict[str, str]:
     keys = {parameter: key for parameter, (key, _) in _CHOICES.items()} | {"example": "example"}
     chosen = {parameter: st.session_state.get(key) for parameter, key in keys.items()}
     chosen[_MATRIX] = matrix_panel.link() or None
-    if not views.pushes(method_box.chosen()):
+    if not method_box.chosen().by_gradients:
         # The field isn't drawn, and Streamlit forgets its value sooner or later.
         chosen["side"] = None
     return {places.SAVED: name} | {parameter: str(value) for parameter, value in chosen.items() if value is not None}

@@ -25,6 +25,7 @@ from explorer.concurrency import Steps, Urgency, Worker
 from explorer.corpus import browse
 from explorer.errors import ExplorerError
 from explorer.history import History, Origin, SavedAnswer, origin_of
+from explorer.methods.description import described
 from explorer.paths import EXAMPLE, data_home
 from explorer.serving.config import serve_settings
 
@@ -148,7 +149,7 @@ def _self_influences(folder: str) -> NDArray[np.float32]:
 @st.cache_resource(show_spinner=False)
 def history() -> History:
     """The saved questions. Raises HistoryError when the file can't be used."""
-    return History(Path(serve_settings().history or data_home() / "history.sqlite"))
+    return History(Path(serve_settings().history or data_home() / "history.sqlite"), described)
 
 
 @st.cache_resource(show_spinner=False)
@@ -172,7 +173,7 @@ def example() -> SavedAnswer | None:
     with tempfile.TemporaryDirectory() as work:
         # Opening a history may write to it.
         copy = shutil.copy(shipped, Path(work) / shipped.name)
-        return History(Path(copy)).answer(EXAMPLE)
+        return History(Path(copy), described).answer(EXAMPLE)
 
 
 @st.cache_resource(show_spinner=False)

@@ -9,8 +9,9 @@ from explorer.app.widgets import messages, places
 from explorer.app.widgets.filter_box import plain
 from explorer.app.widgets.polling import duration
 from explorer.errors import ExplorerError
-from explorer.methods.bench import Cost, Stage
-from explorer.methods.description import CURVATURE_ROWS, DEFAULT, METHODS, Description, choose
+from explorer.methods.description import CURVATURE_ROWS, DEFAULT, METHODS, described
+from explorer.methods.method import Cost, Stage
+from explorer.records import Chosen, Description
 from explorer.visible import one_line
 
 CHOSEN, CONFIRMED, FITTING = "method", "method_confirmed", "method_fitting"
@@ -21,55 +22,52 @@ _PICKED = "method_picked"
 LONGEST_VALUE = 40
 
 
-def chosen() -> str:
-    """The name of the method that scores the examples."""
-    return str(st.session_state.get(CHOSEN, DEFAULT))
+def chosen() -> Chosen:
+    """The method that scores the examples."""
+    return described(str(st.session_state.get(CHOSEN, DEFAULT)))
 
 
-def restore(name: str) -> None:
+def restore(method: Chosen) -> None:
     """Choose the method that a saved question was asked by, if this server knows it."""
-    try:
-        known = not choose(name).description.value_is_folder or ":" not in name
-    except ExplorerError:
-        known = False
-    st.session_state[CHOSEN] = name if known else DEFAULT
+    known = METHODS.get(method.description.name) == method.description
+    folder = method.description.value_is_folder and method.value
+    st.session_state[CHOSEN] = method.name if known and not folder else DEFAULT
 
 
 def method_box() -> None:
     """Choose the method; what it is, assumes and costs stands beneath it."""
-    name = chosen()
-    own, _, value = name.partition(":")
-    described, label = METHODS[own], one_line(name, LONGEST_VALUE)
+    method = chosen()
+    description, label = method.description, one_line(method.written, LONGEST_VALUE)
     with st.popover(
-        "Method" if name == DEFAULT else f"Method: {plain(label)}",
+        f"Method: {plain(label)}" if label else "Method",
         key="method_popover",
         icon=":material/function:",
         help="How examples are scored; RapidIn unless you choose another way, to compare it with",
     ):
-        st.session_state[_PICKED] = own
+        st.session_state[_PICKED] = description.name
         st.selectbox("Examples are scored by", list(METHODS), key=_PICKED, format_func=_named, on_change=_take)
-        if described.value and not described.value_is_folder:
+        if description.value and not description.value_is_folder:
             # A field of its own for each choice: one that was filled in at each rerun would lose what is being typed.
             st.text_input(
-                f"With {described.value}",
-                value,
-                key=_value_key(name),
+                f"With {description.value}",
+                method.value,
+                key=_value_key(method),
                 max_chars=LONGEST_VALUE,
-                placeholder="as in brackets above" if "(" in described.value else "",
+                placeholder="as in brackets above" if "(" in description.value else "",
                 on_change=_take,
             )
-        for line in about(described):
+        for line in about(description):
             st.text(line)
         st.page_link(places.METHODS, label="All methods, and how well they did", icon=":material/table_chart:")
 
 
 def method_field(desk: Desk, key: str) -> None:
-    """Choose a method for many questions; what it costs stands beneath it, unless it is the explorer's own."""
-    name = st.selectbox("Examples are scored by", list(METHODS), key=key, format_func=_named)
-    if name == DEFAULT:
+    """Choose a method for many questions; what it costs stands beneath it, unless it is what one gets unasked."""
+    method = Chosen(METHODS[st.selectbox("Examples are scored by", list(METHODS), key=key, format_func=_named)])
+    if not method.written:
         return
     try:
-        cost = desk.bench.cost(name)
+        cost = desk.bench.of(method).cost()
     except ExplorerError as problem:
         messages.failed(str(problem))
         return
@@ -78,16 +76,16 @@ def method_field(desk: Desk, key: str) -> None:
         Cost.ONCE: " Something is computed first, once, and kept in the cache's folder.",
         Cost.EACH: " Every answer takes long.",
     }
-    st.text(f"Costs {METHODS[name].costs}.{told[cost]}")
+    st.text(f"Costs {method.description.costs}.{told[cost]}")
 
 
-def about(described: Description) -> list[str]:
+def about(description: Description) -> list[str]:
     """What a method is, assumes and costs, each in a line."""
-    rows = f" Curvature rows: {CURVATURE_ROWS}." if described.family == "second order" else ""
+    rows = f" Curvature rows: {CURVATURE_ROWS}." if description.family == "second order" else ""
     return [
-        f"What it is: {described.what}.",
-        f"Assumes {described.assumes}.",
-        f"Costs {described.costs}.{rows}",
+        f"What it is: {description.what}.",
+        f"Assumes {description.assumes}.",
+        f"Costs {description.costs}.{rows}",
     ]
 
 
@@ -97,12 +95,13 @@ def _named(name: str) -> str:
 
 def _take() -> None:
     name, before = str(st.session_state[_PICKED]), chosen()
-    value = str(st.session_state.get(_value_key(before), "")).strip() if name == before.partition(":")[0] else ""
+    same = name == before.description.name
+    value = str(st.session_state.get(_value_key(before), "")).strip() if same else ""
     st.session_state[CHOSEN] = f"{name}:{value}" if value else name
 
 
-def _value_key(name: str) -> str:
-    return f"method_value {name}"
+def _value_key(method: Chosen) -> str:
+    return f"method_value {method.name}"
 
 
 # What is needed before the examples are known
@@ -114,22 +113,23 @@ def may_ask(desk: Desk, question: Question) -> bool:
     Raises ExplorerError where the cache can't serve the method.
     """
     method = question.method
-    if method == DEFAULT or desk.bench.scores(method, question.answer, question.selection) is not None:
+    asked = desk.bench.of(method)
+    if asked.known(question.answer, question.selection):
         return True
     if (running := fitting(method)) is not None:
         if running.task.error:
             messages.failed(running.task.error)
         elif not running.task.finished:
-            show_progress(f"Fitting {method}", running.stage, "fit_cancel", running.task.cancel)
+            show_progress(f"Fitting {method.name}", running.stage, "fit_cancel", running.task.cancel)
             return False
-    cost = desk.bench.cost(method)
+    cost = asked.cost()
     if cost is Cost.LITTLE or (cost is Cost.EACH and _subject(question) in _confirmed()):
         return True
     _offer(desk, question, cost)
     return False
 
 
-def fitting(method: str) -> Fitting | None:
+def fitting(method: Chosen) -> Fitting | None:
     """What a method needs once, on its way or done in this session."""
     running: Fitting | None = st.session_state.get(FITTING)
     return running if running is not None and running.method == method and not running.task.cancelled else None
@@ -144,7 +144,7 @@ def is_fitting() -> bool:
 def show_work(question: Question, stage: Stage, finished: bool) -> None:
     """How far a slow question has come, and a way to leave it."""
     if _subject(question) in _confirmed() and not finished and stage.total:
-        show_progress(f"Asking {question.method}", stage, "ask_cancel", _leave)
+        show_progress(f"Asking {question.method.name}", stage, "ask_cancel", _leave)
 
 
 def show_progress(what: str, stage: Stage, key: str, cancel: object) -> None:
@@ -165,15 +165,17 @@ def _offer(desk: Desk, question: Question, cost: Cost) -> None:
             st.text("It is kept in the cache's folder, and goes on while you look at other pages.")
         else:
             st.markdown("**Every question to this method takes long**")
-        for line in about(choose(method).description):
+        for line in about(method.description):
             st.text(line)
         if cost is Cost.ONCE:
-            st.button(f"Fit {plain(method)}", type="primary", key="method_fit", on_click=_fit, args=(desk, method))
+            st.button(f"Fit {plain(method.name)}", type="primary", key="method_fit", on_click=_fit, args=(desk, method))
         else:
-            st.button(f"Ask {plain(method)}", type="primary", key="method_ask", on_click=_confirm, args=(question,))
+            st.button(
+                f"Ask {plain(method.name)}", type="primary", key="method_ask", on_click=_confirm, args=(question,)
+            )
 
 
-def _fit(desk: Desk, method: str) -> None:
+def _fit(desk: Desk, method: Chosen) -> None:
     try:
         st.session_state[FITTING] = desk.fit(state.session(), method)
     except ExplorerError as problem:
@@ -196,4 +198,4 @@ def _leave() -> None:
 
 
 def _subject(question: Question) -> tuple[object, ...]:
-    return question.method, question.answer.id, question.selection
+    return question.method.name, question.answer.id, question.selection

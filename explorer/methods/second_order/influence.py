@@ -15,8 +15,8 @@ from explorer import gradients
 from explorer.cache import Arrays
 from explorer.concurrency import cached
 from explorer.gradients import Gradient
-from explorer.methods import directions
-from explorer.methods.first_order import GradientMethod
+from explorer.methods.first_order import directions
+from explorer.methods.first_order.inner_products import GradientMethod
 from explorer.methods.method import NotFitted
 from explorer.methods.second_order import solvers
 from explorer.methods.second_order.curvature import GaussNewton, curvature_rows, flat, shaped

@@ -20,6 +20,7 @@ from explorer.engine import Engine
 from explorer.model.generation import GenerationSettings
 from explorer.model.language_model import LanguageModel
 from explorer.records import Answer, Contrast, Encoded
+from tests.asking import OWN
 from tests.conftest import Turnstile
 from tests.tiny import ROWS
 
@@ -65,7 +66,7 @@ def test_an_answer_from_elsewhere_is_attributed_as_if_the_model_had_said_it(desk
     assert (answer.prompt, answer.text) == (ROWS[1]["prompt"], ROWS[1]["response"])
     assert asking.settings is None, "nothing was drawn"
     assert desk.engine.known(answer, None), "the gradient of the whole response is begun with it"
-    question = Question(answer, None, False, count=3)
+    question = Question(answer, None, False, count=3, method=OWN)
     explained(desk, question)
     ranking = desk.ranking(question)
     assert ranking is not None and ranking.exact and ranking.influences[0].row == 1
@@ -127,7 +128,7 @@ def test_a_stopped_answer_can_be_asked_about(desk: Desk) -> None:
     answer = finished(asking)
     assert desk.engine.known(answer, None)
     for selection in (None, (1, 3)):
-        question = Question(answer, selection, False, count=len(ROWS))
+        question = Question(answer, selection, False, count=len(ROWS), method=OWN)
         explained(desk, question)
         ranking = desk.ranking(question)
         assert ranking is not None and ranking.exact and len(ranking.influences) == len(ROWS)
@@ -167,7 +168,7 @@ def test_stopping_one_answer_leaves_those_of_others_alone(desk: Desk) -> None:
 @pytest.mark.parametrize("selection", [None, (1, 4)])
 def test_a_question_about_positions_finds_them_for_what_is_shown(desk: Desk, selection: tuple[int, int] | None) -> None:
     answer = finished(desk.attribute("me", "What is bright?", "It is the sun."))
-    question = Question(answer, selection, False, count=3, positions=True)
+    question = Question(answer, selection, False, count=3, positions=True, method=OWN)
     explained(desk, question)
     ranking = desk.ranking(question)
     assert ranking is not None and ranking.exact and len(ranking.influences) == 3
@@ -180,7 +181,7 @@ def test_a_question_about_positions_finds_them_for_what_is_shown(desk: Desk, sel
 
 def test_a_question_about_losses_finds_no_positions(desk: Desk) -> None:
     answer = finished(desk.attribute("me", "What is bright?", "It is the sun."))
-    question = Question(answer, None, False, count=3)
+    question = Question(answer, None, False, count=3, method=OWN)
     explained(desk, question)
     ranking = desk.ranking(question)
     assert ranking is not None and all(found.positions is None for found in ranking.influences)
@@ -193,7 +194,7 @@ def test_tokens_are_foreseen_while_what_is_shown_becomes_exact_and_once_an_answe
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[str] = []
-    usual = desk.engine.ask_ahead
+    usual = desk.own.ask_ahead
 
     def watched(answer: Answer) -> Steps:
         begun.append(answer.id)
@@ -201,9 +202,9 @@ def test_tokens_are_foreseen_while_what_is_shown_becomes_exact_and_once_an_answe
 
     monkeypatch.setattr(desk.engine, "ask_ahead", watched)
     answer = finished(desk.ask("me", "Count.", LONG))
-    finish(desk.explain("me", Question(answer, None, False, 3)).refined)
+    finish(desk.explain("me", Question(answer, None, False, 3, method=OWN)).refined)
     assert desk.engine.known(answer, (0, 1)), "the first of them doesn't wait for all that is shown"
-    explained(desk, Question(answer, (0, 1), False, 3))
+    explained(desk, Question(answer, (0, 1), False, 3, method=OWN))
     end = time.monotonic() + 60
     while not all(desk.engine.known(answer, (j, j + 1)) for j in range(len(answer.tokens))):
         assert time.monotonic() < end, "not every token was foreseen"
@@ -222,7 +223,7 @@ def test_both_sides_are_one_work_that_does_nothing_twice(desk: Desk, monkeypatch
         return one_pass(model, encoded, direction)
 
     monkeypatch.setattr(gradients, "directional_steps", counted)
-    towards = Question(answer, (1, 3), False, count=2)
+    towards = Question(answer, (1, 3), False, count=2, method=OWN)
     away = replace(towards, opponents=True)
     explained(desk, towards, away)
     assert len(passed) == len(ROWS), "one pass an example, whichever side it is on"
@@ -238,7 +239,9 @@ def test_both_sides_are_one_work_that_does_nothing_twice(desk: Desk, monkeypatch
 
 def test_only_rows_that_pass_the_filter_are_candidates(desk: Desk) -> None:
     answer = finished(desk.attribute("me", "What is bright?", "It is the sun."))
-    question = Question(answer, None, False, count=5, wanted=Filter((("source", ("sky", "water")),), "river"))
+    question = Question(
+        answer, None, False, count=5, wanted=Filter((("source", ("sky", "water")),), "river"), method=OWN
+    )
     explained(desk, question)
     ranking = desk.ranking(question)
     assert ranking is not None and sorted(found.row for found in ranking.influences) == [2, 5]
@@ -252,13 +255,13 @@ def test_only_rows_that_pass_the_filter_are_candidates(desk: Desk) -> None:
 def test_near_duplicates_stand_behind_one_and_the_list_is_refilled(
     twins: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("explorer.engine.SPARE", 0)
+    monkeypatch.setattr("explorer.methods.attributor.SPARE", 0)
     desk = Desk(open_engine(twins, device="cpu"))
     answer = finished(desk.attribute("me", ROWS[0]["prompt"], ROWS[0]["response"]))
-    desk.engine.ask(answer, None)
+    desk.own.ask(answer, None)
     family = {0, *range(7, 13)}
-    assert set(desk.engine.candidates(answer, None, 3)) <= family, "the best three are one text"
-    question = Question(answer, None, False, count=3)
+    assert set(desk.own.candidates(answer, None, 3)) <= family, "the best three are one text"
+    question = Question(answer, None, False, count=3, method=OWN)
     explained(desk, question)
     folds = desk.folds(question)
     assert len(folds) == 3 and {folds[0].row, *folds[0].others} == family
@@ -271,7 +274,7 @@ def test_near_duplicates_stand_behind_one_and_the_list_is_refilled(
 def test_where_fewer_differ_than_are_asked_for_all_that_differ_come(twins: Path) -> None:
     desk = Desk(open_engine(twins, device="cpu"))
     answer = finished(desk.attribute("me", ROWS[0]["prompt"], ROWS[0]["response"]))
-    question = Question(answer, None, True, count=10)
+    question = Question(answer, None, True, count=10, method=OWN)
     explained(desk, question)
     ranking = desk.ranking(question)
     assert ranking is not None and len(ranking.influences) == len(ROWS)
@@ -279,7 +282,7 @@ def test_where_fewer_differ_than_are_asked_for_all_that_differ_come(twins: Path)
 
 def test_the_words_of_the_training_data_are_known_without_asking(desk: Desk) -> None:
     answer = finished(desk.attribute("me", "What is bright?", "It is the sun."))
-    explained(desk, Question(answer, None, False, count=3))
+    explained(desk, Question(answer, None, False, count=3, method=OWN))
     assert desk.corpus.ready
 
 
@@ -287,7 +290,7 @@ def test_work_behind_a_closed_tab_ends_and_is_taken_up_where_it_was(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = finished(desk.attribute("me", "What is bright?", "It is the sun."))
-    question = Question(answer, None, False, count=3)
+    question = Question(answer, None, False, count=3, method=OWN)
     with monkeypatch.context() as closed:
         closed.setattr("explorer.app.desk.desk.ABSENT", -1.0)
         left = desk.explain("me", question)
@@ -306,7 +309,7 @@ def test_a_contrast_is_asked_ranked_refined_and_checked_like_any_question(desk: 
     answer = finished(desk.attribute("me", "What is bright?", "It is the sun."))
     contrast = found(desk.contrast("me", answer, (6, 7), "moon"))
     assert isinstance(contrast, Contrast) and contrast.span == (6, 7)
-    question = Question(answer, contrast, False, count=3)
+    question = Question(answer, contrast, False, count=3, method=OWN)
     explained(desk, question)
     ranking = desk.ranking(question)
     assert ranking is not None and ranking.exact and ranking.selection == contrast

@@ -1,4 +1,4 @@
-"""Methods that multiply gradients: RapidIn, TracIn with every normalisation, and TRAK."""
+"""Methods that multiply gradients as they are: TracIn with every normalisation, and RapidIn by shorter sketches."""
 
 from dataclasses import replace
 
@@ -9,7 +9,8 @@ from explorer.cache import fold
 from explorer.concurrency import Recent, cached
 from explorer.errors import MethodError
 from explorer.gradients import Gradient
-from explorer.methods import directions
+from explorer.methods.first_order import directions
+from explorer.methods.first_order.nulls import Nulls
 from explorer.methods.method import Method
 from explorer.model.language_model import LanguageModel
 from explorer.records import Answer, Contrast, Selection, Span
@@ -127,7 +128,7 @@ def _behind(before: int, span: Span) -> Span:
     return span[0] + before, span[1] + before
 
 
-class RapidIn(GradientMethod):
+class Folded(GradientMethod):
     """RapidIn by sketches as long as the cache's, or shorter ones that they fold to."""
 
     @property
@@ -154,7 +155,7 @@ class RapidIn(GradientMethod):
         return directions.scan(self.engine.store, unfold(fold(query, short), full))
 
 
-class Centred(RapidIn):
+class Centred(Folded):
     """RapidIn less what an example scores on unrelated prompts in the mean.
 
     By linearity this is RapidIn of a question less the mean unrelated one of its length.
@@ -178,64 +179,18 @@ class Centred(RapidIn):
         size = np.linalg.norm(self.engine.sketcher(self._known(answer, selection)))
         return (self._null(kind_of(answer.tokens, selection)).mean * size).astype(np.float32)
 
+    @cached
+    def _nulls(self) -> Nulls:
+        return Nulls(self.engine.store)
+
     def _null(self, kind: str) -> NullSample:
-        found = self.engine.null_sample(kind)
+        found = self._nulls.of(kind)
         if found is None:
             raise MethodError(
                 f"{self.chosen.name} needs the cache's scores on unrelated prompts; the same `rapidin-explorer "
                 "precompute` with --null-prompts 200 adds them."
             )
         return found
-
-
-class Trak(RapidIn):
-    """TRAK (Park et al., 2023) of one model: the cached sketches are its random projections.
-
-    φ(t)ᵀ(ΦᵀΦ + λ)⁻¹φ(s)·(1 − p(s)) with p(s) = exp −L(s), and λ a tenth of the
-    mean eigenvalue. Features are normalised as the cache is, but for a `cosine`
-    one, which gives them back their size.
-    """
-
-    def prepare(self) -> None:
-        """Invert ΦᵀΦ + λ."""
-        _ = self._inverse
-
-    def scores(self, answer: Answer, selection: Selection) -> NDArray[np.float32]:
-        """One product of k numbers, then a scan as ever."""
-        query = fold(self.engine.sketcher(self._known(answer, selection)), self._short)
-        solved = unfold((self._inverse @ query).astype(np.float32), self.engine.store.manifest.settings.length)
-        unsure = 1 - np.exp(-self.engine.store.losses)
-        return directions.scan(self.engine.store, solved) * self._factors * unsure
-
-    def values(self, answer: Answer, selection: Selection, row: int) -> None:
-        """None: tokens have no features of their own here."""
-
-    @cached
-    def _short(self) -> int:
-        full = self.engine.store.manifest.settings.length
-        return shorter(self.chosen.number(min(1024, full)), full)
-
-    @cached
-    def _factors(self) -> NDArray[np.float32]:
-        kind = "layer" if self.kind == "layer" else "none"
-        return directions.row_factors(self.engine, self.model, kind)
-
-    @cached
-    def _inverse(self) -> NDArray[np.float32]:
-        """(ΦᵀΦ + λ)⁻¹ (k, k)."""
-
-        def make() -> dict[str, NDArray[np.float32]]:
-            gram, done = np.zeros((self._short, self._short)), 0
-            for sketches, scales in self.engine.store.sketches():
-                factors = scales * self._factors[done : done + len(scales)]
-                features = fold(sketches.astype(np.float32), self._short) * factors[:, None]
-                gram += features.T.astype(np.float64) @ features
-                done += len(scales)
-                self.report("sketches read", done, self.engine.store.manifest.rows)
-            damping = 0.1 * np.trace(gram) / self._short
-            return {"inverse": np.linalg.inv(gram + damping * np.eye(self._short)).astype(np.float32)}
-
-        return self.fitted("trak", make, length=self._short)["inverse"]
 
 
 def unfold(sketch: NDArray[np.float32], length: int) -> NDArray[np.float32]:

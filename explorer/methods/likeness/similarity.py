@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from explorer.cache import Arrays
 from explorer.cache.files import file_sha256
 from explorer.concurrency import cached
-from explorer.methods.encoder import Encoder, is_fetched, minilm
-from explorer.methods.lexical import example_texts, question_text
+from explorer.methods.likeness.encoder import Encoder, is_fetched, minilm
+from explorer.methods.likeness.lexical import example_texts, question_text
 from explorer.methods.method import Method, NotFitted
 from explorer.model.language_model import LanguageModel
 from explorer.records import Answer, Encoded, Selection, span_of

@@ -1,0 +1,51 @@
+"""Opens a method by its name."""
+
+from explorer.engine import Engine
+from explorer.methods.description import CURVATURE_ROWS, choose
+from explorer.methods.first_order.inner_products import Centred, Folded, TracIn, WholeSequence
+from explorer.methods.first_order.rapidin import RapidIn
+from explorer.methods.first_order.trak import Trak
+from explorer.methods.likeness.lexical import Bm25, Random
+from explorer.methods.likeness.similarity import Cka, Embedding, RepSim
+from explorer.methods.method import Method, Report
+from explorer.methods.second_order.ekfac import Ekfac
+from explorer.methods.second_order.influence import Arnoldi, ConjugateGradients, DataInf, Lissa
+
+CLASSES: dict[str, type[Method]] = {
+    "rapidin": RapidIn,
+    "rapidin-centred": Centred,
+    "random": Random,
+    "bm25": Bm25,
+    "embedding": Embedding,
+    "repsim": RepSim,
+    "cka": Cka,
+    "graddot": TracIn,
+    "gradcos": TracIn,
+    "gradlayer": TracIn,
+    "tracincp": TracIn,
+    "graddot-whole": WholeSequence,
+    "gradcos-whole": WholeSequence,
+    "trak": Trak,
+    "datainf": DataInf,
+    "lissa": Lissa,
+    "cg": ConjugateGradients,
+    "arnoldi": Arnoldi,
+    "ekfac": Ekfac,
+    "ekfac-mlp": Ekfac,
+}
+VALUED: dict[str, type[Method]] = {"rapidin": Folded}
+"""Those that a value makes another method of."""
+
+
+def open_method(
+    engine: Engine, name: str, rows: int = CURVATURE_ROWS, report: Report = lambda stage, done, total: None
+) -> Method:
+    """The method of this name, `NAME` or `NAME:VALUE`, over an engine's cache.
+
+    `rows` training rows stand for all where curvature is needed; `report` is
+    told how far slow work has come. Raises MethodError where there is no such method.
+    """
+    chosen = choose(name)
+    name = chosen.description.name
+    kind = VALUED.get(name, CLASSES[name]) if chosen.value else CLASSES[name]
+    return kind(engine, chosen, min(rows, engine.store.manifest.rows), report)
