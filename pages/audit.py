@@ -5,8 +5,9 @@ from functools import partial
 import streamlit as st
 
 from explorer.app.desk.work import Auditing
+from explorer.app.explore import method_box
 from explorer.app.session import resources, state
-from explorer.app.widgets import fields, messages, method_box, places, polling
+from explorer.app.widgets import fields, messages, places, polling
 from explorer.app.widgets.filter_box import plain
 from explorer.app.widgets.paging import current_page, pager
 from explorer.auditing import findings

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from explorer.app.explore import welcome
+from explorer.app.explore import permalink, welcome
 from explorer.app.explore.answer import begin, generation_settings, show_answer
 from explorer.app.explore.examples import show_examples
-from explorer.app.session import permalink, resources, state
+from explorer.app.session import resources, state
 from explorer.app.widgets import messages, polling
 from explorer.app.widgets.filter_box import plain
 from explorer.app.widgets.glossary import meaning

@@ -16,11 +16,11 @@ _DATA = tempfile.TemporaryDirectory(prefix="rapidin-tests-")
 os.environ["RAPIDIN_DATA"] = _DATA.name
 
 from explorer.cache.manifest import CacheSettings
-from explorer.commands.session import open_engine
 from explorer.concurrency.worker import Steps, Urgency, Worker
 from explorer.engine import Engine
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
+from explorer.serving.session import open_engine
 from precompute.build import build_cache
 from precompute.dataset import read_examples
 from tests.tiny import ROWS, save_tiny_adapter, save_tiny_data, save_tiny_model

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from explorer import gradients
 from explorer.cache.manifest import CacheSettings
 from explorer.cache.shards import fold
-from explorer.commands.session import open_engine
 from explorer.engine import Engine, make_sketcher
 from explorer.gradients import sketch
 from explorer.methods.first_order.rapidin import RapidIn
@@ -18,6 +17,7 @@ from explorer.model.loading import load_model
 from explorer.normalisation import divisors
 from explorer.records import Answer, Encoded, Selection, Span
 from explorer.retrieval import scores
+from explorer.serving.session import open_engine
 from precompute.build import build_cache
 from precompute.dataset import read_examples
 from tests.asking import OWN, asking

@@ -1,6 +1,8 @@
-"""Who may import whom; and the check that says so can fail."""
+"""Who may import whom; and the checks that say so can fail."""
 
 import ast
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,22 +10,52 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-PRODUCT = sorted(path for room in ("explorer", "precompute", "pages") for path in (REPOSITORY / room).rglob("*.py"))
-NUMPY_ONLY = {"errors", "config", "paths", "records", "recent", "hashes", "reader", "normalisation"}
-NUMPY_ONLY |= {"manifest", "shards", "files", "table", "store", "generations", "verify", "scores", "views", "worker"}
-NUMPY_ONLY |= {
-    "cluster",
-    "objects",
-    "audit",
-    "comparing",
-    "stability",
-    "agreement",
-    "stepwise",
-    "methods.description",
-    "methods.fitted",
-}
-NUMPY_ONLY |= {"methods.results", "methods.tables"}
-"""Modules of `explorer` that must never load torch."""
+ROOTS = ("explorer", "precompute", "pages")
+PRODUCT = sorted(path for root in ROOTS for path in (REPOSITORY / root).rglob("*.py"))
+ROOMS = [path.parent for path in PRODUCT if path.name == "__init__.py"]
+MOST_MODULES, MOST_AT_THE_TOP = 12, 8
+
+
+# The order of the rooms: import-linter, by the contracts in pyproject.toml
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What import-linter says of the product in a folder."""
+    shutil.copy(REPOSITORY / "pyproject.toml", folder / "pyproject.toml") if folder != REPOSITORY else None
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    there = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run([*command, "--no-cache"], cwd=folder, env=there, capture_output=True, text=True, check=False)
+
+
+def test_rooms_import_downwards_streamlit_stays_in_the_app_and_no_tensors_lie_behind_the_records() -> None:
+    done = lint(REPOSITORY)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "said"),
+    [
+        ("explorer/cache/store.py", "from explorer.engine import Engine", "explorer.cache is not allowed to import"),
+        ("explorer/engine.py", "from precompute.build import build_cache", "explorer.engine is not allowed to import"),
+        ("explorer/methods/bench.py", "import streamlit", "Streamlit is for pages and the app alone BROKEN"),
+        ("explorer/records.py", "def f():\n    import torch", "No tensors behind the records BROKEN"),
+        (
+            "explorer/app/session/state.py",
+            "from explorer.app.explore import answer",
+            "The app's rooms import downwards",
+        ),
+    ],
+)
+def test_the_check_of_the_rooms_order_can_fail(tmp_path: Path, module: str, line: str, said: str) -> None:
+    for root in ROOTS:
+        shutil.copytree(REPOSITORY / root, tmp_path / root, ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / module).open("a", encoding="utf-8") as file:
+        file.write(f"\n{line}\n")
+    done = lint(tmp_path)
+    assert done.returncode != 0 and said in done.stdout
+
+
+# What holds of single modules
 
 
 def imported(source: str) -> set[str]:
@@ -44,100 +76,96 @@ def imports_any(source: str, *packages: str) -> set[str]:
 
 
 def offences(path: str, source: str) -> list[str]:
-    """Every layering rule that a module at `path` (relative to the repository) breaks."""
+    """Every rule of its own that a module at `path` (relative to the repository) breaks."""
     found = []
-    room = Path(path).parts[0]
-    in_app = path.startswith("explorer/app/") or room == "pages"
-    if not in_app and imports_any(source, "streamlit"):
-        found.append(f"{path} imports streamlit; only explorer/app and pages may")
+    in_app = path.startswith(("explorer/app/", "pages/"))
     torch = imports_any(source, "torch", "transformers", "peft", "safetensors.torch")
     if in_app and torch:
         found.append(f"{path} imports {sorted(torch)[0]}; pages get numpy arrays and records")
-    own = path.removeprefix("explorer/").removesuffix(".py").replace("/", ".")
-    if own in NUMPY_ONLY and torch:
-        found.append(f"{path} imports {sorted(torch)[0]}; it is numpy only")
-    if room == "explorer" and path != "explorer/cli.py" and imports_any(source, "precompute"):
-        found.append(f"{path} imports precompute; of explorer only cli.py may")
-    if room == "pages" and imports_any(source, "precompute"):
-        found.append(f"{path} imports precompute; pages only read")
-    if not in_app and path != "explorer/cli.py" and any(n.startswith("explorer.app") for n in imported(source)):
-        found.append(f"{path} imports the app; the library doesn't know its pages")
     if imports_any(source, "pickle", "dill", "joblib", "shelve", "cloudpickle"):
         found.append(f"{path} imports a pickling module; nothing is pickled")
     loads = {"torch.load", "torch.save", "np.load", "numpy.load"}
     calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)}
     if (calls | imported(source)) & loads:
         found.append(f"{path} uses {', '.join(sorted((calls | imported(source)) & loads))}, which can unpickle")
-    if imports_any(source, "ray") and path != "explorer/cluster.py":
-        found.append(f"{path} imports ray; it is imported by explorer/cluster.py when a cluster is asked for")
+    if imports_any(source, "ray") and path != "explorer/retrieval/cluster.py":
+        found.append(f"{path} imports ray; it is imported by explorer/retrieval/cluster.py when a cluster is asked for")
     if imports_any(source, "tests"):
         found.append(f"{path} imports the tests")
     return found
 
 
 @pytest.mark.parametrize("path", [path.relative_to(REPOSITORY).as_posix() for path in PRODUCT])
-def test_a_module_imports_only_what_its_layer_may(path: str) -> None:
+def test_a_module_imports_only_what_it_may(path: str) -> None:
     assert offences(path, (REPOSITORY / path).read_text(encoding="utf-8")) == []
-
-
-def test_all_rooms_are_looked_at() -> None:
-    rooms = {path.relative_to(REPOSITORY).parts[0] for path in PRODUCT}
-    assert rooms == {"explorer", "precompute", "pages"} and len(PRODUCT) > 20
-    missing = {name for name in NUMPY_ONLY if not (REPOSITORY / "explorer" / f"{name.replace('.', '/')}.py").is_file()}
-    assert not missing, f"{missing} aren't modules any more; mend NUMPY_ONLY"
 
 
 @pytest.mark.parametrize(
     ("path", "source", "said"),
     [
-        ("explorer/engine.py", "import streamlit as st", "imports streamlit"),
-        ("precompute/build.py", "def f():\n    from streamlit import cache_resource", "imports streamlit"),
-        ("explorer/store.py", "import torch", "numpy only"),
-        ("explorer/scores.py", "def f():\n    import torch.nn", "numpy only"),
-        ("explorer/methods/fitted.py", "import torch", "numpy only"),
         ("pages/explore.py", "from torch import Tensor", "pages get numpy"),
-        ("explorer/app/desk.py", "import transformers", "pages get numpy"),
-        ("explorer/engine.py", "from precompute.build import build_cache", "only cli.py may"),
-        ("explorer/engine.py", "from explorer.app import desk", "doesn't know its pages"),
-        ("pages/explore.py", "import precompute", "pages only read"),
+        ("explorer/app/desk/desk.py", "import transformers", "pages get numpy"),
         ("precompute/build.py", "import pickle", "nothing is pickled"),
         ("precompute/build.py", "import torch\nx = torch.load('f')", "can unpickle"),
-        ("explorer/checkpoints.py", "from torch import load", "can unpickle"),
+        ("explorer/model/checkpoints.py", "from torch import load", "can unpickle"),
         ("precompute/build.py", "def f():\n    import ray", "when a cluster is asked for"),
-        ("explorer/model.py", "from tests.tiny import ROWS", "imports the tests"),
+        ("explorer/model/language_model.py", "from tests.tiny import ROWS", "imports the tests"),
     ],
 )
-def test_the_layering_check_finds_an_offence(path: str, source: str, said: str) -> None:
+def test_the_check_of_single_modules_finds_an_offence(path: str, source: str, said: str) -> None:
     (offence,) = offences(path, source)
     assert said in offence
 
 
-def test_the_layering_check_allows_what_is_right() -> None:
-    assert offences("explorer/app/state.py", "import streamlit as st") == []
-    assert offences("explorer/cli.py", "from precompute.build import build_cache") == []
-    assert offences("explorer/gradients.py", "import torch") == []
-    assert offences("explorer/store.py", "from safetensors.numpy import save") == []
+def test_the_check_of_single_modules_allows_what_is_right() -> None:
+    assert offences("explorer/app/session/state.py", "import streamlit as st") == []
+    assert offences("explorer/gradients/losses.py", "import torch") == []
+    assert offences("explorer/cache/store.py", "from safetensors.numpy import save") == []
+
+
+# How large a room may be
+
+
+def test_no_room_holds_more_than_one_can_know() -> None:
+    modules = {
+        room: [path for path in room.glob("*.py") if path.stem not in ("__init__", "__main__")] for room in ROOMS
+    }
+    large = {room.name: len(found) for room, found in modules.items() if len(found) > MOST_MODULES}
+    assert not large and len(modules) > 20
+    assert len(modules[REPOSITORY / "explorer"]) <= MOST_AT_THE_TOP
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.relative_to(REPOSITORY).as_posix())
+def test_a_room_says_at_its_door_what_it_is_for(room: Path) -> None:
+    said = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
+    assert said and len(said.splitlines()) <= 10
+
+
+# What is loaded, however deep
 
 
 def loaded_by(modules: list[str], package: str) -> bool:
-    """Whether importing the modules in a process of their own loads a package, however deep."""
+    """Whether importing the modules in a process of their own loads a package."""
     code = f"import sys, {', '.join(modules)}\nsys.exit(7 if {package!r} in sys.modules else 0)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 7), done.stderr
     return done.returncode == 7
 
 
-def test_numpy_modules_load_no_torch_however_deep() -> None:
-    assert not loaded_by([f"explorer.{name}" for name in sorted(NUMPY_ONLY)], "torch")
+LIGHT = ["records", "views", "cache", "corpus", "history", "trust", "concurrency", "serving.config"]
+LIGHT += ["methods.description", "methods.fitted", "evaluation.results", "evaluation.tables", "auditing.findings"]
+
+
+def test_what_pages_need_to_begin_with_loads_no_torch() -> None:
+    assert not loaded_by([f"explorer.{name}" for name in LIGHT], "torch")
 
 
 def test_the_check_for_loaded_packages_can_fail() -> None:
-    assert loaded_by(["explorer.cache.store"], "numpy")
+    assert loaded_by(["explorer.cache"], "numpy")
 
 
 def test_the_library_loads_no_streamlit_and_no_ray() -> None:
-    library = [f"explorer.{path.stem}" for path in (REPOSITORY / "explorer").glob("*.py") if path.stem != "__init__"]
-    library += [f"explorer.methods.{path.stem}" for path in (REPOSITORY / "explorer" / "methods").glob("[a-z]*.py")]
-    jobs = [f"precompute.{path.stem}" for path in (REPOSITORY / "precompute").glob("*.py") if path.stem != "__init__"]
-    assert not loaded_by(library + jobs, "streamlit")
-    assert not loaded_by(library + jobs, "ray")
+    names = [path.relative_to(REPOSITORY).with_suffix("").as_posix().replace("/", ".") for path in PRODUCT]
+    library = [name for name in names if not name.startswith(("explorer.app", "pages")) and "__" not in name]
+    assert not loaded_by(library, "streamlit")
+    assert not loaded_by(library, "ray")

@@ -1,4 +1,9 @@
-"""TODO."""
+"""The cache on disk: sketches, token sketches, norms, null scores, the table of examples, the manifest.
+
+In come numpy arrays and records; out come memory-mapped arrays, checked against
+their checksums. What is written is written whole or not at all, and nothing is
+pickled. It knows nothing of models and of what the numbers mean. Numpy only.
+"""
 
 from explorer.cache.generations import drop
 from explorer.cache.inventory import cache_report

@@ -495,7 +495,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _mend(options: argparse.Namespace) -> None:
-    from explorer.commands.session import model_for
+    from explorer.serving.session import model_for
     from precompute.dataset import read_examples
     from precompute.mend import mend_cache
 
@@ -509,7 +509,7 @@ def _mend(options: argparse.Namespace) -> None:
 
 def _append(options: argparse.Namespace) -> None:
     from explorer.cache import open_cache
-    from explorer.commands.session import model_for
+    from explorer.serving.session import model_for
     from precompute.build import append_examples
     from precompute.dataset import read_examples
 

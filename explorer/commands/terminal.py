@@ -48,7 +48,7 @@ def other_model(command: argparse.ArgumentParser) -> None:
 
 def engine_of(options: argparse.Namespace, ray: Any = None) -> Any:
     """The engine over the cache that the options name, with the model that they, or it, name."""
-    from explorer.commands.session import open_engine
+    from explorer.serving.session import open_engine
 
     workers = options.workers if ray else 0
     cache, model, adapter = options.cache, options.model, options.adapter

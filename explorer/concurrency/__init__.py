@@ -1,4 +1,8 @@
-"""TODO."""
+"""Work that is shared by threads: the one worker and its queue, work in steps, a bounded memory.
+
+In come generators that yield between bounded steps; out comes their work done one
+step at a time, the most urgent first. It knows nothing of models or of Streamlit.
+"""
 
 from explorer.concurrency.recent import Recent
 from explorer.concurrency.stepwise import Pause, cached, stepwise

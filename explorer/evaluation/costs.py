@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from explorer.engine import Engine
 from explorer.evaluation.exact import normalised
+from explorer.methods.abilities import Sketched
 from explorer.methods.first_order.directions import forget
 from explorer.methods.first_order.inner_products import GradientMethod
 from explorer.methods.method import Method
@@ -37,7 +38,7 @@ def judge_costs(
             forget(engine.model)
             method.scores(answer, None)
         asked = (time.perf_counter() - fitted) / len(questions)
-        cached = isinstance(method, GradientMethod) and method.served
+        cached = isinstance(method, Sketched) or (isinstance(method, GradientMethod) and method.served)
         found[method.chosen.name] = {
             "caching_seconds": caching if cached else None,
             "fit_seconds": fitted - start,

@@ -1,4 +1,9 @@
-"""TODO."""
+"""Gradients of losses, by example, span or token, and their random projections (RapidGrads).
+
+In come a model and encoded examples; out come gradients as named tensors, values
+along a direction, and sketches as numpy arrays. It knows nothing of what is done
+with them: no cache, no question, no score.
+"""
 
 from explorer.gradients.losses import (
     Gradient,

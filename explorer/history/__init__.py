@@ -1,4 +1,9 @@
-"""TODO."""
+"""Questions that were asked, kept with their answers in one SQLite file, and exported.
+
+In come rankings and what a person notes; out come the same records, JSON, CSV and
+HTML, which need neither model nor cache. Methods are names to it: whoever opens a
+history says what each is. It knows nothing of how anything was computed. Numpy only.
+"""
 
 from explorer.history.export import answer_json, csv_bytes, json_bytes
 from explorer.history.history import History, Summary

@@ -1,4 +1,8 @@
-"""TODO."""
+"""How far a ranking can be believed: beside unrelated prompts, other sketch seeds, other methods, other answers.
+
+In come scores and rankings; out come the same with what is known of how unusual and
+how stable they are. It knows nothing of how scores came about. Numpy only.
+"""
 
 from explorer.trust.agreement import Agreement, agree
 from explorer.trust.comparing import Comparison, Pair, Standing, compare, differing, spearman

@@ -11,11 +11,11 @@ from streamlit.testing.v1 import AppTest
 
 from explorer.app.session import resources
 from explorer.app.widgets import places
-from explorer.commands import session
 from explorer.commands.main import main
 from explorer.history.history import History
 from explorer.methods.description import described
 from explorer.model.language_model import LanguageModel
+from explorer.serving import session
 from tests.app.conftest import component
 from tests.app.test_explore import answered, ask, text_field
 from tests.conftest import Tiny

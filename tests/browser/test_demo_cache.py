@@ -7,11 +7,11 @@ from explorer import gradients
 from explorer.cache.manifest import METHODS
 from explorer.cache.shards import fold
 from explorer.cache.verify import verify
-from explorer.commands.session import open_engine
 from explorer.engine import Engine, make_sketcher
 from explorer.gradients.sketch import Sketcher
 from explorer.normalisation import divisors
 from explorer.paths import DEMO
+from explorer.serving.session import open_engine
 from precompute.dataset import data_hash, read_examples
 from precompute.token_gradients import token_rows
 

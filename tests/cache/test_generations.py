@@ -19,12 +19,12 @@ from explorer.cache.manifest import Contents, Part, expand, ranges
 from explorer.cache.store import Store, create_cache, open_cache
 from explorer.cache.table import examples_table, pack_table, unpack_table
 from explorer.cache.verify import verify
-from explorer.commands.session import model_for
 from explorer.errors import CacheError, DataError, MismatchError
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.paths import DEMO
 from explorer.records import Example
+from explorer.serving.session import model_for
 from precompute.build import append_examples, build_cache
 from precompute.dataset import read_examples
 from precompute.mend import mend_cache

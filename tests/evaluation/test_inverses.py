@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from explorer.cache.manifest import CacheSettings
-from explorer.commands.session import open_engine
 from explorer.engine import Engine
 from explorer.errors import MethodError, UnsupportedError
 from explorer.evaluation.inverses import REFERENCE, InverseSettings, judge_inverses
@@ -14,6 +13,7 @@ from explorer.gradients.sketch import generator
 from explorer.methods.second_order.curvature import curvature_rows
 from explorer.model.loading import load_model
 from explorer.records import Answer
+from explorer.serving.session import open_engine
 from explorer.trust.comparing import spearman
 from precompute.build import build_cache
 from precompute.dataset import read_examples

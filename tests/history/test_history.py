@@ -374,7 +374,8 @@ def test_a_file_that_is_being_written_is_waited_for_where_its_journal_changes(pa
 
 def test_what_was_saved_survives_a_kill(path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom explorer.history import History\nfrom explorer.methods.description import described\n"
+        "import sys\nfrom pathlib import Path\nfrom explorer.history import History\n"
+        "from explorer.methods.description import described\n"
         "from tests.saved_samples import saved_of\nhistory = History(Path(sys.argv[1]), described)\n"
         "for index in range(10**6):\n    history.save(saved_of(f'k{index}'))\n    print(index, flush=True)\n"
     )

@@ -8,13 +8,13 @@ import pytest
 
 from explorer.app.desk.desk import Desk
 from explorer.app.desk.work import Question
-from explorer.commands.session import open_engine
 from explorer.engine import Engine
 from explorer.errors import MethodError
 from explorer.methods.bench import Bench
 from explorer.methods.description import choose
 from explorer.methods.method import Cost, Stage
 from explorer.records import Answer
+from explorer.serving.session import open_engine
 from tests.asking import by
 from tests.conftest import Tiny
 

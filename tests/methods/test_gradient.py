@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from explorer import gradients
 from explorer.cache.manifest import CacheSettings
 from explorer.cache.store import fold
-from explorer.commands.session import open_engine
 from explorer.engine import Engine
 from explorer.errors import MethodError, UnsupportedError
 from explorer.methods.attributor import Attributor
@@ -29,6 +28,7 @@ from explorer.methods.second_order.ekfac import drawn_labels, draws
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.records import Answer, Encoded, Selection
+from explorer.serving.session import open_engine
 from precompute.build import build_cache
 from precompute.dataset import read_examples
 from precompute.finetune import FinetuneSettings, finetune

@@ -11,7 +11,6 @@ from explorer.cache.manifest import METHODS as FOLDER
 from explorer.cache.manifest import CacheSettings
 from explorer.cache.store import open_cache
 from explorer.cache.verify import verify
-from explorer.commands.session import open_engine
 from explorer.engine import Engine
 from explorer.errors import MethodError
 from explorer.methods.attributor import Attributor
@@ -19,6 +18,7 @@ from explorer.methods.description import METHODS, choose
 from explorer.methods.fitted import keep_fitted, key_of, read_fitted, try_to_keep
 from explorer.methods.opening import CLASSES, open_method
 from explorer.model.loading import load_model
+from explorer.serving.session import open_engine
 from precompute.build import append_examples, build_cache
 from precompute.dataset import read_examples
 from tests.conftest import Tiny

@@ -10,13 +10,13 @@ import pytest
 from explorer import gradients
 from explorer.cache.manifest import CacheSettings
 from explorer.cache.store import open_cache
-from explorer.commands.session import open_engine
 from explorer.corpus import browse
 from explorer.engine import Engine
 from explorer.errors import MismatchError, ModelError
 from explorer.model.language_model import Checkpoint, LanguageModel
 from explorer.model.loading import load_model
 from explorer.records import Encoded
+from explorer.serving.session import open_engine
 from precompute.build import build_cache
 from precompute.dataset import read_examples
 from precompute.finetune import FinetuneSettings, finetune

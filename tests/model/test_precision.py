@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from explorer import gradients
 from explorer.cache.manifest import CacheSettings
 from explorer.cache.store import open_cache
-from explorer.commands.session import open_engine
 from explorer.engine import Engine
 from explorer.errors import MismatchError
 from explorer.gradients.losses import _HALF_SCALE
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.records import Encoded
+from explorer.serving.session import open_engine
 from precompute.build import build_cache
 from precompute.dataset import read_examples
 from tests.asking import asking

@@ -8,11 +8,11 @@ import torch
 
 from explorer import gradients
 from explorer.cache.manifest import CacheSettings
-from explorer.commands.session import open_engine
 from explorer.errors import MismatchError, ModelError
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.records import Encoded
+from explorer.serving.session import open_engine
 from precompute.build import build_cache
 from precompute.dataset import read_examples
 from precompute.finetune import FinetuneSettings, finetune

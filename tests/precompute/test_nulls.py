@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from explorer.cache.store import Arrays, Store, open_cache
 from explorer.cache.verify import verify
 from explorer.commands.report import Asked, question_report, question_text
-from explorer.commands.session import open_engine
 from explorer.engine import Engine, user_turn
 from explorer.errors import MethodError
 from explorer.evaluation.probes import evaluate_calibration
@@ -27,6 +26,7 @@ from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.paths import ASSETS, DEMO
 from explorer.records import NEAR, Answer, Contrast, Selection, Token
+from explorer.serving.session import open_engine
 from explorer.trust.significance import KINDS, NullSample, kind_of, one_of_each_kind
 from precompute.build import append_examples, build_cache
 from precompute.dataset import read_examples

@@ -10,10 +10,11 @@ from explorer.app.desk import pairing
 from explorer.app.desk.desk import Desk
 from explorer.app.desk.pairing import FIRST, Comparing
 from explorer.app.desk.work import Question
+from explorer.app.explore import method_box
 from explorer.app.explore.examples import ALONE, card, no_cards, show_filter, waiting
 from explorer.app.session import keeping, links, resources, state
 from explorer.app.session.state import Study
-from explorer.app.widgets import messages, method_box, places
+from explorer.app.widgets import messages, places
 from explorer.app.widgets.choices import OPPONENTS, direction
 from explorer.app.widgets.component import CardGroup, CardView, example_cards
 from explorer.app.widgets.filter_box import filter_box, plain

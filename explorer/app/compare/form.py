@@ -5,10 +5,11 @@ from collections.abc import Callable
 import streamlit as st
 
 from explorer.app.desk import pairing
+from explorer.app.explore import method_box
 from explorer.app.session import resources, state
 from explorer.app.session.reopening import reopen
 from explorer.app.session.state import Study
-from explorer.app.widgets import filter_box, method_box
+from explorer.app.widgets import filter_box
 from explorer.app.widgets.choices import OPPONENTS, PROPONENTS
 from explorer.errors import ExplorerError, PromptError
 from explorer.model.generation import GenerationSettings

@@ -8,8 +8,9 @@ from explorer.app.desk import agreeing
 from explorer.app.desk.agreeing import Agreeing
 from explorer.app.desk.desk import Desk
 from explorer.app.desk.work import Question
+from explorer.app.explore import method_box
 from explorer.app.session import state
-from explorer.app.widgets import charts, method_box
+from explorer.app.widgets import charts
 from explorer.app.widgets.filter_box import plain
 from explorer.records import Can, Ranking
 from explorer.trust import Agreement

@@ -8,11 +8,11 @@ import streamlit as st
 from explorer import views
 from explorer.app.desk.desk import Desk
 from explorer.app.desk.work import Explaining, Question
-from explorer.app.explore import agreement_panel
+from explorer.app.explore import agreement_panel, method_box, permalink
 from explorer.app.explore.answer import act
 from explorer.app.explore.colours import marked
-from explorer.app.session import keeping, links, permalink, state
-from explorer.app.widgets import messages, method_box, places
+from explorer.app.session import keeping, links, state
+from explorer.app.widgets import messages, places
 from explorer.app.widgets.choices import BOTH, LOSS, OPPONENTS, POSITION, PROPONENTS, direction
 from explorer.app.widgets.component import CardGroup, CardView, DuplicateView, example_cards
 from explorer.app.widgets.filter_box import clear, filter_box, plain

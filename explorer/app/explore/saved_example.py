@@ -13,7 +13,6 @@ from pathlib import Path
 from explorer.app.desk.desk import Desk
 from explorer.app.desk.work import Question
 from explorer.cache.files import write_whole
-from explorer.commands.session import open_engine
 from explorer.concurrency import Task
 from explorer.engine import Engine
 from explorer.errors import ExplorerError
@@ -22,6 +21,7 @@ from explorer.methods.description import DEFAULT, choose, described
 from explorer.model.generation import GenerationSettings
 from explorer.paths import DEMO, EXAMPLE
 from explorer.records import Answer, Selection
+from explorer.serving.session import open_engine
 
 PROMPT = "In which country is the city of Guangzhou?"
 WORD = "Canada"

@@ -1,1 +1,4 @@
-"""TODO."""
+"""What was kept, shown again from records alone: saved questions, notes on them, results of evaluations.
+
+It needs neither model nor cache.
+"""

@@ -84,7 +84,7 @@ def _store(folder: str) -> Store:
 
 @st.cache_resource(show_spinner=False)
 def _model(folder: str) -> "LanguageModel":
-    from explorer.commands.session import model_for
+    from explorer.serving.session import model_for
 
     settings, opened = serve_settings(), _store(folder)
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from explorer import gradients
 from explorer.app.desk.desk import Desk
 from explorer.app.desk.work import Asking, Explaining, Finding, Found, Question
-from explorer.commands.session import open_engine
 from explorer.concurrency.worker import Steps, Task
 from explorer.corpus.duplicates import Fold
 from explorer.corpus.filters import Filter
@@ -20,6 +19,7 @@ from explorer.engine import Engine
 from explorer.model.generation import GenerationSettings
 from explorer.model.language_model import LanguageModel
 from explorer.records import Answer, Contrast, Encoded
+from explorer.serving.session import open_engine
 from tests.asking import OWN
 from tests.conftest import Turnstile
 from tests.tiny import ROWS

@@ -5,10 +5,10 @@ The saved question holds answer, selection, side and filter; the other parameter
 
 import streamlit as st
 
-from explorer.app.explore import matrix_panel
+from explorer.app.explore import matrix_panel, method_box
 from explorer.app.session import caches, resources, state
 from explorer.app.session.reopening import reopen
-from explorer.app.widgets import filter_box, method_box, places
+from explorer.app.widgets import filter_box, places
 from explorer.app.widgets.choices import (
     BOTH,
     CHANGE,
