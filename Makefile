@@ -5,7 +5,7 @@ PORT ?= 8501
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo test test-long lint
+.PHONY: help setup browser demo test test-long lint reference
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ lint: setup  ## check style, format and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+reference: setup  ## write docs/commands.md anew from the commands' help
+	.venv/bin/python -m explorer.commands.reference > docs/.commands.md && mv docs/.commands.md docs/commands.md
 
 browser: setup
 	@scripts/browser

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import plan
-from explorer.commands.main import parser
+from explorer.commands.main import parse
 from explorer.evaluation.results import load
 from explorer.evaluation.tables import TITLES, markdown
 
@@ -28,7 +28,7 @@ def test_every_shown_command_is_one_the_program_takes(document: str) -> None:
     shown = commands(document)
     assert shown, f"{document} shows no commands"
     for command in shown:
-        parser().parse_args(command)
+        parse(command)
 
 
 @pytest.mark.parametrize("document", ALL_DOCUMENTS)

@@ -1,133 +1,271 @@
-"""`rapidin-explorer evaluate`: its options, what each kind will cost, what it finds, and where that is kept."""
+"""`evaluate`: measures attribution where the truth is known; what each kind is told, what is printed and kept of it."""
 
-import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from explorer.commands.terminal import Bars, engine_of, other_model, positive, rate, say
-from explorer.errors import PromptError
-from explorer.evaluation.kinds import KINDS, Read
-from explorer.evaluation.results import Result, Table, folder_of, load, made_with, save
-from explorer.evaluation.tables import markdown
+import click
+
+from explorer.commands.options import (
+    PATH,
+    POSITIVE,
+    RATE,
+    Decorator,
+    Group,
+    Options,
+    Several,
+    as_json,
+    command,
+    estimate,
+    flag,
+    option,
+    other_model,
+    together,
+)
+from explorer.commands.terminal import Bars, engine_of, say
+from explorer.errors import DataError, PromptError
 from explorer.methods.description import CURVATURE_ROWS, DEFAULT, choose
 from explorer.paths import DEMO
 
-_LITTLE = "rapidin,graddot,tracincp,bm25,embedding,random"
-_METHODS = {
-    "backdoor": _LITTLE,
-    "error-tracing": _LITTLE,
-    "classes": _LITTLE,
-    "ihvp": "ekfac,datainf,lissa,arnoldi,graddot",
-    "fidelity": "",
-    "cost": "rapidin,graddot,tracincp,bm25,repsim,random",
-}
-"""The methods that each kind compares if it isn't told others: some that cost little."""
-_FEW = 4
-"""So many curvature rows, each of which every Gauss-Newton product costs five passes, are enough for `ihvp`."""
+if TYPE_CHECKING:
+    from explorer.evaluation.results import Result
 
+_CHEAP = "rapidin,graddot,tracincp,bm25,embedding,random"
 
-def add_options(command: argparse.ArgumentParser) -> None:
-    """The options of `evaluate`."""
-    command.add_argument(
-        "kind",
-        choices=["probes", "calibration", *_METHODS, "tables"],
-        help="probes: planted backdoor and swapped entities; calibration: how often unrelated prompts look unusual; "
-        "by --methods beside each other: backdoor: planted rows at both ends of the ranking; error-tracing: planted "
-        "rows behind a wrong word; classes: rows of the question's own class; ihvp: second-order methods against "
-        "converged conjugate gradients; fidelity: sketches against exact values; cost: time and disk. tables: what "
-        "was kept of these, in Markdown",
-    )
-    command.add_argument("--cache", default=str(DEMO / "cache"), help="cache to ask (default: the demo's)")
-    command.add_argument("--probes", default=str(DEMO / "probes.jsonl"), help="JSON lines of probes (the demo's)")
-    command.add_argument("--prompts", default="", help="for calibration: a text file of unrelated prompts, one a line")
-    command.add_argument("--approximate", action="store_true", help="for probes: rank by the sketches alone")
-    command.add_argument(
-        "--methods",
+_cache = option("--cache", "The cache to ask.", type=PATH, default=str(DEMO / "cache"), show_default="the demo's")
+_probes = option(
+    "--probes",
+    "Probes as JSON lines: prompts whose planted cause is known.",
+    type=PATH,
+    metavar="FILE",
+    default=str(DEMO / "probes.jsonl"),
+    show_default="the demo's",
+)
+_questions = option(
+    "--questions",
+    "Data that was not trained on, asked about as it is written.",
+    type=PATH,
+    metavar="FILE",
+    default="",
+    show_default="the model's answers to the probes",
+)
+_kept = together(
+    _cache,
+    estimate,
+    option(
+        "--keep",
+        "Keep the result in this folder.",
+        type=PATH,
+        metavar="FOLDER",
         default="",
-        metavar="NAMES",
-        help="methods to judge, with commas; see `rapidin-explorer methods` (some that cost little)",
-    )
-    command.add_argument(
-        "--curvature-rows",
-        type=positive,
-        metavar="N",
-        help=f"training rows that stand for all of them in second-order methods ({CURVATURE_ROWS}; ihvp: {_FEW})",
-    )
-    command.add_argument(
-        "--questions",
-        default="",
-        metavar="FILE",
-        help="data that wasn't trained on, asked about as it is written: for classes; ihvp, fidelity and cost take "
-        "answers to the probes without it",
-    )
-    command.add_argument("--label", default="class", metavar="COLUMN", help="for classes: the column with it (class)")
-    command.add_argument(
-        "--count", type=positive, metavar="N", help="so many questions, evenly spaced (ihvp: 3, fidelity: 20, cost: 5)"
-    )
-    command.add_argument(
-        "--rows", type=positive, metavar="N", help="training rows with exact scores (ihvp: 200, fidelity: 512)"
-    )
-    command.add_argument(
-        "--damping",
-        type=rate,
-        default=0.01,
-        metavar="SHARE",
-        help="for ihvp: λ of all methods, as a share of the Gauss-Newton matrix's largest eigenvalue (0.01)",
-    )
-    command.add_argument(
-        "--iterations", type=positive, default=200, metavar="N", help="for ihvp: of conjugate gradients at most (200)"
-    )
-    command.add_argument("--estimate", action="store_true", help="of --methods: say what it will cost, and no more")
-    command.add_argument(
-        "--keep", default="", metavar="FOLDER", help="keep the result there (default: with the cache, methods/results)"
-    )
-    command.add_argument(
-        "--results", nargs="+", default=[], metavar="FOLDER", help="for tables: of these (default: the cache's)"
-    )
-    command.add_argument("--json", action="store_true", help="print one JSON object")
-    other_model(command)
+        show_default="with the cache, in methods/results",
+    ),
+    as_json,
+    other_model,
+)
 
 
-def evaluate(options: argparse.Namespace, read: Read) -> None:
-    """Measure, print, and keep what compares methods."""
-    if options.kind == "tables":
-        _say_tables(options)
-    elif options.kind in _METHODS:
-        _compare(options, read)
-    else:
-        _probe(options)
+def _methods(default: str, curvature_rows: int = CURVATURE_ROWS) -> Decorator:
+    """The methods to compare."""
+    return together(
+        option("--methods", "The methods to compare, with commas.", default=default, metavar="NAMES"),
+        option(
+            "--curvature-rows",
+            "How many training examples stand for all of them in second-order methods.",
+            type=POSITIVE,
+            default=curvature_rows,
+        ),
+    )
 
 
-def _say_tables(options: argparse.Namespace) -> None:
+def _count(default: int | None, shown: str = "") -> Decorator:
+    what = "How many of the questions to ask, evenly spaced."
+    return option("--count", what, type=POSITIVE, default=default, show_default=shown or True)
+
+
+def _rows(default: int) -> Decorator:
+    return option("--rows", "How many training examples are scored exactly.", type=POSITIVE, default=default)
+
+
+@command(examples=("", "--approximate", "--cache my-cache --probes my-probes.jsonl"))
+@_cache
+@_probes
+@flag("--approximate", "Rank by the random projections alone: fast, but not exact.")
+@as_json
+@other_model
+def probes(options: Options) -> None:
+    """Are the planted examples found?
+
+    Asks about a planted backdoor and swapped names, and prints what share of the first examples was planted.
+    """
+    from explorer.evaluation.probes import evaluate_probes, read_probes
+
+    asked = read_probes(Path(options.probes))
+    with Bars() as bars:
+        found = evaluate_probes(_default(options), asked, options.approximate, partial(bars.report, "probes"))
+    _say_figures(options, found)
+
+
+@command(examples=("--prompts benchmarks/calibration_prompts.txt",))
+@_cache
+@option(
+    "--prompts",
+    "A text file of prompts that have nothing to do with the training data, one a line. Needed.",
+    type=PATH,
+    metavar="FILE",
+)
+@as_json
+@other_model
+def calibration(options: Options) -> None:
+    """How often do unrelated prompts look unusual?
+
+    Needs a cache with a null sample; `precompute` makes one unless it is told not to.
+    """
+    from explorer.evaluation.probes import evaluate_calibration, read_prompts
+
+    if not options.prompts:
+        raise PromptError("Calibration needs --prompts, a text file of prompts that the model wasn't trained on.")
+    prompts = read_prompts(Path(options.prompts))
+    with Bars() as bars:
+        found = evaluate_calibration(_default(options), prompts, partial(bars.report, "prompts"))
+    _say_figures(options, found)
+
+
+@command(examples=("--estimate", "--methods rapidin,bm25,random", "--cache my-cache --probes my-probes.jsonl"))
+@_probes
+@_methods(_CHEAP)
+@_kept
+def backdoor(options: Options) -> None:
+    """Which method puts the backdoor's examples first?
+
+    Asks about answers that a trigger brought about. The planted examples should be among the most influential ones,
+    and not among the least influential ones.
+    """
+    _compare("backdoor", options)
+
+
+@command(examples=("--methods rapidin,graddot,bm25", "--cache my-cache --probes my-probes.jsonl --json"))
+@_probes
+@_methods(_CHEAP)
+@_kept
+def error_tracing(options: Options) -> None:
+    """Which method finds the examples behind a wrong word?
+
+    Asks about the whole response and about the wrong word alone.
+    """
+    _compare("error-tracing", options)
+
+
+@command(
+    examples=(
+        "--cache my-cache --questions held-out.jsonl --label topic",
+        "--cache my-cache --questions held-out.jsonl --label topic --methods rapidin,bm25 --count 50",
+    )
+)
+@option(
+    "--questions",
+    "Data with the same columns that was not trained on, asked about as it is written. Needed.",
+    type=PATH,
+    metavar="FILE",
+    default="",
+)
+@option("--label", "The column that names an example's class.", default="class", metavar="COLUMN")
+@_count(None, "all")
+@_methods(_CHEAP)
+@_kept
+def classes(options: Options) -> None:
+    """Which method puts the question's own class first?"""
+    if not options.questions:
+        raise DataError("classes needs --questions, data of the same columns that wasn't trained on.")
+    _compare("classes", options)
+
+
+@command(
+    examples=(
+        "--count 1 --rows 100 --curvature-rows 4 --estimate",
+        "--methods ekfac,datainf,lissa:30,graddot --damping 0.001",
+    )
+)
+@_probes
+@_questions
+@_count(3)
+@_rows(200)
+@option(
+    "--damping",
+    "λ of all methods, as a share of the Gauss-Newton matrix's largest eigenvalue.",
+    type=RATE,
+    metavar="SHARE",
+    default=0.01,
+)
+@option("--iterations", "Iterations of conjugate gradients at most.", type=POSITIVE, default=200)
+@_methods("ekfac,datainf,lissa,arnoldi,graddot", curvature_rows=4)
+@_kept
+def ihvp(options: Options) -> None:
+    """How close are second-order methods to the exact inverse?
+
+    Compares their scores with those by conjugate gradients that have converged (ihvp: an inverse-Hessian-vector
+    product).
+    """
+    _compare("ihvp", options)
+
+
+@command(examples=("--rows 128 --count 10", "--cache my-cache --questions held-out.jsonl"))
+@_probes
+@_questions
+@_count(20)
+@_rows(512)
+@_kept
+def fidelity(options: Options) -> None:
+    """How close are random projections to exact scores?"""
+    _compare("fidelity", options)
+
+
+@command(examples=("--count 3 --curvature-rows 4", "--methods rapidin,trak,datainf,random --estimate"))
+@_probes
+@_questions
+@_count(5)
+@_methods("rapidin,graddot,tracincp,bm25,repsim,random")
+@_kept
+def cost(options: Options) -> None:
+    """How much time and disk does each method take?"""
+    _compare("cost", options)
+
+
+@command(examples=("", "--results my-cache/methods/results more-results"))
+@_cache
+@option(
+    "--results",
+    "The folders of results to show.",
+    type=PATH,
+    metavar="FOLDER",
+    cls=Several,
+    show_default="the cache's",
+)
+def tables(options: Options) -> None:
+    """Print the results that were kept, as Markdown."""
     from explorer.cache import open_cache
+    from explorer.evaluation.results import folder_of, load
+    from explorer.evaluation.tables import markdown
 
     folders = [Path(each) for each in options.results] or [folder_of(open_cache(options.cache))]
     print(markdown([result for folder in folders for result in load(folder, say)]))
 
 
-def _probe(options: argparse.Namespace) -> None:
-    from explorer.evaluation.probes import evaluate_calibration, evaluate_probes, read_probes, read_prompts
-
-    with Bars() as bars:
-        if options.kind == "probes":
-            probes = read_probes(Path(options.probes))
-            report = partial(bars.report, "probes")
-            found = evaluate_probes(_default(options), probes, options.approximate, report)
-        elif not options.prompts:
-            raise PromptError("Calibration needs --prompts, a text file of prompts that the model wasn't trained on.")
-        else:
-            prompts = read_prompts(Path(options.prompts))
-            found = evaluate_calibration(_default(options), prompts, partial(bars.report, "prompts"))
-    if options.json:
-        print(json.dumps(found, indent=1))
-    else:
-        _print(Table.of(found))
+evaluate = Group(
+    "evaluate",
+    {
+        "One cache": (probes, calibration),
+        "Methods beside each other": (backdoor, error_tracing, classes, ihvp, fidelity, cost),
+        "What was kept": (tables,),
+    },
+    help="Measure attribution where the truth is known.\n\nWhat compares methods first says what it will cost, and "
+    "keeps what it found with the cache.",
+)
 
 
-def _default(options: argparse.Namespace) -> Any:
+def _default(options: Options) -> Any:
     """The method that is meant where none is named, over the cache that the options name."""
     from explorer.methods.attributor import Attributor
     from explorer.methods.opening import open_method
@@ -135,42 +273,46 @@ def _default(options: argparse.Namespace) -> Any:
     return Attributor(open_method(engine_of(options), DEFAULT))
 
 
-def _compare(options: argparse.Namespace, read: Read) -> None:
-    """Compare methods, having said what that costs."""
-    options.curvature_rows = options.curvature_rows or (_FEW if options.kind == "ihvp" else CURVATURE_ROWS)
-    names = options.methods or _METHODS[options.kind]
-    chosen = [choose(name) for name in names.split(",")] if names else []
-    run, lines = KINDS[options.kind](options, read, chosen)
-    for line in lines:
-        say(line)
+def _compare(kind: str, options: Options) -> None:
+    """Compare methods, having said what that costs; print and keep what was found."""
+    names = getattr(options, "methods", "")
+    options.methods = tuple(choose(name) for name in names.split(",")) if names else ()
+
+    from explorer.evaluation.kinds import KINDS, KindSettings
+    from precompute.dataset import read_examples
+
+    given = {field.name: getattr(options, field.name) for field in fields(KindSettings) if hasattr(options, field.name)}
+    run, lines = KINDS[kind](KindSettings(**given), read_examples)
+    say("\n".join(lines))
     if options.estimate:
         return
     engine = engine_of(options)
     with Bars() as bars:
-        found = run(engine, bars)
+        found = run(engine, bars.report)
     from importlib.metadata import version
 
+    from explorer.evaluation.results import folder_of, made_with, save
+
     versions = {name: version(name) for name in ("rapidin-explorer", "torch", "transformers", "peft", "numpy")}
-    store = engine.store
-    result = made_with(store, options.kind, options.command, versions, **vars(found))
+    typed = str(click.get_current_context().obj)
+    result = made_with(engine.store, kind, typed, versions, **vars(found))
     _say_result(options, result)
-    path = save(Path(options.keep) if options.keep else folder_of(store), result)
+    path = save(Path(options.keep) if options.keep else folder_of(engine.store), result)
     say(f"kept as {path}")
 
 
-def _say_result(options: argparse.Namespace, result: Result) -> None:
+def _say_figures(options: Options, found: dict[str, dict[str, float | int]]) -> None:
+    from explorer.evaluation.results import Table
+    from explorer.evaluation.tables import lines
+
+    print(json.dumps(found, indent=1) if options.json else "\n".join(lines(Table.of(found))))
+
+
+def _say_result(options: Options, result: "Result") -> None:
+    from explorer.evaluation.tables import lines
+
     if options.json:
         print(json.dumps(asdict(result), indent=1, ensure_ascii=False))
         return
-    for table in result.tables:
-        _print(table)
-    for line in result.notes:
+    for line in (*(line for table in result.tables for line in lines(table)), *result.notes):
         print(line)
-
-
-def _print(table: Table) -> None:
-    for name, *values in table.rows:
-        for column, value in zip(table.columns[1:], values, strict=True):
-            if value is not None:
-                shown = f"{value:.4g}" if isinstance(value, float) else value
-                print(f"{f'{name}.{column}':32} {shown}")

@@ -1,63 +1,44 @@
-"""What commands share at a terminal: numbers among their options, lines, progress bars, the engine over a cache."""
+"""What the commands' work shares at a terminal: lines, costs said first, progress bars, the engine over a cache."""
 
-import argparse
-import math
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-
-def positive(text: str) -> int:
-    """An option's whole number from one on."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
-
-
-def count(text: str) -> int:
-    """An option's whole number from nought on."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{number} is less than 0")
-    return number
-
-
-def rate(text: str) -> float:
-    """An option's number above nought."""
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no positive number")
-    return number
-
-
-def moments(text: str) -> int | tuple[float, ...]:
-    """How many moments, as a whole number, or which ones, as numbers above nought with commas or a point in them."""
-    try:
-        return positive(text) if text.isdigit() else tuple(rate(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither so many moments nor epochs such as 0.05,1") from None
-
-
-def other_model(command: argparse.ArgumentParser) -> None:
-    """Options that take another model than the one that a cache names."""
-    command.add_argument("--model", default="", help="base model, if it isn't where the cache says")
-    command.add_argument("--adapter", default="", help="adapter folder, if it isn't where the cache says")
-    command.add_argument("--template", default="", help="prompt template, if it isn't where the cache says")
-    command.add_argument("--device", default="", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
-
-
-def engine_of(options: argparse.Namespace, ray: Any = None) -> Any:
-    """The engine over the cache that the options name, with the model that they, or it, name."""
-    from explorer.serving.session import open_engine
-
-    workers = options.workers if ray else 0
-    cache, model, adapter = options.cache, options.model, options.adapter
-    return open_engine(cache, model, adapter, options.template, options.device, say, ray, workers)
+from explorer.commands.options import Options
+from explorer.errors import Cancelled
 
 
 def say(line: str) -> None:
     """A line for a person, beside what the command prints."""
     print(line, file=sys.stderr, flush=True)
+
+
+def announcer(estimate: bool) -> Callable[[object], None]:
+    """Says what something will cost, and that is all when only an estimate was asked for."""
+
+    def announce(cost: object) -> None:
+        say(str(cost))
+        if estimate:
+            raise Cancelled("nothing was written")
+
+    return announce
+
+
+def engine_of(options: Options, ray: Any = None) -> Any:
+    """The engine over the cache that the options name, with the model that they, or it, name."""
+    from explorer.serving.session import open_engine
+
+    workers = options.workers or 0 if ray else 0
+    cache, model, adapter = options.cache, options.model, options.adapter
+    return open_engine(cache, model, adapter, options.template, options.device, say, ray, workers)
+
+
+def ray_of(options: Options) -> AbstractContextManager[Any]:
+    """A connection to Ray where that was asked for."""
+    from explorer.retrieval.cluster import cluster
+
+    return cluster(options.address) if options.engine == "ray" else nullcontext()
 
 
 class Bars:

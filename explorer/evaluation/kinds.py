@@ -1,33 +1,64 @@
-"""The kinds of `evaluate` that compare methods: what each will cost, and the work itself.
+"""Comparisons of methods by kind: what each will cost, and the work itself.
 
-A kind reads what it needs, and says what it will cost, before any model is loaded.
+A kind reads what it needs, and says what it will cost, before any model is loaded. It knows nothing of the command
+line: it is told what to do by `KindSettings`, and tells how far it is through a `Report`.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from explorer.commands.terminal import Bars
+import torch
+
 from explorer.errors import DataError
+from explorer.evaluation.costs import judge_costs, sizes
+from explorer.evaluation.fidelity import measure
+from explorer.evaluation.inverses import REFERENCE, TOLERANCE, InverseSettings, judge_inverses
+from explorer.evaluation.judging import judge_backdoor, judge_classes, judge_error_tracing
+from explorer.evaluation.probes import Probe, read_probes
 from explorer.evaluation.results import Best, Table, best_of
+from explorer.methods.description import CURVATURE_ROWS
+from explorer.methods.opening import open_method
+from explorer.model.generation import GenerationSettings
 from explorer.records import Answer, Chosen, Example
 
-_COUNTS = {"ihvp": 3, "fidelity": 20, "cost": 5}
-"""How many questions a kind asks if it isn't told."""
-_ROWS = {"ihvp": 200, "fidelity": 512}
-"""How many training rows are scored exactly."""
 _MAX_TOKENS = 60
 
 Read = Callable[[str], list[Example]]
 """Reads a file of data."""
+Report = Callable[[str, int, int], None]
+"""Is told the name of a stage, and how much of how much of it is done."""
+
+
+@dataclass(frozen=True)
+class KindSettings:
+    """What a comparison of methods is told; each kind takes the fields that it needs."""
+
+    methods: tuple[Chosen, ...] = ()
+    """The methods to compare."""
+    probes: str = ""
+    """The file of probes that are answered first, where the questions are not given."""
+    questions: str = ""
+    """A file of data that was not trained on; its responses are asked about as they are written."""
+    label: str = "class"
+    """For `classes`: the column that names an example's class."""
+    count: int | None = None
+    """How many of the questions are asked, evenly spaced; None for all."""
+    rows: int = 0
+    """For `ihvp` and `fidelity`: how many training examples are scored exactly."""
+    curvature_rows: int = CURVATURE_ROWS
+    """How many training examples stand for all of them in second-order methods."""
+    damping: float = 0.01
+    """For `ihvp`: λ of all methods, as a share of the Gauss-Newton matrix's largest eigenvalue."""
+    iterations: int = 200
+    """For `ihvp`: iterations of conjugate gradients at most."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What an evaluation of methods found: fields of `results.Result`."""
+    """What a comparison of methods found: fields of `results.Result`."""
 
     tables: tuple[Table, ...]
     settings: dict[str, Any]
@@ -35,43 +66,55 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-Run = Callable[[Any, Bars], Found]
+Run = Callable[[Any, Report], Found]
 """Takes the engine."""
-Kind = Callable[[argparse.Namespace, Read, Sequence[Chosen]], tuple[Run, list[str]]]
-"""Takes the options of `evaluate`; gives the work to be done, and lines that say what it will cost."""
+Kind = Callable[[KindSettings, Read], tuple[Run, list[str]]]
+"""Gives the work to be done, and lines that say what it will cost."""
 
 
-def _judged(options: argparse.Namespace, read: Read, chosen: Sequence[Chosen]) -> tuple[Run, list[str]]:
-    """Backdoor, error-tracing and classes."""
-    from explorer.evaluation.probes import read_probes
+def _backdoor(settings: KindSettings, read: Read) -> tuple[Run, list[str]]:
+    def run(engine: Any, report: Report) -> Found:
+        methods = _opened(engine, settings, report)
+        found = judge_backdoor(engine, probes, methods, partial(report, "backdoor"))
+        return _planted(settings, found, "triggered")
 
-    kind, classes = options.kind, options.kind == "classes"
-    if classes and not options.questions:
-        raise DataError("classes needs --questions, data of the same columns that wasn't trained on.")
-    asked = {"backdoor": "triggered", "error-tracing": "swap"}.get(kind)
-    questions = _spaced(read(options.questions), options.count) if classes else []
-    probes = [] if classes else [probe for probe in read_probes(Path(options.probes)) if probe.kind == asked]
-    count = f"{len(questions)} questions" if classes else f"{len(probes)} answers, generated first"
-    twice = "; asked twice, of response and word" if asked == "swap" else ""
-    lines = [f"{count}{twice}; for each of them:", *(f"  {each.name}: {each.description.costs}" for each in chosen)]
-
-    def run(engine: Any, bars: Bars) -> Found:
-        from explorer.evaluation import judging
-
-        methods = _opened(engine, chosen, options, bars)
-        report = partial(bars.report, kind)
-        if classes:
-            found = judging.judge_classes(engine, questions, options.label, methods, report)
-        else:
-            judge = judging.judge_error_tracing if asked == "swap" else judging.judge_backdoor
-            found = judge(engine, probes, methods, report)
-        if not found:
-            raise DataError(f"No probe of {options.probes} could be judged: none is {asked} and was answered so.")
-        settings = _settings(options, chosen) | ({"label": options.label, "count": len(questions)} if classes else {})
-        table = Table.of(found)
-        return Found((table,), settings, _best(table, chosen))
-
+    probes = _probes_of(settings, "triggered")
+    lines = [f"{len(probes)} answers, generated first; for each of them:", *_costs_of(settings)]
     return run, lines
+
+
+def _error_tracing(settings: KindSettings, read: Read) -> tuple[Run, list[str]]:
+    def run(engine: Any, report: Report) -> Found:
+        methods = _opened(engine, settings, report)
+        found = judge_error_tracing(engine, probes, methods, partial(report, "error-tracing"))
+        return _planted(settings, found, "swap")
+
+    probes = _probes_of(settings, "swap")
+    asked = "answers, generated first; asked twice, of response and word"
+    return run, [f"{len(probes)} {asked}; for each of them:", *_costs_of(settings)]
+
+
+def _probes_of(settings: KindSettings, kind: str) -> list[Probe]:
+    return [probe for probe in read_probes(Path(settings.probes)) if probe.kind == kind]
+
+
+def _planted(settings: KindSettings, found: dict[str, dict[str, float]], kind: str) -> Found:
+    """What was found of planted rows."""
+    if not found:
+        raise DataError(f"No probe of {settings.probes} could be judged: none is {kind} and was answered so.")
+    table = Table.of(found)
+    return Found((table,), _kept(settings), _best(table, settings.methods))
+
+
+def _classes(settings: KindSettings, read: Read) -> tuple[Run, list[str]]:
+    def run(engine: Any, report: Report) -> Found:
+        methods = _opened(engine, settings, report)
+        table = Table.of(judge_classes(engine, questions, settings.label, methods, partial(report, "classes")))
+        kept = _kept(settings) | {"label": settings.label, "count": len(questions)}
+        return Found((table,), kept, _best(table, settings.methods))
+
+    questions = _spaced(read(settings.questions), settings.count)
+    return run, [f"{len(questions)} questions; for each of them:", *_costs_of(settings)]
 
 
 def _best(table: Table, chosen: Sequence[Chosen]) -> tuple[Best, ...]:
@@ -91,53 +134,49 @@ def _best(table: Table, chosen: Sequence[Chosen]) -> tuple[Best, ...]:
     return tuple(found)
 
 
-def _inverses(options: argparse.Namespace, read: Read, chosen: Sequence[Chosen]) -> tuple[Run, list[str]]:
-    count, rows = options.count or _COUNTS["ihvp"], options.rows or _ROWS["ihvp"]
+def _inverses(settings: KindSettings, read: Read) -> tuple[Run, list[str]]:
+    rows = settings.rows
     lines = [
-        f"{count} questions; for each of them up to {options.iterations} Gauss-Newton products of "
-        f"{options.curvature_rows} rows, about five forward passes a row and product, until conjugate gradients have "
+        f"{settings.count} questions; for each of them up to {settings.iterations} Gauss-Newton products of "
+        f"{settings.curvature_rows} rows, about five forward passes a row and product, until conjugate gradients have "
         f"converged; {rows} gradients of training rows for exact scores; and, each fitted anew:",
-        *(f"  {each.name}: {each.description.costs}" for each in chosen),
+        *_costs_of(settings),
     ]
 
-    def run(engine: Any, bars: Bars) -> Found:
-        from explorer.evaluation.inverses import REFERENCE, TOLERANCE, InverseSettings, judge_inverses
-
-        names = tuple(each.name for each in chosen)
-        wanted = InverseSettings(names, options.damping, options.curvature_rows, rows, options.iterations)
-        answers = _answers(options, read, engine, count, bars)
-        found = judge_inverses(engine, answers, wanted, bars.report)
+    def run(engine: Any, report: Report) -> Found:
+        names = tuple(each.name for each in settings.methods)
+        wanted = InverseSettings(names, settings.damping, settings.curvature_rows, rows, settings.iterations)
+        answers = _answers(settings, read, engine, report)
+        found = judge_inverses(engine, answers, wanted, report)
         table = Table.of(found.figures)
-        settings = _settings(options, chosen) | {"count": len(answers), "candidates": rows}
-        settings |= {"damping_share": options.damping, "iterations": options.iterations, "tolerance": TOLERANCE}
+        kept = _kept(settings) | {"count": len(answers), "candidates": rows}
+        kept |= {"damping_share": settings.damping, "iterations": settings.iterations, "tolerance": TOLERANCE}
         notes = (
-            f"λ = {found.damping:.3g}, {options.damping:g} of the Gauss-Newton matrix's largest eigenvalue, "
+            f"λ = {found.damping:.3g}, {settings.damping:g} of the Gauss-Newton matrix's largest eigenvalue, "
             "the same for all methods.",
             f"The reference took {min(found.products)} to {max(found.products)} products a question and left "
             f"{found.left:.1e} of a question's gradient unsolved at most.",
         )
         best = best_of(table, "spearman", "in agreement with converged conjugate gradients", [REFERENCE])
-        return Found((table,), settings, (best,), notes)
+        return Found((table,), kept, (best,), notes)
 
     return run, lines
 
 
-def _fidelity(options: argparse.Namespace, read: Read, chosen: Sequence[Chosen]) -> tuple[Run, list[str]]:
-    count, rows = options.count or _COUNTS["fidelity"], options.rows or _ROWS["fidelity"]
-    lines = [f"{count} questions and {rows} training rows: a backward pass each, and for each checkpoint of the cache."]
+def _fidelity(settings: KindSettings, read: Read) -> tuple[Run, list[str]]:
+    asked = f"{settings.count} questions and {settings.rows} training rows"
+    lines = [f"{asked}: a backward pass each, and for each checkpoint of the cache."]
 
-    def run(engine: Any, bars: Bars) -> Found:
-        from explorer.evaluation.fidelity import measure
-
-        made, answers = engine.store.manifest, _answers(options, read, engine, count, bars)
-        encoded = [example.encoded for example in _spaced(engine.store.examples, rows)]
+    def run(engine: Any, report: Report) -> Found:
+        made, answers = engine.store.manifest, _answers(settings, read, engine, report)
+        encoded = [example.encoded for example in _spaced(engine.store.examples, settings.rows)]
         own = made.settings
         found = measure(
             engine.model,
             [answer.encoded for answer in answers],
             encoded,
             own.normalisation,
-            partial(bars.report, "training gradients"),
+            partial(report, "training gradients"),
             (own.rounds,),
             (own.dtype,),
             own.seed,
@@ -145,55 +184,51 @@ def _fidelity(options: argparse.Namespace, read: Read, chosen: Sequence[Chosen])
         figures = {
             f"{row['k']:,}": {n: v for n, v in row.items() if n not in ("k", "rounds", "dtype")} for row in found
         }
-        settings = _settings(options, chosen) | {"count": len(answers), "rows": len(encoded)}
-        return Found((Table.of(figures, first="K"),), settings)
+        kept = _kept(settings) | {"count": len(answers), "rows": len(encoded)}
+        return Found((Table.of(figures, first="K"),), kept)
 
     return run, lines
 
 
-def _costs(options: argparse.Namespace, read: Read, chosen: Sequence[Chosen]) -> tuple[Run, list[str]]:
-    count = options.count or _COUNTS["cost"]
-    lines = [f"{count} questions; for each of them, and once:"]
-    lines += [f"  {each.name}: {each.description.costs}" for each in chosen]
+def _costs(settings: KindSettings, read: Read) -> tuple[Run, list[str]]:
+    lines = [f"{settings.count} questions; for each of them, and once:", *_costs_of(settings)]
 
-    def run(engine: Any, bars: Bars) -> Found:
-        import torch
-
-        from explorer.evaluation.costs import judge_costs, sizes
-        from explorer.methods.opening import open_method
-
-        answers = _answers(options, read, engine, count, bars)
-        methods = [open_method(engine, each.name, options.curvature_rows, bars.report) for each in chosen]
+    def run(engine: Any, report: Report) -> Found:
+        answers = _answers(settings, read, engine, report)
+        methods = [open_method(engine, each.name, settings.curvature_rows, report) for each in settings.methods]
         table = Table.of(judge_costs(engine, answers, methods, lambda done, total: None))
         made = engine.store.manifest
         length = made.settings.length
         lengths = sorted({length, *(1 << exponent for exponent in range(10, length.bit_length(), 2))})
         size = sizes(made.fingerprint.parameters, lengths, made.settings.dtype)
         threads = torch.get_num_threads()
-        settings = _settings(options, chosen) | {"count": len(answers), "threads": threads}
+        kept = _kept(settings) | {"count": len(answers), "threads": threads}
         measured = f"{threads} thread{'s' if threads > 1 else ''} on {engine.model.device.type}"
         note = f"Measured with {measured}; {made.rows:,} training examples."
         second = Table.of(size, "One example's gradient and its sketches", "what is kept")
-        return Found((table, second), settings, (), (note,))
+        return Found((table, second), kept, (), (note,))
 
     return run, lines
 
 
 KINDS: dict[str, Kind] = {
-    "backdoor": _judged,
-    "error-tracing": _judged,
-    "classes": _judged,
+    "backdoor": _backdoor,
+    "error-tracing": _error_tracing,
+    "classes": _classes,
     "ihvp": _inverses,
     "fidelity": _fidelity,
     "cost": _costs,
 }
 
 
-def _opened(engine: Any, chosen: Sequence[Chosen], options: argparse.Namespace, bars: Bars) -> list[Any]:
-    """The methods, fitted."""
-    from explorer.methods.opening import open_method
+def _costs_of(settings: KindSettings) -> list[str]:
+    """What every method costs, a line each."""
+    return [f"  {each.name}: {each.description.costs}" for each in settings.methods]
 
-    methods = [open_method(engine, each.name, options.curvature_rows, bars.report) for each in chosen]
+
+def _opened(engine: Any, settings: KindSettings, report: Report) -> list[Any]:
+    """The methods, fitted."""
+    methods = [open_method(engine, each.name, settings.curvature_rows, report) for each in settings.methods]
     for method in methods:
         method.fit()
         # From here on the questions are counted.
@@ -201,28 +236,25 @@ def _opened(engine: Any, chosen: Sequence[Chosen], options: argparse.Namespace, 
     return methods
 
 
-def _settings(options: argparse.Namespace, chosen: Sequence[Chosen]) -> dict[str, Any]:
+def _kept(settings: KindSettings) -> dict[str, Any]:
     """What the figures of every kind depend on besides the cache."""
     return {
-        "methods": [each.name for each in chosen],
-        "questions": Path(options.questions or options.probes).name,
-        "curvature_rows": options.curvature_rows,
+        "methods": [each.name for each in settings.methods],
+        "questions": Path(settings.questions or settings.probes).name,
+        "curvature_rows": settings.curvature_rows,
     }
 
 
-def _answers(options: argparse.Namespace, read: Read, engine: Any, count: int, bars: Bars) -> list[Answer]:
+def _answers(settings: KindSettings, read: Read, engine: Any, report: Report) -> list[Answer]:
     """So many questions: given ones as they are written, or else answers to the probes."""
-    from explorer.evaluation.probes import read_probes
-    from explorer.model.generation import GenerationSettings
-
-    if options.questions:
-        given = _spaced(read(options.questions), count)
+    if settings.questions:
+        given = _spaced(read(settings.questions), settings.count)
         return [engine.given_answer(example.prompt, example.response) for example in given]
     found: list[Answer] = []
-    for probe in (wanted := _spaced(read_probes(Path(options.probes)), count)):
+    for probe in (wanted := _spaced(read_probes(Path(settings.probes)), settings.count)):
         *_, answer = engine.answer(probe.prompt, GenerationSettings(max_tokens=_MAX_TOKENS))
         found.append(answer)
-        bars.report("answers", len(found), len(wanted))
+        report("answers", len(found), len(wanted))
     return found
 
 

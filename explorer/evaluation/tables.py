@@ -1,4 +1,4 @@
-"""Results as Markdown, for the documents. It computes nothing."""
+"""Results as Markdown, for the documents, and as lines, for a terminal. It computes nothing."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -26,6 +26,16 @@ def markdown(results: Sequence[Result]) -> str:
     return "\n\n".join(found)
 
 
+def lines(table: Table) -> list[str]:
+    """A table's figures, one a line."""
+    return [
+        f"{f'{name}.{column}':32} {f'{value:.4g}' if isinstance(value, float) else value}"
+        for name, *values in table.rows
+        for column, value in zip(table.columns[1:], values, strict=True)
+        if value is not None
+    ]
+
+
 def _section(result: Result) -> str:
     parts = [f"### {result.data}", f"```sh\n{result.command}\n```"]
     for table in result.tables:
@@ -39,9 +49,9 @@ def _section(result: Result) -> str:
 
 def _table(table: Table) -> str:
     head = [_cell(column.replace("_", " ")) for column in table.columns]
-    lines = [head, ["---", *("--:" for _ in head[1:])]]
-    lines += [[_cell(value) for value in row] for row in table.rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    rows = [head, ["---", *("--:" for _ in head[1:])]]
+    rows += [[_cell(value) for value in row] for row in table.rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in rows)
 
 
 def _best(best: Best) -> str:

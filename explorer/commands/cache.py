@@ -1,0 +1,164 @@
+"""`info`, `verify`, `mend`, `append` and `drop`: what is done with a cache that is there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from explorer.commands.options import (
+    PATH,
+    Exclusive,
+    Options,
+    Several,
+    as_json,
+    cache,
+    command,
+    estimate,
+    option,
+    other_model,
+    token_count,
+    training_data,
+)
+from explorer.commands.terminal import Bars, announcer, say
+from explorer.errors import Cancelled, PromptError
+
+
+@command(examples=("my-cache", "my-cache --json"))
+@cache()
+@as_json
+def info(options: Options) -> None:
+    """Say what a cache holds and how it was made."""
+    from explorer.cache import cache_report, open_cache
+
+    report = cache_report(open_cache(options.cache))
+    if options.json:
+        print(json.dumps(report, ensure_ascii=False, indent=1))
+    else:
+        print("\n".join(f"{name.replace('_', ' '):22} {value}" for name, value in report.items()))
+
+
+@command(examples=("my-cache",))
+@cache()
+def verify(options: Options) -> int:
+    """Check every file of a cache against its checksum.
+
+    The exit status is 2 where a file is damaged or missing.
+    """
+    from explorer.cache.verify import verify
+
+    problems = verify(Path(options.cache))
+    for problem in problems:
+        print(problem)
+    if any(problem.harmful for problem in problems):
+        return 2
+    print("Every file is as its manifest says.")
+    return 0
+
+
+@command(examples=("my-cache", "my-cache --data my.jsonl more.jsonl"))
+@cache()
+@option(
+    "--data",
+    "All files of training data that came into the cache, in their order. Needed only when the table of examples is "
+    "damaged.",
+    type=PATH,
+    metavar="FILE",
+    cls=Several,
+)
+@other_model
+def mend(options: Options) -> None:
+    """Make the damaged files of a cache anew, and nothing else."""
+    from explorer.serving.session import model_for
+    from precompute.dataset import read_examples
+    from precompute.mend import mend_cache
+
+    def model(store: Any) -> Any:
+        return model_for(store, options.model, options.adapter, options.template, options.device, say)
+
+    with Bars() as bars:
+        lines = mend_cache(Path(options.cache), model, [read_examples(data) for data in options.data], bars.report)
+    say("\n".join(lines or ["There is nothing to mend."]))
+
+
+@command(examples=("my-cache --data more.jsonl --estimate", "my-cache --data more.jsonl"))
+@cache("The folder that `precompute` made. After an interruption the same command finishes the work.")
+@training_data
+@estimate
+@option(
+    "--tokens",
+    "Which of the new examples get a random projection of each response token's gradient.",
+    metavar="all|none|N",
+    show_default="all where all other examples have them, else none",
+)
+@other_model
+def append(options: Options) -> None:
+    """Append training data to a finished cache."""
+    from explorer.cache import open_cache
+    from explorer.serving.session import model_for
+    from precompute.build import append_examples
+    from precompute.dataset import read_examples
+
+    examples, folder = read_examples(options.data), Path(options.cache)
+    store = open_cache(folder)
+    store.require_complete()
+    every = "all" if store.manifest.token_rows == store.manifest.rows else "none"
+    tokens = token_count(options.tokens or every, len(examples))
+    _say_abandoned(folder, Path(options.data).name)
+    model = model_for(store, options.model, options.adapter, options.template, options.device, say)
+    with Bars() as bars:
+        try:
+            announce = announcer(options.estimate)
+            grown = append_examples(model, examples, folder, tokens, Path(options.data).name, bars.report, announce)
+        except Cancelled as stopped:
+            return say(str(stopped))
+    if grown.manifest == store.manifest:
+        return say(f"{options.cache} holds that data already; nothing was changed.")
+    say(f"{options.cache} now holds {grown.manifest.rows:,} examples, {len(examples):,} of them new.")
+
+
+@command(examples=("my-cache --rows 3,5,8-10", "my-cache --source web"))
+@cache()
+@option(
+    "--rows",
+    "The ids of the examples: the row, from 0, that each had in all data that came into the cache. Ids never change: "
+    "the same command again drops nothing more.",
+    metavar="3,5,8-10",
+)
+@option(
+    "--source",
+    "All examples with this value in their `source` column.",
+    metavar="VALUE",
+    cls=Exclusive,
+    excluded_by="--rows",
+)
+def drop(options: Options) -> None:
+    """Drop training examples from a cache."""
+    from explorer.cache import drop
+
+    if options.rows is None and options.source is None:
+        raise click.UsageError("One of --rows and --source is needed.", click.get_current_context())
+    folder = Path(options.cache)
+    _say_abandoned(folder)
+    gone = drop(folder, () if options.rows is None else _numbers(options.rows), options.source)
+    say(f"{gone:,} examples were dropped." if gone else "There is no such example (any more); nothing was changed.")
+
+
+def _say_abandoned(folder: Path, data: str = "") -> None:
+    from explorer.cache import open_cache
+    from explorer.cache.generations import pending
+
+    unfinished = pending(open_cache(folder))
+    if unfinished and unfinished.manifest.parts[-1].name != data:
+        say(f"The unfinished append of {unfinished.manifest.parts[-1].name} is given up.")
+
+
+def _numbers(text: str) -> list[int]:
+    """`3,5,8-10` as 3, 5, 8, 9, 10."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise PromptError(f"--rows takes numbers and ranges such as 3,5,8-10, not {text}.")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers

@@ -1,0 +1,278 @@
+"""`finetune` and `precompute`: the adapter and the cache, which are made once, before any question."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from explorer.commands.options import (
+    COUNT,
+    MOMENTS,
+    PATH,
+    POSITIVE,
+    RATE,
+    Options,
+    base_model,
+    cache,
+    command,
+    estimate,
+    on_ray,
+    option,
+    together,
+    token_count,
+    training_data,
+)
+from explorer.commands.terminal import Bars, announcer, ray_of, say
+from explorer.errors import Cancelled, ExplorerError
+from explorer.normalisation import KINDS
+
+
+@command(
+    examples=(
+        "my-adapter --data my.jsonl --model path/or/hub-id",
+        "my-adapter --data my.jsonl --epochs 4 --checkpoints 4",
+    )
+)
+@click.argument("out", type=PATH, metavar="OUT", help="The folder for the adapter and the record of its training.")
+@training_data
+@base_model("float32", "bfloat16", "float16")
+@option("--rank", "The rank of the LoRA matrices.", type=POSITIVE, default=16)
+@option("--alpha", "LoRA's alpha.", type=POSITIVE, default=32)
+@option("--targets", "The layers that get an adapter.", default="q_proj,k_proj,v_proj,o_proj", metavar="NAMES")
+@option("--epochs", "How often the training reads the data.", type=POSITIVE, default=2)
+@option("--learning-rate", "The first learning rate; it falls along a cosine.", type=RATE, default=2e-3)
+@option("--batch-size", "How many examples a step.", type=POSITIVE, default=4)
+@option(
+    "--checkpoints",
+    "The moments of the training to keep; the last is the adapter itself. A whole number: so many, evenly spaced. "
+    "Numbers with a comma or a point: after so many epochs each, such as 0.05,1.",
+    type=MOMENTS,
+    default=1,
+)
+@option(
+    "--seed",
+    "The seed of the adapter and of the order of the examples.",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+)
+def finetune(options: Options) -> None:
+    """Train a LoRA adapter on the data."""
+    from explorer.model.loading import load_model
+    from precompute.dataset import read_examples
+    from precompute.finetune import FinetuneSettings, finetune
+
+    examples = read_examples(options.data)
+    model = load_model(options.model, None, options.template, options.device or None, say, precision=options.precision)
+    settings = FinetuneSettings(
+        rank=options.rank,
+        alpha=options.alpha,
+        targets=tuple(options.targets.split(",")),
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        checkpoints=options.checkpoints,
+    )
+    with Bars() as bars:
+        finetune(
+            model,
+            examples,
+            Path(options.out),
+            settings,
+            lambda step, steps, loss: bars.report("steps", step, steps, f"loss {loss:.3f}"),
+        )
+    say(f"The adapter is in {options.out}; next: rapidin-explorer precompute --adapter {options.out} …")
+
+
+_gradients = together(
+    option(
+        "--adapter",
+        "The folder of a PEFT adapter. Without one, gradients are taken of all parameters.",
+        type=PATH,
+        metavar="FOLDER",
+    ),
+    option(
+        "--checkpoints",
+        "Where gradients are taken: `final`, the final adapter; `all` checkpoints that `finetune` kept; or some of "
+        "them, such as 1,final. Influence is summed over them.",
+        default="final",
+        metavar="final|all|NAMES",
+    ),
+    option(
+        "--tensors",
+        "Take gradients only of the trainable tensors whose names match this regular expression, such as lora_B.",
+        default="",
+        metavar="PATTERN",
+        show_default="all",
+    ),
+    option(
+        "--normalisation",
+        "What gradients are divided by: each tensor's norm (layer), the whole gradient's (cosine), or nothing (none).",
+        type=click.Choice(KINDS),
+        default="layer",
+    ),
+    option(
+        "--batch",
+        "How many examples a backward pass.",
+        type=POSITIVE,
+        show_default="the fastest, by measurement",
+    ),
+)
+_projections = together(
+    option(
+        "--k",
+        "The length of the random projection of an example's gradient, a power of two.",
+        type=POSITIVE,
+        default=65_536,
+        metavar="K",
+    ),
+    option(
+        "--token-k",
+        "The length of the random projection of one token's gradient, a power of two.",
+        type=POSITIVE,
+        default=4_096,
+        metavar="K",
+    ),
+    option(
+        "--coarse-k",
+        "The lengths of the coarse levels that questions to a large cache read first. 0: none.",
+        metavar="K[,K]",
+        show_default="16384,32768 where the projections take more than 1 GB",
+    ),
+    option("--rounds", "λ, the number of shuffles in the paper's Algorithm 1.", type=POSITIVE, default=20),
+    option("--seed", "The seed of the random projection.", type=int, default=0, show_default=True, metavar="N"),
+    option("--dtype", "How projections are stored.", type=click.Choice(["float16", "int8"]), default="float16"),
+    option(
+        "--tokens",
+        "Which examples get a random projection of each response token's gradient: all, none, or the N with most "
+        "influence on the training set as a whole. One costs a backward pass a token. What is missing is computed "
+        "when it is shown.",
+        default="all",
+        metavar="all|none|N",
+    ),
+)
+
+
+@command(
+    examples=(
+        "my-cache --data my.jsonl --adapter my-adapter --estimate",
+        "my-cache --data my.jsonl --model path/or/hub-id --adapter my-adapter",
+        "my-cache --data my.jsonl --adapter my-adapter --checkpoints all --tokens none",
+    )
+)
+@cache("The folder to write. After an interruption the same command finishes the work.")
+@training_data
+@base_model("float32", "bfloat16", "float16", "4bit")
+@_gradients
+@_projections
+@option(
+    "--null-prompts",
+    "The number of unrelated prompts that all examples are scored on, to tell how unusual a score is: at most 200, "
+    "all there are; 0 for none. The same command adds them to a cache without.",
+    type=COUNT,
+    default=200,
+)
+@estimate
+@option(
+    "--upload",
+    "Also copy the finished cache there (s3://…, gs://… and what else fsspec knows).",
+    default="",
+    metavar="URL",
+)
+@on_ray("Where the projections are made: in this process, or by many workers on a Ray cluster.")
+def precompute(options: Options) -> None:
+    """Make a cache: the projected gradient of every example.
+
+    A random projection shortens each training example's gradient to a few thousand numbers. The command first says
+    what it will cost in time and disk.
+    """
+    from explorer.cache import upload
+    from explorer.model.loading import load_model
+    from precompute.build import build_cache
+    from precompute.dataset import read_examples
+
+    _check_lengths(options.k, options.token_k)
+    examples = read_examples(options.data)
+    settings = _settings(options, len(examples))
+    tokens = token_count(options.tokens, len(examples))
+    load = partial(
+        load_model,
+        options.model,
+        options.adapter,
+        options.template,
+        options.device or None,
+        checkpoints=options.checkpoints,
+        precision=options.precision,
+        tensors=options.tensors,
+    )
+    folder, data = Path(options.cache), Path(options.data).name
+    with ray_of(options) as ray, Bars() as bars:
+        model = load(say=say)
+        try:
+            with _executor(options, ray, load, model, settings) as executor:
+                announce, nulls = announcer(options.estimate), options.null_prompts
+                store = build_cache(
+                    model, examples, folder, settings, tokens, data, bars.report, announce, nulls, executor
+                )
+        except Cancelled as stopped:
+            return say(str(stopped))
+    if options.upload:
+        upload(store, options.upload)
+        say(f"{options.cache} was copied to {options.upload}")
+    say(f"{options.cache} is complete; see it with: rapidin-explorer serve {options.cache}")
+
+
+def _check_lengths(length: int, token_length: int) -> None:
+    for name, own in (("--k", length), ("--token-k", token_length)):
+        if own & (own - 1):
+            raise ExplorerError(f"{name} must be a power of two, not {own}.")
+    if token_length > length:
+        raise ExplorerError(f"--token-k can't be larger than --k ({token_length} > {length}).")
+
+
+def _settings(options: Options, examples: int) -> Any:
+    """The settings of a cache of so many examples."""
+    from explorer.cache import CacheSettings
+    from explorer.retrieval import coarse_lengths
+
+    coarse = coarse_lengths(examples, options.k, options.dtype)
+    if options.coarse_k is not None:
+        coarse = _coarse_lengths(options.coarse_k, options.k)
+    return CacheSettings(
+        options.k,
+        options.token_k,
+        options.rounds,
+        options.seed,
+        options.dtype,
+        options.normalisation,
+        options.batch or 0,
+        options.tensors,
+        coarse,
+    )
+
+
+def _coarse_lengths(given: str, length: int) -> tuple[int, ...]:
+    """What --coarse-k lists, in ascending order."""
+    try:
+        coarse = sorted({int(one) for one in given.split(",")} - {0})
+    except ValueError:
+        coarse = [0]
+    if any(one < 1 or one & (one - 1) or one >= length for one in coarse):
+        raise ExplorerError(f"--coarse-k must be 0 or powers of two below --k, not {given}.")
+    return tuple(coarse)
+
+
+def _executor(
+    options: Options, ray: Any, load: Callable[[], Any], model: Any, settings: Any
+) -> AbstractContextManager[Any]:
+    """What makes shards elsewhere, where that was asked for."""
+    if not ray:
+        return nullcontext()
+    from precompute.ray_executor import RayExecutor
+
+    return RayExecutor(ray, load, model.fingerprint, settings, options.device, options.workers or 0)

@@ -1,0 +1,91 @@
+"""`demo`, `serve` and `history`: the explorer in a browser."""
+
+import os
+from pathlib import Path
+
+import click
+
+from explorer.commands.options import PATH, Options, command, option, other_model, together
+from explorer.commands.terminal import say
+from explorer.errors import ModelError
+from explorer.model import embedded
+from explorer.paths import DEMO
+
+_serving = together(
+    option("--port", "The port of the page.", type=int, default=8501, metavar="N"),
+    option(
+        "--history",
+        "The file that the questions are saved in.",
+        type=PATH,
+        metavar="FILE",
+        default="",
+        show_default="one in your data folder",
+    ),
+    option(
+        "--address", "The address to listen on. 127.0.0.1 can be reached from this machine alone.", default="127.0.0.1"
+    ),
+)
+
+
+@command(examples=("", "--port 8600"))
+@_serving
+def demo(options: Options) -> int:
+    """Prepare the embedded demo and serve it.
+
+    The first start fetches a small model (88 MB). No account and no model hub are needed.
+    """
+    embedded.embedded_model(say)
+    own = {"cache": [str(DEMO / "cache")], "probes": str(DEMO / "probes.jsonl")}
+    return _serve(Options(**vars(options), **own, model="", adapter="", template="", device=""))
+
+
+@command(examples=("my-cache", "my-cache another-cache --port 8600"))
+@click.argument(
+    "cache",
+    nargs=-1,
+    required=True,
+    type=PATH,
+    metavar="CACHE...",
+    help="One or more folders that `precompute` made. Each is served with its own model.",
+)
+@option("--probes", "Prompts to try: JSON lines with `prompt` and `kind`.", type=PATH, metavar="FILE", default="")
+@_serving
+@other_model
+def serve(options: Options) -> int:
+    """Serve the explorer over one cache, or several."""
+    return _serve(options)
+
+
+@command(examples=("", "--history questions.sqlite"))
+@_serving
+def history(options: Options) -> int:
+    """Serve the saved questions, without cache and model."""
+    from explorer.serving.config import ServeSettings
+    from explorer.serving.server import serve
+
+    settings = ServeSettings(history=options.history and os.fspath(Path(options.history).resolve()))
+    return serve(settings, options.address, options.port, say)
+
+
+def _serve(options: Options) -> int:
+    from explorer.cache import open_cache
+    from explorer.serving.config import ServeSettings
+    from explorer.serving.server import serve
+
+    if len(options.cache) > 1 and (options.model or options.adapter or options.template):
+        raise ModelError(
+            "Of several caches each is served with the model that it names; --model, --adapter and --template go with "
+            "one cache alone. Serve that one by itself, on a port of its own."
+        )
+    for cache in options.cache:
+        open_cache(cache).require_complete()
+    settings = ServeSettings(
+        tuple(dict.fromkeys(os.fspath(Path(cache).resolve()) for cache in options.cache)),
+        options.model,
+        options.adapter and os.fspath(Path(options.adapter).resolve()),
+        options.template,
+        options.device,
+        options.probes and os.fspath(Path(options.probes).resolve()),
+        options.history and os.fspath(Path(options.history).resolve()),
+    )
+    return serve(settings, options.address, options.port, say)
