@@ -174,7 +174,7 @@ def show_found(auditing: Auditing, done: list[Audited]) -> None:
 def scores_of(settings: AuditSettings) -> str:
     """What the scores are, in a sentence or two of our own words."""
     if not settings.method.can(Can.FOUR_INFLUENCES):
-        unusual = "How unusual a score is, is known of RapidIn's alone."
+        unusual = "How unusual a score is, isn't known of this method."
         method = settings.method
         return plain(f"Scores of whole responses by {method.name}: {method.description.what}. {unusual}")
     kind = "exact" if settings.exact else "ranked by the sketches alone, which adds noise to their order"

@@ -2,12 +2,15 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from explorer.methods.description import METHODS
 
 REPOSITORY = Path(__file__).parents[1]
 ROOTS = ("explorer", "precompute", "pages")
@@ -169,3 +172,21 @@ def test_the_library_loads_no_streamlit_and_no_ray() -> None:
     library = [name for name in names if not name.startswith(("explorer.app", "pages")) and "__" not in name]
     assert not loaded_by(library, "streamlit")
     assert not loaded_by(library, "ray")
+
+
+# Methods are asked what they can say, never which they are
+
+
+def names_methods(path: str) -> set[str]:
+    """The methods that a module names; what is an everyday word, or the product's own name, doesn't count."""
+    names = "|".join(name for name in METHODS if name not in ("random", "embedding"))
+    text = (REPOSITORY / path).read_text(encoding="utf-8")
+    return set(re.findall(rf"(?<![\w.-])(?:{names})(?![\w-]|\.\w)", text))
+
+
+def test_no_module_of_app_history_auditing_or_pages_names_a_method() -> None:
+    rooms = ("explorer/app/", "explorer/history/", "explorer/auditing/", "explorer/trust/", "explorer/cache/", "pages/")
+    paths = [path.relative_to(REPOSITORY).as_posix() for path in PRODUCT]
+    found = {path: named for path in paths if path.startswith(rooms) and (named := names_methods(path))}
+    assert not found
+    assert names_methods("explorer/methods/description.py") and names_methods("explorer/commands/evaluate.py")

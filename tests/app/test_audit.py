@@ -76,7 +76,7 @@ def test_another_method_may_score_and_says_what_it_costs(start: Start, tmp_path:
     at = at.selectbox(key="audit_method").set_value("bm25").run()
     assert "Costs an index of all words" in said(at)
     at = finished(begin(at, "What is bright?\nWhat is wet?"))
-    assert not at.exception and "by bm25" in said(at) and "known of RapidIn" in said(at)
+    assert not at.exception and "by bm25" in said(at) and "known of this method" in said(at)
     assert "first by bm25" in at.dataframe[0].value and "stands out" not in at.dataframe[0].value
     assert "Something stands out" not in said(at)
     history = History(tmp_path / "history.sqlite", described)

@@ -235,7 +235,7 @@ def test_both_sides_are_compared_by_another_method(start: Start, tmp_path: Path,
         for key in OFFERS & keys(at):
             at = at.button(key=key).click().run()
     at = compared(at)
-    assert f"by {method}" in said(at) and "known of RapidIn" in said(at)
+    assert f"by {method}" in said(at) and "how stable its ranking" in said(at)
     answers = [at.session_state[f"{side} asking"].answer for side in "AB"]
     scores = [resources.desk().bench.of(choose(method)).scores(answer, None) for answer in answers]
     for card in cards(at):

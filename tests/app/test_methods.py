@@ -73,7 +73,7 @@ def test_every_method_shows_its_ranking(start: Start, name: str) -> None:
         assert (card["values"] is not None) == described.token_values
         assert ("has no influence of single tokens" in card["without_values"]) != described.token_values
         assert not (card["unusual"] or card["often"] or card["steadiness"]), "these are known of RapidIn's alone"
-    assert "is known of RapidIn's alone" in said(at).replace("\\", "")
+    assert "ranking is, isn't known" in said(at).replace("\\", "")
     sides = [group for group in at.button_group if group.key == "direction"]
     assert bool(sides) == (described.family != "no gradient"), "least alike isn't opposed"
     assert not cards["acts"]

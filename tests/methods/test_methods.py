@@ -13,11 +13,13 @@ from explorer.cache.store import open_cache
 from explorer.cache.verify import verify
 from explorer.engine import Engine
 from explorer.errors import MethodError
+from explorer.methods.abilities import ABILITIES
 from explorer.methods.attributor import Attributor
 from explorer.methods.description import METHODS, choose
 from explorer.methods.fitted import keep_fitted, key_of, read_fitted, try_to_keep
 from explorer.methods.opening import CLASSES, open_method
 from explorer.model.loading import load_model
+from explorer.records import Can
 from explorer.serving.session import open_engine
 from precompute.build import append_examples, build_cache
 from precompute.dataset import read_examples
@@ -77,6 +79,20 @@ def test_every_method_ranks_all_examples(
         if influence.values is not None:
             assert float(influence.values.mean(dtype=float)) == pytest.approx(influence.score)
     assert (engine.store.folder / FOLDER).is_dir() or not METHODS[name].fitted
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_can_do_what_its_description_says(engine: Engine, encoder: Path, name: str) -> None:
+    method = open_method(engine, name)
+    for ability, kind in ABILITIES.items():
+        assert isinstance(method, kind) == method.chosen.can(ability), f"{name}: {ability.name}"
+    assert set(ABILITIES) | {Can.TEXTS} == set(Can)
+
+
+def test_a_value_makes_another_method_that_says_no_more_than_its_scores(engine: Engine) -> None:
+    method = open_method(engine, "rapidin:256")
+    assert not any(method.chosen.can(ability) or isinstance(method, kind) for ability, kind in ABILITIES.items())
+    assert (method.chosen.written, open_method(engine, "rapidin").chosen.written) == ("rapidin:256", "")
 
 
 @pytest.mark.parametrize("name", ["bm25", "embedding", "repsim", "cka"])

@@ -30,10 +30,10 @@ SIDES = {PROPONENTS: (False,), OPPONENTS: (True,), BOTH: (False, True)}
 FIRST_OF_BOTH = 5
 """Examples a side shown at first when both are."""
 ALONE = (
-    "Scores have units of the method's own: compare ranks, not numbers, with another's. How sure and how stable a "
-    "ranking is, is known of RapidIn's alone."
+    "Scores have units of the method's own: compare ranks, not numbers, with another's. How sure and how stable its "
+    "ranking is, isn't known."
 )
-"""Said beneath the heading of every other method."""
+"""Said beneath the heading of a method that knows nothing of unrelated prompts."""
 
 
 def show_examples(desk: Desk, answer: Answer) -> None:

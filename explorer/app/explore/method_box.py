@@ -42,7 +42,7 @@ def method_box() -> None:
         f"Method: {plain(label)}" if label else "Method",
         key="method_popover",
         icon=":material/function:",
-        help="How examples are scored; RapidIn unless you choose another way, to compare it with",
+        help=f"How examples are scored: by {DEFAULT}, unless you choose another method to compare it with",
     ):
         st.session_state[_PICKED] = description.name
         st.selectbox("Examples are scored by", list(METHODS), key=_PICKED, format_func=_named, on_change=_take)

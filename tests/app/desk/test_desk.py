@@ -200,7 +200,7 @@ def test_tokens_are_foreseen_while_what_is_shown_becomes_exact_and_once_an_answe
         begun.append(answer.id)
         yield from usual(answer)
 
-    monkeypatch.setattr(desk.engine, "ask_ahead", watched)
+    monkeypatch.setattr(desk.own, "ask_ahead", watched)
     answer = finished(desk.ask("me", "Count.", LONG))
     finish(desk.explain("me", Question(answer, None, False, 3, method=OWN)).refined)
     assert desk.engine.known(answer, (0, 1)), "the first of them doesn't wait for all that is shown"
