@@ -54,18 +54,17 @@ class Memory:
 class Attributor:
     """A method that can be asked about answers."""
 
-    def __init__(self, method: Method, memory: Memory | None = None, another: Callable[[], Method] | None = None):
-        """`another` opens the same method once more, for work beside this one's."""
+    def __init__(self, method: Method, memory: Memory | None = None):
+        """Several methods over one engine may share a memory."""
         self.method, self.engine, self.chosen = method, method.engine, method.chosen
         self._memory = memory or Memory(method.engine.store.manifest.rows)
-        self._another = another or (lambda: method)
         self._busy, self._fitted = False, False
 
     def cost(self) -> Cost:
         """What it takes to ask it. Raises ExplorerError where this cache can't serve it."""
         if not self._fitted:
             # Another one, for this one may be at work.
-            kept = self._another()
+            kept = self.method.another()
             kept.kept_alone = True
             try:
                 kept.fit()
@@ -116,9 +115,8 @@ class Attributor:
 
         Waiting for one that is less urgent could last for ever.
         """
-        method, own = (self._another(), False) if self._busy else (self.method, True)
+        method, own = (self.method.another(), False) if self._busy else (self.method, True)
         self._busy |= own
-
         before = method.report
 
         def reporting(pause: Pause) -> None:

@@ -1,7 +1,5 @@
 """The methods of one engine, each opened once."""
 
-from functools import partial
-
 from explorer.concurrency import Recent
 from explorer.engine import Engine
 from explorer.methods.attributor import Attributor, Memory
@@ -22,7 +20,6 @@ class Bench:
         """The method with its memory. Raises MethodError where there is none of this name."""
         known = self._known.get(chosen.name)
         if known is None:
-            another = partial(open_method, self.engine, chosen.name)
-            known = Attributor(another(), self._memory, another)
+            known = Attributor(open_method(self.engine, chosen.name), self._memory)
             self._known.put(chosen.name, known)
         return known

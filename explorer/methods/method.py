@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ from explorer.records import Answer, Chosen, Contrast, Selection
 
 Report = Callable[[str, int, int], None]
 """Is told a stage, how much of it is done, and of how much."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Tell nobody."""
 
 
 class NotFitted(Exception):
@@ -87,6 +91,10 @@ class Method:
         self.engine, self.chosen, self.rows, self.report = engine, chosen, rows, report
         self.held = 0
         """Bytes of what was fitted so far."""
+
+    def another(self) -> Self:
+        """The same method once more, for work beside this one's; it reports to nobody."""
+        return type(self)(self.engine, self.chosen, self.rows, silent)
 
     def fit(self) -> None:
         """Compute what is needed once, or read what was kept of it; `scores` does so where it wasn't called."""

@@ -7,7 +7,7 @@ from explorer.methods.first_order.rapidin import RapidIn
 from explorer.methods.first_order.trak import Trak
 from explorer.methods.likeness.lexical import Bm25, Random
 from explorer.methods.likeness.similarity import Cka, Embedding, RepSim
-from explorer.methods.method import Method, Report
+from explorer.methods.method import Method, Report, silent
 from explorer.methods.second_order.ekfac import Ekfac
 from explorer.methods.second_order.influence import Arnoldi, ConjugateGradients, DataInf, Lissa
 
@@ -37,9 +37,7 @@ VALUED: dict[str, type[Method]] = {"rapidin": Folded}
 """Those that a value makes another method of."""
 
 
-def open_method(
-    engine: Engine, name: str, rows: int = CURVATURE_ROWS, report: Report = lambda stage, done, total: None
-) -> Method:
+def open_method(engine: Engine, name: str, rows: int = CURVATURE_ROWS, report: Report = silent) -> Method:
     """The method of this name, `NAME` or `NAME:VALUE`, over an engine's cache.
 
     `rows` training rows stand for all where curvature is needed; `report` is
