@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import psutil  # type: ignore[import-untyped]
+import torch
 
 from explorer.model import embedded
 from explorer.model.language_model import LanguageModel
@@ -43,10 +44,18 @@ def load(chosen: argparse.Namespace, rows: int | None) -> tuple[LanguageModel, l
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long `work` takes."""
+    """How long `work` takes, what it leaves a GPU to do included."""
+    settle()
     started = time.perf_counter()
     work()
+    settle()
     return time.perf_counter() - started
+
+
+def settle() -> None:
+    """Wait until the GPU, where one is used, has done all it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def median_seconds(work: Callable[[], object], times: int = 5) -> float:

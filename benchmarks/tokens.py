@@ -1,6 +1,7 @@
 """What token values cost: exact ones against one forward pass, cached ones against one backward pass."""
 
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -25,14 +26,15 @@ def main() -> None:
     show(measure(model, encoded[0], encoded[1:]), chosen.json)
 
 
-def measure(model: LanguageModel, query: Encoded, examples: list[Encoded]) -> Figures:
+def measure(model: LanguageModel, query: Encoded, examples: list[Encoded], sketcher: Sketcher | None = None) -> Figures:
     """One query against every example: forward-mode, forward only, a backward loop, and the token cache."""
     prepare_forward_mode()
     gradient = gradients.gradient(model, query)
     norms = gradients.norms(gradient)
     direction = gradients.divided(gradient, divisors(norms, "layer"))
     settings = CacheSettings()
-    sketcher = Sketcher(model.fingerprint.layout, SketchSettings(settings.length), model.device)
+    sketcher = sketcher or Sketcher(model.fingerprint.layout, SketchSettings(settings.length), model.device)
+    settings = replace(settings, token_length=min(settings.token_length, sketcher.settings.length))
     gradients.directional_token_losses(model, examples[0], direction)
     rows = [_one(model, direction, example, sketcher, settings, norms) for example in examples]
     middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}

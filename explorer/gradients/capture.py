@@ -252,7 +252,7 @@ class Capture:
         total = torch.zeros(length, dtype=torch.float64)
         for name, v in direction.items():
             for rule, call in self._of(name):
-                found = rule.shares(call, v).double().cpu()
+                found = rule.shares(call, v).cpu().double()
                 total[slice(None) if len(found) == length else list(kept)] += found
         return total
 

@@ -63,9 +63,11 @@ def response_logits(
     longest = max(len(item.ids) for item in batch)
     kept = _scored_positions(batch)
     first = int(kept[0])
-    ids = torch.full((len(batch), longest), model.tokenizer.pad_token_id or 0, device=device)
+    # Put together here: a GPU would be waited for at every row.
+    padded = np.full((len(batch), longest), model.tokenizer.pad_token_id or 0, dtype=np.int64)
     for row, item in enumerate(batch):
-        ids[row, : len(item.ids)] = torch.from_numpy(item.ids)
+        padded[row, : len(item.ids)] = item.ids
+    ids = torch.from_numpy(padded).to(device)
     inputs = {
         "input_ids": ids,
         # Padding stands behind each sequence, where no earlier position looks; masked rows may overflow.
@@ -304,7 +306,7 @@ def directional_steps(
                 losses = token_losses(model, [encoded], checkpoint.standing_in(dual))[0]
                 tangent = forward_ad.unpack_dual(losses).tangent
                 if tangent is not None:
-                    found[number] = tangent.double().cpu().numpy()
+                    found[number] = tangent.cpu().double().numpy()
             yield
     except NotImplementedError:
         own = [[checkpoint.qualified(name) for name in checkpoint.tensors] for checkpoint in model.checkpoints]
@@ -387,4 +389,9 @@ def normalised(model: LanguageModel, g: Gradient, of: NDArray[np.float32], kind:
 
 def inner_product(u: Gradient, v: Gradient) -> float:
     """⟨u, v⟩ over all named tensors."""
-    return float(sum((u[name].double() * v[name].double()).sum() for name in u))
+    return float(sum((_double(u[name]) * _double(v[name])).sum() for name in u))
+
+
+def _double(tensor: torch.Tensor) -> torch.Tensor:
+    """In float64, which Apple's GPUs don't know."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()

@@ -35,6 +35,9 @@ _LARGEST_SHUFFLE = 1 << 24
 """Divisors are drawn up to this size, which bounds the memory of one stored permutation."""
 _ALONE = 1 << 17
 """Tensors of so few numbers on average are added up sooner by one thread than by several."""
+_TOGETHER = 1 << 26
+"""A GPU adds up tensors of so many numbers in all by one step: the beginning of a step costs it as much as a small one
+does."""
 _BLOCK = 1 << 20
 """So many places are moved at a time while the table is made."""
 _IN_MEMORY = 1 << 25
@@ -75,9 +78,7 @@ class Sketcher:
         self.settings = settings
         self.device = torch.device(device)
         sizes = [math.prod(shape) for _, shape in layout]
-        table = torch.from_numpy(bucket_table(sum(sizes), settings))
-        if table.numel() <= _IN_MEMORY:
-            table = table.to(self.device)
+        table = _placed(torch.from_numpy(bucket_table(sum(sizes), settings)), self.device)
         self._tables = dict(zip([name for name, _ in layout], table.split(sizes), strict=True))
 
     def __call__(self, gradient: Mapping[str, torch.Tensor]) -> NDArray[np.float32]:
@@ -89,6 +90,17 @@ class Sketcher:
     def begin(self) -> "Sketch":
         """A sketch of zero, to which a gradient's tensors are added, all of them or one at a time."""
         return Sketch(self.settings.length, self._tables, self.device)
+
+
+def _placed(table: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The table on the device; where it would take too much there it stays, and its parts are sent with every gradient.
+
+    They take longer to arrive than a GPU needs for the gradient.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return table.to(device) if table.nbytes <= free // 2 else table
+    return table.to(device) if table.numel() <= _IN_MEMORY else table
 
 
 @dataclass(frozen=True)
@@ -120,7 +132,30 @@ def _shared_out(pieces: Sequence[_Piece], count: int) -> list[list[_Piece]]:
 
 def _scatter(signed: torch.Tensor, pieces: Sequence[_Piece]) -> None:
     for piece in pieces:
-        signed.index_add_(0, piece.table, piece.values, alpha=piece.factor)
+        signed.index_add_(0, piece.table, piece.values.float(), alpha=piece.factor)
+
+
+def _scatter_together(signed: torch.Tensor, pieces: Sequence[_Piece]) -> None:
+    """The same in as few steps for many pieces as for one."""
+    tables = torch.cat([piece.table.to(signed.device, non_blocking=True) for piece in pieces])
+    values = torch.cat([piece.values for piece in pieces]).float()
+    parts = values.split([len(piece.values) for piece in pieces])
+    torch._foreach_mul_(list(parts), [piece.factor for piece in pieces])
+    signed.index_add_(0, tables, values)
+
+
+def _bundled(pieces: Sequence[_Piece]) -> Iterator[list[_Piece]]:
+    """The pieces in order, as many at a time as have `_TOGETHER` numbers; a larger one by itself."""
+    some: list[_Piece] = []
+    size = 0
+    for piece in pieces:
+        size += len(piece.values)
+        if some and size > _TOGETHER:
+            yield some
+            some, size = [], len(piece.values)
+        some.append(piece)
+    if some:
+        yield some
 
 
 class Sketch:
@@ -135,13 +170,13 @@ class Sketch:
     def add(self, parts: Mapping[str, torch.Tensor], factors: Mapping[str, float] | None = None) -> None:
         """Add the gradients of some named tensors, each times its factor."""
         pieces = [
-            _Piece(
-                self._tables[name].to(self._signed.device, non_blocking=True),
-                part.detach().reshape(-1).float(),
-                factors[name] if factors else 1.0,
-            )
+            _Piece(self._tables[name], part.detach().reshape(-1), factors[name] if factors else 1.0)
             for name, part in parts.items()
         ]
+        if self._signed.device.type != "cpu":
+            for some in _bundled(pieces):
+                _scatter_together(self._signed[0], some)
+            return
         # torch uses one thread for a scatter-add.
         shares = _shared_out(pieces, len(self._signed)) if _size(pieces) > _ALONE * len(pieces) else [pieces]
         others = [threads().submit(_scatter, *work) for work in zip(self._signed[1:], shares[1:], strict=False)]

@@ -216,6 +216,29 @@ def test_a_gradient_shared_out_among_threads_has_the_same_sketch(monkeypatch: py
     np.testing.assert_allclose(shared.values(), alone.values(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("together", [1, 60, 1000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_few_steps_of_a_gpu_make_the_same_sketch(
+    monkeypatch: pytest.MonkeyPatch, together: int, dtype: torch.dtype
+) -> None:
+    gradient = {name: part.to(dtype) for name, part in gradient_of([50, 300, 7, 40], seed=2).items()}
+    kept = {name: part.clone() for name, part in gradient.items()}
+    sketcher = sketcher_for(gradient, 64)
+    pieces = [
+        sketch._Piece(sketcher._tables[name], part.reshape(-1), factor)
+        for (name, part), factor in zip(gradient.items(), (1.0, -0.5, 0.0, 3.0), strict=True)
+    ]
+    expected, found = torch.zeros(128), torch.zeros(128)
+    sketch._scatter(expected, pieces)
+    monkeypatch.setattr(sketch, "_TOGETHER", together)
+    bundles = list(sketch._bundled(pieces))
+    assert len(bundles) == {1: 4, 60: 3, 1000: 1}[together]
+    for some in bundles:
+        sketch._scatter_together(found, some)
+    torch.testing.assert_close(found, expected)
+    assert all(torch.equal(part, kept[name]) for name, part in gradient.items()), "gradients are left as they were"
+
+
 def test_a_tensor_that_is_left_out_counts_as_zero() -> None:
     gradient = gradient_of([20, 30], seed=1)
     sketcher = sketcher_for(gradient, 16)
