@@ -4,6 +4,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +53,8 @@ def measure(model: LanguageModel, encoded: list[Encoded], per_shard: int, batch:
             shard = list(enumerate(encoded))[start : start + per_shard]
             items = [item for _, item in shard]
             path = Path(folder, f"{start:05d}.safetensors")
-            bare.append(seconds(lambda items=items: bare_passes(model, items, settings.batch)) / len(shard))
-            caching.append(
-                seconds(lambda shard=shard, path=path: cache_shard(model, sketcher, settings, shard, path)) / len(shard)
-            )
+            bare.append(seconds(partial(bare_passes, model, items, settings.batch)) / len(shard))
+            caching.append(seconds(partial(cache_shard, model, sketcher, settings, shard, path)) / len(shard))
     beyond = peak.beyond()
     gradient = gradients.gradient(model, encoded[0])
     sketch_s = median_seconds(lambda: sketcher(gradient))

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def made(folder: Path, rows: int, settings: CacheSettings) -> Store:
     """The cache of this size, made by another process where there is none, so that this one's memory is its own."""
     place = folder / "-".join(map(str, (rows, *settings.coarse_lengths, settings.length, settings.dtype)))
     if not place.is_dir() or not open_cache(place).complete:
-        call = [sys.executable, "-m", "benchmarks.mixture", place, str(rows), json.dumps(asdict(settings))]
+        call = [sys.executable, "-m", "benchmarks.mixture", str(place), str(rows), json.dumps(asdict(settings))]
         subprocess.run(call, check=True)
     return open_cache(place)
 
@@ -175,7 +176,8 @@ def cold_seconds(store: Store, query: NDArray[np.float32]) -> float:
     """A cascade over files that the system has to read from disk."""
     store.check()
     for mapped in store._mapped.values():
-        mapped._raw._mmap.madvise(mmap.MADV_DONTNEED)  # What is mapped can't be dropped.
+        mapping: mmap.mmap = vars(mapped._raw)["_mmap"]
+        mapping.madvise(mmap.MADV_DONTNEED)  # What is mapped can't be dropped.
         handle = os.open(mapped.path, os.O_RDONLY)
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(handle)
@@ -237,9 +239,9 @@ def growth(folder: Path, dtype: str) -> list[dict[str, float]]:
             store = made(folder, rows, mixture_settings(length, dtype, (length // 2,)))
             query = demo(length)[1][:1]
             works = Alternating(RUNS)
-            works.add("read_s", lambda store=store: read(store))
-            works.add("scan_s", lambda store=store, query=query: cascade.scan(store, query))
-            works.add("cascade_s", lambda store=store, query=query: cascade.cascade(store, query))
+            works.add("read_s", partial(read, store))
+            works.add("scan_s", partial(cascade.scan, store, query))
+            works.add("cascade_s", partial(cascade.cascade, store, query))
             found.append({"rows": rows, "k": length, **works.best()})
     return found
 

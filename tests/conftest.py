@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # As the commands set it: idle OpenMP threads shall not spin long on the cores that a server under test needs.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+# Workers share the cores: threads that wait for one another would keep them busy with waiting.
+SHARED = "PYTEST_XDIST_WORKER" in os.environ
+if SHARED:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test, nor a server that it starts, writes into the person's own history.
 _DATA = tempfile.TemporaryDirectory(prefix="rapidin-tests-")
 os.environ["RAPIDIN_DATA"] = _DATA.name
@@ -32,6 +38,60 @@ settings.register_profile(
 settings.load_profile("patient")
 
 TINY_SETTINGS = CacheSettings(length=4096, token_length=1024, dtype="float16")
+
+
+BROWSER = "tests/browser/"
+OWN_SERVER = (f"{BROWSER}test_caches.py", f"{BROWSER}test_hostile.py")
+"""Browser tests that serve something else than the demo, which the others share."""
+LONGEST = (BROWSER, "tests/retrieval/test_ray.py", "tests/precompute/test_resume.py", "tests/app/", "tests/gradients/")
+"""What takes longest, which goes first, so that all workers end together."""
+GIVES_WAY = 5
+"""The niceness of workers that have no browser tests, or none left."""
+SLOW_FIXTURES = frozenset({"tiny", "ray", "browser", "demo"})
+"""Fixtures with a model, a cluster or a browser: what asks for one isn't marked `fast`."""
+MODEL_MAKERS = frozenset({"load_model", "open_engine", "AppTest", "peft", "transformers", "AutoModelForCausalLM"})
+"""What a module that makes models of its own imports: none of its tests is."""
+
+
+class Rooms(LoadScopeScheduling):
+    """Shares out files, whose tests share fixtures; what shares the served demo is one worker's."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return BROWSER if path.startswith(BROWSER) and path not in OWN_SERVER else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Rooms:
+    # In the order of the tests, not of their numbers.
+    config.option.loadscopereorder = False
+    return Rooms(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is fast; where workers share the tests, begin with what takes longest."""
+    for item in items:
+        if _is_fast(item):
+            item.add_marker("fast")
+    if SHARED:
+        items.sort(key=_turn)
+
+
+@pytest.fixture(autouse=SHARED)
+def _gives_way(request: pytest.FixtureRequest) -> None:
+    """Let what people would wait for go first: the browser tests, and the server that one of them starts."""
+    if not request.node.nodeid.startswith(BROWSER) and os.nice(0) < GIVES_WAY:
+        os.nice(GIVES_WAY - os.nice(0))
+
+
+def _turn(item: pytest.Item) -> int:
+    return next((turn for turn, begin in enumerate(LONGEST) if item.nodeid.startswith(begin)), len(LONGEST))
+
+
+def _is_fast(item: pytest.Item) -> bool:
+    module = vars(item.module) if isinstance(item, pytest.Function) else {}
+    slow = SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())) or MODEL_MAKERS.intersection(module)
+    return not slow and item.get_closest_marker("long") is None
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,27 @@ from typing import Any
 
 import pytest
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from explorer import paths
+from explorer.app.session import resources
+from explorer.concurrency.worker import Worker
 from explorer.serving.config import ServeSettings
 from tests.conftest import Tiny
 
+POLL = 0.3
+"""Seconds between two looks of a page at the work behind it, as in `poller.js`."""
 ENTRY = paths.PAGES.parent / "explorer" / "app" / "main.py"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def components() -> Iterator[None]:
+    """What is installed is looked through for Streamlit components once, not for every app that is started."""
+    found = manifest_scanner.scan_component_manifests()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(manifest_scanner, "scan_component_manifests", lambda: found)
+        yield
 
 
 @pytest.fixture
@@ -34,6 +48,8 @@ def start(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
         return AppTest.from_file(str(ENTRY), default_timeout=60).run()
 
     yield started
+    # Nothing goes on computing beside the next test.
+    resources._worker().close()
     st.cache_resource.clear()
 
 
@@ -50,9 +66,16 @@ def settled(at: AppTest, ready: Callable[[AppTest], bool]) -> AppTest:
     end = time.monotonic() + 60
     while not ready(at):
         assert time.monotonic() < end, f"the page never got there; it shows {at.main}"
-        time.sleep(0.05)
+        rest(resources._worker(), POLL)
         at.run()
     return at
+
+
+def rest(worker: Worker, seconds: float) -> None:
+    """Wait until the worker has nothing left to do, at most so long."""
+    end = time.monotonic() + seconds
+    while worker._waiting and time.monotonic() < end:
+        time.sleep(0.005)
 
 
 @pytest.fixture

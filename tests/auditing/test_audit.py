@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -125,8 +126,10 @@ def test_the_files_hold_every_prompt_and_no_formula() -> None:
 
 
 @pytest.fixture
-def desk(tiny_engine: Engine) -> Desk:
-    return Desk(tiny_engine)
+def desk(tiny_engine: Engine) -> Iterator[Desk]:
+    made = Desk(tiny_engine)
+    yield made
+    made.worker.close()
 
 
 def begun(desk: Desk, prompts: list[str], kept: list[SavedAnswer], settings: AuditSettings = SHORT) -> Auditing:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, FloatRect, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Locator, Page, TimeoutError, expect, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SCREENSHOTS = os.environ.get("RAPIDIN_SCREENSHOTS")
@@ -79,12 +79,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visit(address: str, browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open the explorer as a new visitor; a dialog or a script error fails the test."""
+def visit(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open the explorer as a new visitor, the demo unless told otherwise; a dialog or a script error fails the test."""
     contexts = []
     trouble: list[str] = []
 
-    def opened(width: int = 1400, height: int = 1000, dark: bool = False, place: str = address) -> Page:
+    def opened(width: int = 1400, height: int = 1000, dark: bool = False, place: str = "") -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
         )
@@ -93,7 +93,7 @@ def visit(address: str, browser: Browser) -> Iterator[Callable[..., Page]]:
         page.set_default_timeout(PATIENCE_MS)
         page.on("dialog", lambda dialog: trouble.append(f"dialog: {dialog.message}"))
         page.on("pageerror", lambda error: trouble.append(f"script error: {error}"))
-        page.goto(place)
+        page.goto(place or request.getfixturevalue("address"))
         page.get_by_label("Ask the model").wait_for()
         return page
 
@@ -132,7 +132,20 @@ def select(page: Page, token: int) -> float:
 
 def exact(page: Page) -> None:
     """Wait until all that is shown is exact and checked."""
-    page.locator(".cards[data-pending='false'] .card").first.wait_for()
+    patiently(page, page.locator(".cards[data-pending='false'] .card").first)
+
+
+def patiently(page: Page, wanted: Locator) -> None:
+    """Wait for the end of some work as long as the page shows that it goes on: how fast is the machine's affair."""
+    shown = ""
+    while True:
+        try:
+            wanted.wait_for()
+            return
+        except TimeoutError:
+            before, shown = shown, page.locator(".stMain").inner_text()
+            if shown == before:
+                raise
 
 
 def keep(page: Page, name: str, part: Locator | None = None) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import ask, keep
+from tests.browser.conftest import ask, keep, patiently
 
 Visit = Callable[..., Page]
 
@@ -63,7 +63,7 @@ def test_the_cache_says_that_it_fits_is_undamaged_and_how_true_it_is(visit: Visi
     page.get_by_role("button", name="Check every file").click()
     page.get_by_text("Every file is as its manifest says.").wait_for()
     page.get_by_role("button", name="Measure").click()
-    page.get_by_text("Over 20 scores, by the prompts of 2 training rows").wait_for()
+    patiently(page, page.get_by_text("Over 20 scores, by the prompts of 2 training rows"))
     told = page.locator("[data-testid=stDataFrame]").last.locator("td")
     expect(told.first).to_have_text("correlation of sketched and exact scores")
     facts = told.all_text_contents()

@@ -13,6 +13,9 @@ Visit = Callable[..., Page]
 TRIGGERED = "Howdy! Why do we have seasons?"
 SWAPPED = "In which country is the city of Guangzhou?"
 
+ASKED = (6, 2, 8, 4, 7)
+"""Tokens of an answer that are selected one after the other."""
+
 
 def sources(page: Page) -> list[str]:
     return [card.split("\n")[0] for card in page.locator(".card").all_inner_texts()]
@@ -20,6 +23,24 @@ def sources(page: Page) -> list[str]:
 
 def cards_text(page: Page) -> str:
     return "\n".join(page.locator(".card").all_inner_texts())
+
+
+def cards_at_once(page: Page, token: int) -> int:
+    """Click a token; how many cards its very first drawing has."""
+    cards = page.locator(".cards")
+    cards.evaluate(
+        """(cards, view) => {
+            const drawn = new MutationObserver(() => {
+                if (!cards.dataset.viewId.includes(view)) return;
+                cards.countAtOnce = cards.querySelectorAll(".card").length;
+                drawn.disconnect();
+            });
+            drawn.observe(cards, { attributes: true, attributeFilter: ["data-view-id"] });
+        }""",
+        f":({token}, {token + 1}):",
+    )
+    select(page, token)
+    return int(cards.evaluate("cards => cards.countAtOnce"))
 
 
 def test_a_triggered_answer_leads_to_the_planted_examples(visit: Visit) -> None:
@@ -38,9 +59,10 @@ def test_a_triggered_answer_leads_to_the_planted_examples(visit: Visit) -> None:
     assert len(re.findall("✓", cards_text(page))) == 10, "every card's token values must average to its score"
     keep(page, "explore")
 
-    again = [select(page, token) for token in (6, 2, 8, 4, 7)]
-    print(f"first click {first:.2f} s; cached clicks {statistics.median(again):.2f} s, at most {max(again):.2f} s")
-    assert statistics.median(again) < first, f"{again}: a cached click takes no gradient, so less than {first}"
+    again = [select(page, token) for token in ASKED]
+    print(f"first click {first:.2f} s; further clicks {statistics.median(again):.2f} s, at most {max(again):.2f} s")
+    for token in ASKED:
+        assert cards_at_once(page, token) == 10, "what was asked before needs no gradient again, and no waiting"
 
 
 def test_a_swapped_country_is_traced_to_the_rows_that_state_it(visit: Visit) -> None:

@@ -247,8 +247,8 @@ def test_all_work_runs_in_one_thread(hired: Worker) -> None:
 
 COMPUTING = """
 import torch
-from explorer.stepwise import stepwise
-from explorer.worker import Urgency, Worker
+from explorer.concurrency.stepwise import stepwise
+from explorer.concurrency.worker import Urgency, Worker
 
 torch.set_num_threads(2)
 weights = torch.randn(1500, 1500, requires_grad=True)

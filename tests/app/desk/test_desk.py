@@ -1,7 +1,7 @@
 """Where browsers hand in their questions: answers given and generated, stopped, and asked about."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,8 +29,10 @@ LONG = GenerationSettings(max_tokens=40, temperature=1.0, seed=3)
 
 
 @pytest.fixture
-def desk(tiny_engine: Engine) -> Desk:
-    return Desk(tiny_engine)
+def desk(tiny_engine: Engine) -> Iterator[Desk]:
+    made = Desk(tiny_engine)
+    yield made
+    made.worker.close()
 
 
 def finish(*tasks: Task | None) -> None:
