@@ -9,7 +9,7 @@ from math import ceil
 
 from precompute.estimate import duration, volume
 
-# Measured, on two cores without a GPU; ARCHITECTURE.md says how.
+# Measured, on two cores without a GPU; docs/measurements.md says how.
 EXAMPLE_S = 0.19
 """Caching one example: SmolLM2-135M, LoRA of rank 16."""
 TEXT = 253

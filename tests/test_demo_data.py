@@ -112,7 +112,7 @@ def test_swap_probes_name_both_countries_and_ask_without_them() -> None:
 def test_the_saved_example_is_exact_checked_and_of_the_shipped_cache(tmp_path: Path) -> None:
     copy = shutil.copy(DEMO / "example.sqlite", tmp_path)
     kept = History(Path(copy), described).answer(EXAMPLE)
-    remade = "make it anew: python -m explorer.app.saved_example assets/demo/example.sqlite"
+    remade = "make it anew: python -m explorer.app.explore.saved_example assets/demo/example.sqlite"
     assert kept.origin == origin_of(open_cache(DEMO / "cache")), remade
     assert {(question.selection is None, question.opponents) for question in kept.questions} == {
         (whole, opponents) for whole in (True, False) for opponents in (True, False)

@@ -1,7 +1,9 @@
-"""The documents can't lie about commands, files and rooms."""
+"""The documents can't lie about commands, files, links and rooms."""
 
+import ast
 import re
 import shlex
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,46 +14,153 @@ from explorer.evaluation.results import load
 from explorer.evaluation.tables import TITLES, markdown
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "ARCHITECTURE.md")
-ALL_DOCUMENTS = (*DOCUMENTS, *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
-ROOMS = ("explorer", "explorer/methods", "explorer/app", "precompute")
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", *PAGES)
+SHOWING_COMMANDS = ("README.md", "docs/using.md", "docs/demo.md", "docs/methods.md", "docs/scaling.md")
+PACKAGES = ("explorer", "precompute")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def read(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def prose(text: str) -> str:
+    """A document without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def commands(document: str) -> list[list[str]]:
-    text = (ROOT / document).read_text(encoding="utf-8").replace("\\\n", " ")
+    text = read(document).replace("\\\n", " ")
     found = re.findall(r"^\.venv/bin/rapidin-explorer (.*)$", text, flags=re.MULTILINE)
     return [shlex.split(line, comments=True) for line in found]
 
 
-@pytest.mark.parametrize("document", (*DOCUMENTS, "docs/scaling.md"))
+def anchors(text: str) -> set[str]:
+    """What a link may name behind `#`: headings as GitHub writes them, a repeated one with its number."""
+    seen: Counter[str] = Counter()
+    found = set()
+    for heading in re.findall(r"^#+ (.*)$", prose(text), flags=re.MULTILINE):
+        words = re.sub(r"\]\([^)]*\)", "", heading)
+        name = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
+        found.add(f"{name}-{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return found
+
+
+def broken(document: str, text: str) -> list[str]:
+    """The links of a document that lead nowhere within the repository."""
+    found = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(text)):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / document).parent.joinpath(path) if path else ROOT / document
+        if not target.is_file() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+            found.append(link)
+    return found
+
+
+def defined(module: str, names: str) -> bool:
+    """Whether a module of this name defines or assigns all of `Class.name`, one of several if more are called so."""
+    sources = [path.read_text(encoding="utf-8") for path in MODULES if path.stem == module]
+    return any(
+        all(
+            re.search(rf"^ *(?:(?:def|class) {name}\b|{name}(?::| =))", source, re.MULTILINE)
+            for name in names.split(".")
+        )
+        for source in sources
+    )
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_shown_command_is_one_the_program_takes(document: str) -> None:
     shown = commands(document)
-    assert shown, f"{document} shows no commands"
+    assert shown or document not in SHOWING_COMMANDS, f"{document} shows no commands"
     for command in shown:
         parse(command)
 
 
-@pytest.mark.parametrize("document", ALL_DOCUMENTS)
-def test_every_linked_file_exists(document: str) -> None:
-    text = (ROOT / document).read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    assert all((ROOT / document).parent.joinpath(link).is_file() for link in links), links
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_leads_to_a_file_and_a_heading(document: str) -> None:
+    assert not broken(document, read(document)), f"{document}: these links lead nowhere"
 
 
-@pytest.mark.parametrize("document", ALL_DOCUMENTS)
+def test_the_check_of_links_can_fail() -> None:
+    text = "[a](docs/no-such.md) [b](ARCHITECTURE.md#no-such) [c](ARCHITECTURE.md#rooms) [d](https://example.org/x)"
+    assert broken("README.md", text) == ["docs/no-such.md", "ARCHITECTURE.md#no-such"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_named_path_exists(document: str) -> None:
+    folders = "|".join((*PACKAGES, "pages", "assets", "benchmarks", "docs", "tests"))
+    named = re.findall(rf"`((?:{folders})/[\w./-]*)`", prose(read(document)))
+    missing = [path for path in named if not (ROOT / path).exists()]
+    assert not missing, f"{document} names what isn't there: {missing}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_module_to_be_run_exists(document: str) -> None:
+    named = re.findall(r"python -m ((?:explorer|precompute|benchmarks)[.\w]*\w)", read(document))
+    missing = [name for name in named if not (ROOT / f"{name.replace('.', '/')}.py").is_file()]
+    assert not missing, f"{document} names what isn't there: {missing}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_name_of_a_module_exists(document: str) -> None:
     """`module.name` and `module.Class.name`, whatever of it the module defines or assigns."""
-    sources = {path.stem: path.read_text(encoding="utf-8") for room in ROOMS for path in (ROOT / room).glob("*.py")}
-    text = (ROOT / document).read_text(encoding="utf-8")
-    named = [(module, names) for module, names in re.findall(r"`(\w+)\.([\w.]+)`", text) if module in sources]
+    stems = {path.stem for path in MODULES}
+    named = [(module, names) for module, names in re.findall(r"`(\w+)\.([\w.]+)`", read(document)) if module in stems]
     missing = [
         f"{module}.{names}"
         for module, names in named
-        for name in names.split(".")
-        if not names.endswith(("py", "json", "parquet"))
-        and not re.search(rf"^ *(?:(?:def|class) {name}\b|{name}(?::| =))", sources[module], re.MULTILINE)
+        if not names.endswith(("py", "js", "json", "parquet")) and not defined(module, names)
     ]
     assert not missing, f"{document} names what isn't there: {missing}"
+
+
+def test_every_formula_names_code_that_exists() -> None:
+    """Under *Code:* every name is one of a module, and so none is passed over because its module is gone."""
+    said = re.findall(r"^\*Code:\*(.*?)(?:\*Proof:\*|\n\n)", read("docs/mathematics.md"), re.MULTILINE | re.DOTALL)
+    named = [name for part in said for name in re.findall(r"`(\w+)\.([\w.]+)`", part)]
+    assert len(named) > 40
+    missing = [f"{module}.{names}" for module, names in named if not defined(module, names)]
+    assert not missing, f"docs/mathematics.md names what isn't there: {missing}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_shown_python_imports_what_exists(document: str) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", read(document), flags=re.MULTILINE | re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in PACKAGES:
+                source = ROOT / f"{str(node.module).replace('.', '/')}.py"
+                assert source.is_file(), f"{document}: no module {node.module}"
+                text = source.read_text(encoding="utf-8")
+                missing = [name.name for name in node.names if not re.search(rf"(?:def|class) {name.name}\b", text)]
+                assert not missing, f"{document}: {node.module} has no {missing}"
+
+
+@pytest.mark.parametrize(("document", "most"), [("README.md", 120), ("ARCHITECTURE.md", 200)])
+def test_the_first_documents_stay_short(document: str, most: int) -> None:
+    lines = len(read(document).splitlines())
+    assert lines <= most, f"{document} has {lines} lines; move details to docs/"
+
+
+def test_the_architecture_names_every_room_and_module_at_the_top() -> None:
+    text = read("ARCHITECTURE.md")
+    parents = (ROOT / "explorer", ROOT / "explorer/app", ROOT / "explorer/methods")
+    rooms = {path.parent for parent in parents for path in parent.glob("*/__init__.py")}
+    names = {f"`{room.relative_to(ROOT).as_posix()}/`" for room in (*rooms, ROOT / "precompute")}
+    names |= {f"`explorer/{path.name}`" for path in (ROOT / "explorer").glob("*.py") if path.stem != "__init__"}
+    missing = {name for name in names if name not in text}
+    assert not missing, f"ARCHITECTURE.md doesn't say what these are for: {sorted(missing)}"
+
+
+def test_every_decision_is_listed() -> None:
+    index = read("docs/decisions/README.md")
+    notes = {path.name for path in (ROOT / "docs/decisions").glob("*.md")} - {"README.md"}
+    missing = {name for name in notes if f"]({name})" not in index}
+    assert not missing, f"docs/decisions/README.md doesn't list {sorted(missing)}"
 
 
 def test_the_plan_of_large_caches_is_what_its_formulas_give() -> None:
@@ -59,10 +168,10 @@ def test_the_plan_of_large_caches_is_what_its_formulas_give() -> None:
     assert plan.table() in text, "docs/scaling.md: put in its place what `python -m benchmarks.plan` prints"
     measured = (f"{plan.EXAMPLE_S} s", f"{plan.READ / 1e9:.0f} GB/s", f"{plan.TEXT} bytes", f"{plan.DRIVER / 1e3} kB")
     assert all(figure in text for figure in measured), "docs/scaling.md names other measured figures"
-    caching = re.search(
-        r"seconds an example, examples a pass \| ([\d.]+)", (ROOT / "ARCHITECTURE.md").read_text("utf-8")
-    )
+    measurements = (ROOT / "docs" / "measurements.md").read_text(encoding="utf-8")
+    caching = re.search(r"seconds an example, examples a pass \| ([\d.]+)", measurements)
     assert caching and float(caching[1]) == plan.EXAMPLE_S
+    assert "9.5 kB of the writer's memory" in measurements and "253 bytes of text" in measurements
 
 
 RESULTS = (ROOT / "assets/demo/cache/methods/results", ROOT / "docs/results")
@@ -79,10 +188,3 @@ def test_the_tables_of_methods_are_those_of_the_kept_results() -> None:
     assert not said and {result.kind for result in results} == set(TITLES), "every kind was run, and can be read"
     paths = [result.command for result in results if re.search(r"(^|[\s=])[/~]", result.command)]
     assert not paths, "commands name no place on somebody's machine"
-
-
-def test_the_architecture_names_every_module() -> None:
-    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    modules = {path.name for room in ROOMS for path in (ROOT / room).glob("*.py")}
-    missing = {name for name in modules - {"__init__.py"} if name not in text}
-    assert not missing, f"ARCHITECTURE.md doesn't say what these are for: {sorted(missing)}"

@@ -90,8 +90,9 @@ class Attributor:
             yield from self._stepwise(stage or Stage(), lambda method: self._score(method, answer, selection))
 
     def ask_ahead(self, answer: Answer) -> Steps:
-        """Score all examples for every single token of the answer, where that is to be had together."""
-        if isinstance(self.method, Foreseeing):
+        """Score all examples for every single token of the answer, where that is to be had together and isn't known."""
+        tokens = ((j, j + 1) for j in range(len(answer.tokens)))
+        if isinstance(self.method, Foreseeing) and not all(self.known(answer, token) for token in tokens):
             for found in self.method.ask_ahead(answer):
                 for selection, scores in found:
                     self._memory.scores.put(self._asked(answer, selection), scores)

@@ -164,9 +164,7 @@ def _refined(comparing: Comparing, slow: bool) -> Steps:
 def _ahead(comparing: Comparing) -> Steps:
     """The scores of tokens that may be clicked next, where the method has them together."""
     for question in comparing.questions:
-        answer, method = question.answer, comparing.desk.of(question)
-        if not all(method.known(answer, (j, j + 1)) for j in range(len(answer.tokens))):
-            yield from method.ask_ahead(answer)
+        yield from comparing.desk.of(question).ask_ahead(question.answer)
 
 
 def _nothing() -> Steps:

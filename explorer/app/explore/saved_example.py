@@ -1,4 +1,4 @@
-"""Makes the saved answer that the demo can open at once: `python -m explorer.app.saved_example FILE`.
+"""Makes the saved answer that the demo can open at once: `python -m explorer.app.explore.saved_example FILE`.
 
 It is asked as the page would ask it, until all that is shown is exact and checked, and kept as the history keeps it.
 """
