@@ -169,7 +169,7 @@ def test_rapidin_as_a_method_gives_the_explorers_own_scores(tiny_engine: Engine)
 def test_a_shorter_rapidin_is_that_of_a_folded_cache(opened: Opened) -> None:
     engine, _ = opened("cosine")
     answer = question(engine)
-    query = engine.sketcher(open_method(engine, "rapidin").direction(answer, None))  # type: ignore[attr-defined]
+    query = engine.sketcher(engine.direction(answer, None)) * engine.store.manifest.training.scale
     rows = np.concatenate([sketch.astype(np.float32) * scale[:, None] for sketch, scale in engine.store.sketches()])
     found = open_method(engine, "rapidin:64").scores(answer, None)
     assert_agree(found, (fold(rows, 64) @ fold(query, 64)).astype(np.float64), 2e-3)
