@@ -229,7 +229,7 @@ class Attributor:
     def scores(self, answer: Answer, selection: Selection) -> NDArray[np.float32] | None:
         """The scores of all examples (N); None before they are known."""
         found = self._scores(answer, selection)
-        return found.values if isinstance(found, ExampleScores) else found
+        return None if found is None else _values(found)
 
     def null_sample(self, kind: str) -> NullSample | None:
         """What the examples score on unrelated questions of a kind; None where that isn't known."""
@@ -272,7 +272,6 @@ class Attributor:
         """
         candidates = self.candidates(answer, selection, count, opponents, among)
         found = self._required(answer, selection)
-        values = found.values if isinstance(found, ExampleScores) else found
         shown = list(self.influences(answer, selection, candidates))
         if self.progress(answer, selection, candidates) == len(candidates):
             shown.sort(key=lambda influence: influence.score, reverse=not opponents)
@@ -285,7 +284,7 @@ class Attributor:
             answer.id,
             selection,
             opponents,
-            values,
+            _values(found),
             tuple(shown[:count]),
             error,
             coarse_error=coarse,
@@ -296,8 +295,7 @@ class Attributor:
 
     def influences(self, answer: Answer, selection: Selection, rows: Sequence[int]) -> tuple[Influence, ...]:
         """What these examples have to do with a question that is known, exact where that is."""
-        found = self._required(answer, selection)
-        values = found.values if isinstance(found, ExampleScores) else found
+        values = _values(self._required(answer, selection))
         return tuple(self._influence(answer, selection, row, float(values[row])) for row in rows)
 
     def progress(self, answer: Answer, selection: Selection, rows: Sequence[int]) -> int:
@@ -346,3 +344,8 @@ class Attributor:
 
     def _asked(self, answer: Answer, selection: Selection) -> Asked:
         return self.chosen.name, answer.id, selection
+
+
+def _values(scores: Scores) -> NDArray[np.float32]:
+    """The scores of all examples (N), each as well as it is known."""
+    return scores.values if isinstance(scores, ExampleScores) else scores
