@@ -40,6 +40,7 @@ from explorer.gradients import Sketcher, SketchSettings
 from explorer.gradients.forward_mode import prepare_forward_mode
 from explorer.model.language_model import Checkpoint, LanguageModel, Template
 from explorer.model.loading import quiet_peft
+from explorer.model.way import no_way
 from explorer.records import Encoded, Fingerprint, TrainingRecord
 from explorer.retrieval import products
 from precompute.batching import fastest_batch
@@ -271,6 +272,8 @@ def wrapped(network: Any, precision: str) -> LanguageModel:
         fingerprint=Fingerprint(made_up, made_up, made_up, made_up, precision, layout),
         name="random",
         adapter="random",
+        base="",
+        way=no_way("the weights are random"),
     )
 
 

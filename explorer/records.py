@@ -101,6 +101,8 @@ class Fingerprint:
     """Number format of the base's weights, or `4bit`."""
     layout: tuple[tuple[str, tuple[int, ...]], ...]
     """Name and shape of every trainable tensor, in the order of the sketch."""
+    start: str = ""
+    """Of a wholly fine-tuned model, the base that its way begins at; empty where none is given."""
 
     @property
     def parameters(self) -> int:

@@ -134,10 +134,27 @@ def gradient_kind(normalisation: str, checkpoints: Sequence[str], some: bool) ->
 
     A pattern of names doesn't read well in a sentence; the Cache page has it.
     """
-    at = f", taken at checkpoint {' and '.join(checkpoints)} of the training" if checkpoints else ""
+    at = f", taken at {moments(checkpoints)}" if checkpoints else ""
     of = ", of some of the trainable tensors alone (the Cache page says which)" if some else ""
     answers = " The final model answers." if checkpoints else ""
     return f"Gradients are {_NORMALISED[normalisation]}{at}{of}.{answers}"
+
+
+def moments(names: Sequence[str]) -> str:
+    """Where gradients are taken, in words: points on the way from the base, checkpoints of the training, or both."""
+    points = [name for name in names if name.endswith("%")]
+    others = [name for name in names if name not in points]
+    said = []
+    if points:
+        said.append(f"{' and '.join(points)} of the way from the base to the fine-tuned model")
+    if others:
+        said.append(f"checkpoint {' and '.join(others)} of the training")
+    return " and at ".join(said)
+
+
+def _one_moment(name: str) -> str:
+    """The same for a single one, short."""
+    return f"{name} of the way" if name.endswith("%") else f"checkpoint {name}"
 
 
 def percentile(ranking: Ranking, score: float) -> float:
@@ -183,9 +200,9 @@ def steadiness(found: Influence) -> str:
         said = [f"± {error} by sketch noise", f"shown by {_share(known.shown)} sketch seeds"]
     if known.of:
         said.append(
-            f"at checkpoint {' and '.join(known.checkpoints)} alone shown, too"
+            f"at {' and '.join(map(_one_moment, known.checkpoints))} alone shown, too"
             if known.checkpoints
-            else "at no checkpoint alone shown"
+            else f"at no {'point' if known.of[0].endswith('%') else 'checkpoint'} alone shown"
         )
     return " · ".join(said)
 
@@ -219,8 +236,8 @@ def stability(ranking: Ranking, missed: float) -> str:
         "among them."
     ]
     if known[0].of:
-        alone = [f"{sum(name in each.checkpoints for each in known)} at checkpoint {name}" for name in known[0].of]
-        lines.append(f"Of the {count}, one checkpoint alone would show {' and '.join(alone)}.")
+        alone = [f"{sum(name in each.checkpoints for each in known)} at {_one_moment(name)}" for name in known[0].of]
+        lines.append(f"Of the {count}, gradients of one moment alone would show {' and '.join(alone)}.")
     return " ".join(lines)
 
 

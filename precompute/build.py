@@ -256,6 +256,11 @@ def table_rows(
     ]
 
 
+def _named(model: str, folder: Path) -> str:
+    """A model as a cache in this folder names it: a folder by the way there."""
+    return os.path.relpath(model, folder) if model and Path(model).is_dir() else model
+
+
 def _manifest(
     model: LanguageModel,
     examples: Sequence[Example],
@@ -268,7 +273,8 @@ def _manifest(
         fingerprint=model.fingerprint,
         training=model.training,
         settings=settings,
-        model=os.path.relpath(model.name, folder) if Path(model.name).is_dir() else model.name,
+        model=_named(model.name, folder),
+        base=_named(model.base, folder),
         adapter=os.path.relpath(model.adapter, folder) if model.adapter else "",
         template=model.template.name,
         parts=(Part(data_name, data_hash(examples), len(examples)),),

@@ -87,6 +87,8 @@ class Manifest:
     token_rows: int
     """How many of them have cached token sketches when the cache is complete."""
     versions: dict[str, str]
+    base: str = ""
+    """The model that a wholly fine-tuned one comes from, named as `model` is; empty where none was given."""
     generation: int = 0
     """How often rows were appended or dropped."""
 
@@ -118,7 +120,7 @@ class Manifest:
         layout = tuple((name, tuple(shape)) for name, shape in kept["fingerprint"]["layout"])
         checkpoints = tuple((name, weight) for name, weight in kept["training"]["checkpoints"])
         coarse = tuple(kept["settings"]["coarse_lengths"])
-        fields = {f.name: kept[f.name] for f in dataclasses.fields(cls)}
+        fields = {f.name: kept[f.name] for f in dataclasses.fields(cls) if f.name in kept or f.name != "base"}
         return cls(
             **fields
             | {

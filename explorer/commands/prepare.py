@@ -1,6 +1,6 @@
 """`finetune` and `precompute`: the adapter and the cache, which are made once, before any question."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -91,6 +91,14 @@ def finetune(options: Options) -> None:
 
 _gradients = together(
     option(
+        "--base",
+        "The model that --model was fine-tuned from, where all its parameters were trained or an adapter was merged "
+        "into it. Gradients can then be taken on the way from the one to the other.",
+        type=PATH,
+        metavar="MODEL",
+        default="",
+    ),
+    option(
         "--adapter",
         "The folder of a PEFT adapter. Without one, gradients are taken of all parameters.",
         type=PATH,
@@ -98,23 +106,23 @@ _gradients = together(
     ),
     option(
         "--checkpoints",
-        "Where gradients are taken: `final`, the final adapter; `all` checkpoints that `finetune` kept; or some of "
-        "them, such as 1,final. Influence is summed over them.",
-        default="final",
-        metavar="final|all|NAMES",
+        "Where gradients are taken: at points on the way from the base to the fine-tuned model, such as 25%,50%; "
+        "`final`, at the model itself; `all` checkpoints that `finetune` kept; or some of them, such as 1,final. "
+        "Influence is summed over them.",
+        metavar="POINTS|final|all|NAMES",
+        show_default="the points where the mean loss of the data has fallen by a third and by two thirds",
     ),
     option(
         "--tensors",
-        "Take gradients only of the trainable tensors whose names match this regular expression, such as lora_B.",
-        default="",
+        "Take gradients only of the trainable tensors whose names match this regular expression. A dot takes all.",
         metavar="PATTERN",
-        show_default="all",
+        show_default="those that change on the way: an adapter's B matrices, or all of a whole model",
     ),
     option(
         "--normalisation",
         "What gradients are divided by: each tensor's norm (layer), the whole gradient's (cosine), or nothing (none).",
         type=click.Choice(KINDS),
-        default="layer",
+        default="cosine",
     ),
     option(
         "--batch",
@@ -162,7 +170,7 @@ _projections = together(
     examples=(
         "my-cache --data my.jsonl --adapter my-adapter --estimate",
         "my-cache --data my.jsonl --model path/or/hub-id --adapter my-adapter",
-        "my-cache --data my.jsonl --adapter my-adapter --checkpoints all --tokens none",
+        "my-cache --data my.jsonl --adapter my-adapter --checkpoints 25%,50%,final --tokens none",
     )
 )
 @cache("The folder to write. After an interruption the same command finishes the work.")
@@ -192,13 +200,13 @@ def precompute(options: Options) -> None:
     what it will cost in time and disk.
     """
     from explorer.cache import upload
+    from explorer.model.checkpoints import taken_at
     from explorer.model.loading import load_model
     from precompute.build import build_cache
     from precompute.dataset import read_examples
 
     _check_lengths(options.k, options.token_k)
     examples = read_examples(options.data)
-    settings = _settings(options, len(examples))
     tokens = token_count(options.tokens, len(examples))
     load = partial(
         load_model,
@@ -206,15 +214,18 @@ def precompute(options: Options) -> None:
         options.adapter,
         options.template,
         options.device or None,
-        checkpoints=options.checkpoints,
         precision=options.precision,
-        tensors=options.tensors,
+        base=options.base,
     )
     folder, data = Path(options.cache), Path(options.data).name
     with ray_of(options) as ray, Bars() as bars:
-        model = load(say=say)
+        model = load(say=say, tensors=options.tensors)
+        checkpoints = options.checkpoints or _moments(model, examples, folder, bars.report)
+        model = taken_at(model, checkpoints)
+        settings = _settings(options, model.tensors, len(examples))
+        again = partial(load, checkpoints=checkpoints, tensors=model.tensors)
         try:
-            with _executor(options, ray, load, model, settings) as executor:
+            with _executor(options, ray, again, model, settings) as executor:
                 announce, nulls = announcer(options.estimate), options.null_prompts
                 store = build_cache(
                     model, examples, folder, settings, tokens, data, bars.report, announce, nulls, executor
@@ -235,7 +246,23 @@ def _check_lengths(length: int, token_length: int) -> None:
         raise ExplorerError(f"--token-k can't be larger than --k ({token_length} > {length}).")
 
 
-def _settings(options: Options, examples: int) -> Any:
+def _moments(model: Any, examples: Sequence[Any], folder: Path, report: Any) -> str:
+    """Where gradients are taken: as in the cache that is there already, else by the rule, which is said."""
+    from explorer.cache.manifest import MANIFEST
+    from explorer.cache.store import load
+    from explorer.model.checkpoints import FINAL
+    from precompute.build import encode_example
+    from precompute.moments import moments_by_rule
+
+    if (folder / MANIFEST).is_file():
+        return ",".join(name for name, _ in load(folder).manifest.training.checkpoints) or FINAL
+    encoded = [encode_example(model, example, row) for row, example in enumerate(examples)]
+    found = moments_by_rule(model, encoded, report)
+    say(found.reason)
+    return found.names
+
+
+def _settings(options: Options, tensors: str, examples: int) -> Any:
     """The settings of a cache of so many examples."""
     from explorer.cache import CacheSettings
     from explorer.retrieval import coarse_lengths
@@ -251,7 +278,7 @@ def _settings(options: Options, examples: int) -> Any:
         options.dtype,
         options.normalisation,
         options.batch or 0,
-        options.tensors,
+        tensors,
         coarse,
     )
 

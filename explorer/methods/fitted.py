@@ -35,6 +35,7 @@ def key_of(store: Store, **settings: Any) -> Key:
         "precision": made.fingerprint.precision,
         "data": made.data_sha256,
         "cache": made.json()["settings"],
+        **({"start": made.fingerprint.start} if made.fingerprint.start else {}),
         **json.loads(json.dumps(settings)),
     }
 

@@ -23,7 +23,7 @@ def predict(model: LanguageModel, encoded: Encoded) -> Prediction:
     """Log-probabilities and candidates at each response token: one forward pass with the adapter, one without it."""
     said, best, ids = _expectations(model, encoded)
     base = None
-    if model.adapter:
+    if model.has_base:
         with model.without_adapter():
             base, _, _ = _expectations(model, encoded)
     # Each candidate is read as it would stand there: behind the same tokens.

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from explorer.errors import ModelError, PromptError
 from explorer.model.reader import TokenReader
+from explorer.model.substitution import substituted
+from explorer.model.way import Way
 from explorer.records import Encoded, Fingerprint, Message, Token, TrainingRecord
 
 _ALPACA = (
@@ -99,6 +101,14 @@ class LanguageModel:
     fingerprint: Fingerprint
     name: str
     adapter: str
+    base: str
+    """The model that it was wholly fine-tuned from; empty where that isn't known, or an adapter lies on it."""
+    way: Way
+    """How the trained tensors go from the base to this model."""
+    held: dict[str, torch.nn.Parameter] = field(default_factory=dict)
+    """The trained tensors that weren't chosen: they are held constant."""
+    tensors: str = ""
+    """The regular expression that chose; all were taken where it is empty."""
 
     @property
     def device(self) -> torch.device:
@@ -112,7 +122,11 @@ class LanguageModel:
 
     @contextmanager
     def without_adapter(self) -> Iterator[None]:
-        """The base model alone. Raises ModelError where there is no adapter to switch off."""
+        """The base model alone. Raises ModelError where there is no adapter to switch off, and no base is known."""
+        if self.base:
+            with substituted(self.network, self.way.at(0.0, {**self.trainable, **self.held})):
+                yield
+            return
         if not self.adapter:
             raise ModelError("All parameters of this model were trained; there is no base model beside it to ask.")
         # Switching the adapter on again makes all its tensors differentiable: they are put back as they were.
@@ -123,6 +137,11 @@ class LanguageModel:
         finally:
             for tensor, differentiable in kept:
                 tensor.requires_grad_(differentiable)
+
+    @property
+    def has_base(self) -> bool:
+        """Whether there is a base model to ask beside it."""
+        return bool(self.adapter or self.base)
 
     @property
     def context(self) -> int:

@@ -14,13 +14,16 @@ from safetensors import SafetensorError
 
 from explorer.errors import ModelError, UnsupportedError, first_line
 from explorer.model import embedded
-from explorer.model.checkpoints import Tensors, checkpoint_files, read_checkpoints, read_training_record
+from explorer.model.checkpoints import taken_at
 from explorer.model.hashes import folder_hash
 from explorer.model.language_model import LanguageModel, Template
-from explorer.records import Fingerprint
+from explorer.model.way import Way, adapter_way, no_way, whole_way
+from explorer.records import Fingerprint, TrainingRecord
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "4bit")
 """Number formats of the weights: as they are stored, converted, or quantised to 4 bits (QLoRA's NF4)."""
+
+_Tensors = dict[str, torch.nn.Parameter]
 
 
 def load_model(
@@ -31,24 +34,29 @@ def load_model(
     say: embedded.Say = lambda line: None,
     checkpoints: str = "final",
     precision: str = "auto",
-    tensors: str = "",
+    tensors: str | None = "",
+    base: str = "",
 ) -> LanguageModel:
     """Load a base model, put the adapter on it, and name what is trainable.
 
     `name` is the embedded model's name, a folder, or a model hub id; `adapter`
     a PEFT adapter folder; `checkpoints` says where gradients are taken: `final`,
-    `all` that the training record lists, or some of their names with commas;
+    `all` that the training record lists, or names with commas, of those or of
+    points on the way from the base, such as `25%`;
     `precision` is one of `PRECISIONS` (or `float64`, for reference); `tensors` a
     regular expression that the names of the tensors have to match of which
-    gradients are taken, of all where it is empty. Weights are read from
+    gradients are taken, of all where it is empty, with None of those that move on
+    the way from the base; `base` the model that `name` was fine-tuned from, where
+    that has no adapter. Weights are read from
     safetensors only. Raises ModelError, saying what to give instead,
     and UnsupportedError for a kind of model or adapter that this can't work with.
     """
     folder = _resolve(name, say)
     device = _device(device)
     network, tokenizer = _base(name, folder, device, precision)
+    way = no_way(f"it is all of {name} that was trained, and its base isn't known; give it by --base.")
     if adapter is not None:
-        network = _with_adapter(network, Path(adapter), name)
+        network, way = _with_adapter(network, Path(adapter), name)
     elif _quantisation(network.config):
         raise ModelError(f"{name} is quantised: its own weights have no gradients; give the --adapter trained on it.")
     network.eval()
@@ -59,31 +67,41 @@ def load_model(
     trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
     if not trainable:
         raise ModelError(f"The adapter {adapter} has no trainable tensors, so there is nothing to take gradients of.")
-    trainable, held = _chosen(trainable, tensors)
+    origin = _resolve(base, say) if base else None
+    if origin:
+        if adapter is not None:
+            raise ModelError("An adapter's base is the model itself; give --base only for a model without an adapter.")
+        way = whole_way(origin, trainable, name)
+    pattern = way.tensors if tensors is None else tensors
+    trainable, held = _chosen(trainable, pattern)
     chosen = Template(template, tokenizer)
-    training = read_training_record(adapter, checkpoints)
-    points = read_checkpoints(trainable, held, Path(adapter or ""), training)
-    return LanguageModel(
+    loaded = LanguageModel(
         network=network,
         tokenizer=tokenizer,
         template=chosen,
         trainable=trainable,
-        checkpoints=points,
-        training=training,
+        checkpoints=(),
+        training=TrainingRecord(),
         fingerprint=Fingerprint(
             base=folder_hash(folder, "*.safetensors"),
-            adapter=folder_hash(Path(adapter), "adapter_*", *checkpoint_files(training)) if adapter else "",
+            adapter=folder_hash(Path(adapter), "adapter_*") if adapter else "",
             tokenizer=folder_hash(folder, "tokenizer*.json", "vocab*", "merges.txt"),
             template=hashlib.sha256(f"{chosen.name == 'chat'}\n{chosen.text}".encode()).hexdigest(),
             precision="4bit" if _quantisation(network.config) else str(network.dtype).removeprefix("torch."),
-            layout=tuple((c.qualified(n), tuple(t.shape)) for c in points for n, t in c.tensors.items()),
+            layout=(),
+            start=folder_hash(origin, "*.safetensors") if origin else "",
         ),
         name=name,
         adapter=str(adapter or ""),
+        base=base,
+        way=way,
+        held=held,
+        tensors=pattern,
     )
+    return taken_at(loaded, checkpoints)
 
 
-def _chosen(trainable: Tensors, pattern: str) -> tuple[Tensors, Tensors]:
+def _chosen(trainable: _Tensors, pattern: str) -> tuple[_Tensors, _Tensors]:
     """The tensors that gradients are taken of, and those held constant. Raises ModelError when none is left."""
     try:
         wanted = re.compile(pattern)
@@ -198,8 +216,8 @@ def _quantisation(config: Any) -> str:
     return str(getattr(method, "value", method))
 
 
-def _with_adapter(network: Any, path: Path, name: str) -> Any:
-    """The network with a PEFT adapter whose tensors are trainable."""
+def _with_adapter(network: Any, path: Path, name: str) -> tuple[Any, Way]:
+    """The network with a PEFT adapter whose tensors are trainable, and their way from the base."""
     import peft
 
     if not (path / "adapter_model.safetensors").is_file():
@@ -215,8 +233,12 @@ def _with_adapter(network: Any, path: Path, name: str) -> Any:
                 f"The adapter {path} is of the kind {kind}, which adds virtual tokens to the prompt; "
                 "give one that changes weights, such as LoRA."
             )
+        # The adapter's own take the place of the base's, which are small.
+        changes_biases = getattr(config, "bias", "none") != "none"
+        biases = {n: p.detach().clone() for n, p in network.named_parameters() if changes_biases and n.endswith("bias")}
         with quiet_peft():
-            return peft.PeftModel.from_pretrained(network, path, is_trainable=True)
+            network = peft.PeftModel.from_pretrained(network, path, is_trainable=True)
+        return network, adapter_way(network, biases, str(path))
     except (RuntimeError, ValueError, OSError, KeyError, TypeError, SafetensorError) as problem:
         raise ModelError(f"The adapter {path} doesn't fit {name}: {first_line(problem)}") from problem
 

@@ -56,6 +56,7 @@ def model_for(
         ",".join(name for name, _ in kept.training.checkpoints) or FINAL,
         kept.fingerprint.precision,
         kept.settings.tensors,
+        _beside(store, kept.base) if kept.base else "",
     )
 
 

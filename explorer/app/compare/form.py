@@ -30,7 +30,7 @@ LISTED = 200
 
 def show_form() -> str:
     """The fields of what was chosen to compare, which is returned."""
-    has_base = bool(resources.desk().engine.model.adapter)
+    has_base = resources.desk().engine.model.has_base
     kind = st.segmented_control(
         "Compare",
         [PROMPTS, SETTINGS, *([BASE] if has_base else []), EDITED, SAVED],

@@ -18,7 +18,7 @@ KEY = "answer_colours"
 
 def control() -> None:
     """Choose what the answer is coloured by."""
-    has_base = bool(resources.desk().engine.model.adapter)
+    has_base = resources.desk().engine.model.has_base
     st.segmented_control(
         "Colour the answer by",
         [NOTHING, *([CHANGE] if has_base else []), PROBABILITY, EXAMPLE],
