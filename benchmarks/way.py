@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -104,7 +104,7 @@ def measure(chosen: argparse.Namespace) -> None:
         if not path.is_file():
             found = products(taken_at(model, moment), rows, asked)
             part = path.with_suffix(".part.npz")
-            np.savez_compressed(part, **found)
+            np.savez_compressed(part, **cast(Any, found))
             part.rename(path)
             print(moment, "loss", float(found["loss"].mean()), flush=True)
 
@@ -146,7 +146,9 @@ def products(model: LanguageModel, rows: Sequence[Encoded], asked: Sequence[Ques
     stacked = {name: torch.stack([query.pop(name).flatten() for query in queries]) for name in names}
     own = {name: torch.tensor([each[name] for each in norms]) for name in names}
     shape = (len(asked), len(rows))
-    found = {f"{kind} {of}": np.zeros(shape, np.float32) for kind in ("raw", "layer") for of in TENSORS}
+    found: dict[str, NDArray[Any]] = {
+        f"{kind} {of}": np.zeros(shape, np.float32) for kind in ("raw", "layer") for of in TENSORS
+    }
     found |= {f"rows {of}": np.zeros(len(rows), np.float32) for of in TENSORS}
     found |= {f"asked {of}": np.zeros(len(asked), np.float32) for of in TENSORS}
     for name in names:
@@ -157,9 +159,11 @@ def products(model: LanguageModel, rows: Sequence[Encoded], asked: Sequence[Ques
     for start in range(0, len(rows), BATCH):
         batch = order[start : start + BATCH]
         parts: list[dict[str, torch.Tensor]] = [{} for _ in batch]
-        each_loss = gradients.example_gradients(
-            model, point, [rows[row] for row in batch], lambda place, some, parts=parts: parts[place].update(some)
-        )
+
+        def receive(place: int, some: Mapping[str, torch.Tensor], into: Any = parts) -> None:
+            into[place].update(some)
+
+        each_loss = gradients.example_gradients(model, point, [rows[row] for row in batch], receive)
         losses[batch] = [float(loss.mean()) for loss in each_loss]
         for name in names:
             held = torch.stack([part[name].flatten().float() for part in parts])

@@ -4,6 +4,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from explorer import views
 from explorer.app.saved.annotating import annotation_form
 from explorer.app.session import resources
 from explorer.app.widgets import places
@@ -116,8 +117,10 @@ def show_facts(example: ExampleRow) -> None:
     """Its numbers, its place by each, and the user's own columns."""
     own, count = resources.self_influences(), store.manifest.rows
     above = int((own > own[example.row]).sum()), int((store.losses > example.loss).sum())
+    moments = [name for name, _ in store.manifest.training.checkpoints]
+    at = f"; at {views.moments(moments[-1:])}" if moments else ""
     facts = {
-        "training loss": f"{example.loss:.4g} ({above[1] + 1:,} of {count:,} by size)",
+        "training loss": f"{example.loss:.4g} ({above[1] + 1:,} of {count:,} by size{at})",
         "self-influence": f"{own[example.row]:.4g} ({above[0] + 1:,} of {count:,} by size)",
         "response tokens": str(len(example.tokens)),
         "prompt tokens": str(example.encoded.response_start),

@@ -188,7 +188,7 @@ def test_the_page_says_how_much_of_what_is_shown_another_seed_or_one_checkpoint_
     said = views.stability(ranking_of(*exact), 0.032)
     assert "would examine 2.0 of these 2, and 0.03 of those not examined here are expected" in said
     assert "fewer than 0.01 of those not examined" in views.stability(ranking_of(*exact), 1e-61)
-    assert said.endswith("Of the 2, one checkpoint alone would show 2 at checkpoint 1 and 0 at checkpoint 2.")
+    assert said.endswith("Of the 2, gradients of one moment alone would show 2 at checkpoint 1 and 0 at checkpoint 2.")
     sketched = [replace(found, exact=False) for found in exact]
     assert views.stability(ranking_of(*sketched), 0.0) == "Another sketch seed would show about 1.7 of these 2."
     assert views.stability(ranking_of(LOCATED), 0.0) == ""

@@ -217,7 +217,11 @@ class Store:
         made = self.manifest.fingerprint
         for what in ("base", "adapter", "start", "tokenizer", "template", "precision", "layout"):
             if getattr(made, what) != getattr(fingerprint, what):
-                names = {"base": "base model", "start": "base that it was fine-tuned from", "layout": "set of trainable tensors"}
+                names = {
+                    "base": "base model",
+                    "start": "base that it was fine-tuned from",
+                    "layout": "set of trainable tensors",
+                }
                 raise MismatchError(
                     f"The cache {self.folder} was made with another {names.get(what, what)} "
                     f"(model {self.manifest.model}, adapter {self.manifest.adapter or 'none'}, "

@@ -218,15 +218,17 @@ def precompute(options: Options) -> None:
         base=options.base,
     )
     folder, data = Path(options.cache), Path(options.data).name
+    checkpoints, tensors = _as_kept(folder, options.checkpoints, options.tensors)
     with ray_of(options) as ray, Bars() as bars:
-        model = load(say=say, tensors=options.tensors)
-        checkpoints = options.checkpoints or _moments(model, examples, folder, bars.report)
+        model, reason = load(say=say, tensors=tensors), ""
+        if checkpoints is None:
+            checkpoints, reason = _by_rule(model, examples, bars.report)
         model = taken_at(model, checkpoints)
         settings = _settings(options, model.tensors, len(examples))
         again = partial(load, checkpoints=checkpoints, tensors=model.tensors)
         try:
             with _executor(options, ray, again, model, settings) as executor:
-                announce, nulls = announcer(options.estimate), options.null_prompts
+                announce, nulls = announcer(options.estimate, reason), options.null_prompts
                 store = build_cache(
                     model, examples, folder, settings, tokens, data, bars.report, announce, nulls, executor
                 )
@@ -246,20 +248,27 @@ def _check_lengths(length: int, token_length: int) -> None:
         raise ExplorerError(f"--token-k can't be larger than --k ({token_length} > {length}).")
 
 
-def _moments(model: Any, examples: Sequence[Any], folder: Path, report: Any) -> str:
-    """Where gradients are taken: as in the cache that is there already, else by the rule, which is said."""
+def _as_kept(folder: Path, checkpoints: str | None, tensors: str | None) -> tuple[str | None, str | None]:
+    """What wasn't said as the cache has it that is there already: the same command shall finish it."""
     from explorer.cache.manifest import MANIFEST
     from explorer.cache.store import load
     from explorer.model.checkpoints import FINAL
+
+    if not (folder / MANIFEST).is_file():
+        return checkpoints, tensors
+    kept = load(folder).manifest
+    names = ",".join(name for name, _ in kept.training.checkpoints) or FINAL
+    return checkpoints or names, kept.settings.tensors if tensors is None else tensors
+
+
+def _by_rule(model: Any, examples: Sequence[Any], report: Any) -> tuple[str, str]:
+    """Where gradients are taken by the rule, and a line that says why."""
     from precompute.build import encode_example
     from precompute.moments import moments_by_rule
 
-    if (folder / MANIFEST).is_file():
-        return ",".join(name for name, _ in load(folder).manifest.training.checkpoints) or FINAL
     encoded = [encode_example(model, example, row) for row, example in enumerate(examples)]
     found = moments_by_rule(model, encoded, report)
-    say(found.reason)
-    return found.names
+    return found.names, found.reason
 
 
 def _settings(options: Options, tensors: str, examples: int) -> Any:

@@ -14,10 +14,12 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def announcer(estimate: bool) -> Callable[[object], None]:
-    """Says what something will cost, and that is all when only an estimate was asked for."""
+def announcer(estimate: bool, first: str = "") -> Callable[[object], None]:
+    """Says what something will cost, after a line of its own; that is all when only an estimate was asked for."""
 
     def announce(cost: object) -> None:
+        if first:
+            say(first)
         say(str(cost))
         if estimate:
             raise Cancelled("nothing was written")

@@ -75,15 +75,15 @@ def whole_way(base: Path, trained: Mapping[str, torch.Tensor], name: str) -> Way
     try:
         for path in sorted(base.glob("*.safetensors")):
             with safe_open(path, "pt") as file:
-                for key in file.keys():  # noqa: SIM118
+                for key in file.keys():
                     where[key], shapes[key] = path, file.get_slice(key).get_shape()
     except (OSError, SafetensorError) as problem:
         raise ModelError(f"The base {base} can't be read: {first_line(problem)}") from None
     other = [own for own, tensor in trained.items() if shapes.get(own) != list(tensor.shape)]
     if other:
         raise ModelError(
-            f"{base} isn't the base of {name}: {len(other)} of {len(trained)} tensors are missing there or have another "
-            f"shape, the first of them {other[0]}."
+            f"{base} isn't the base of {name}: {len(other)} of {len(trained)} tensors are missing there "
+            f"or have another shape, the first of them {other[0]}."
         )
 
     def start(own: str, tensor: torch.Tensor) -> torch.Tensor:

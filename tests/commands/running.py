@@ -19,7 +19,7 @@ def refused(capsys: Captured, *arguments: object) -> str:
     status = main([str(argument) for argument in arguments])
     output = capsys.readouterr()
     # Of a library that a test imported before the command, and of progress up to the refusal.
-    noise = ("Loading weights", "exact values:")
+    noise = ("Loading weights", "exact values:", "points on the way:")
     said = [line for line in output.err.splitlines() if line and not line.startswith(noise)]
     assert status == 2, f"ended with {status}: {output.err}"
     assert len(said) == 1, f"said more than one line: {output.err}"

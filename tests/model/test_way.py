@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import peft
@@ -29,7 +30,7 @@ POINTS = (0.25, 0.5)
 MESSAGES = ({"role": "user", "content": "What is bright?"},)
 
 
-def lora(**options: object) -> peft.LoraConfig:
+def lora(**options: Any) -> peft.LoraConfig:
     return peft.LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=4, target_modules=["q_proj", "v_proj"], **options)
 
 
@@ -94,9 +95,9 @@ def whole(tiny: Tiny, folder: Path) -> tuple[Path, Path]:
     return tiny.model, folder / "tuned"
 
 
-def explicit_lora(model: Path, adapter: Path, alpha: float, dora: bool) -> tuple[torch.nn.Module, list[str]]:
+def explicit_lora(model: Path, adapter: Path, alpha: float, dora: bool) -> tuple[Any, list[str]]:
     """The network at a point, made by rewriting the adapter's file, and the tensors that move."""
-    at, base = adapter.with_name(f"{adapter.name} at {alpha}"), AutoModelForCausalLM.from_pretrained(model)
+    at, base = adapter.with_name(f"{adapter.name} at {alpha}"), cast(Any, AutoModelForCausalLM.from_pretrained(model))
     shutil.copytree(adapter, at, dirs_exist_ok=True)
     kept = load_file(adapter / "adapter_model.safetensors")
     for name, tensor in kept.items():
@@ -113,8 +114,8 @@ def explicit_lora(model: Path, adapter: Path, alpha: float, dora: bool) -> tuple
     return network, [n for n, _ in network.named_parameters() if any(part in n for part in moving)]
 
 
-def explicit_whole(base: Path, tuned: Path, alpha: float) -> tuple[torch.nn.Module, list[str]]:
-    network, other = (AutoModelForCausalLM.from_pretrained(each).double() for each in (base, tuned))
+def explicit_whole(base: Path, tuned: Path, alpha: float) -> tuple[Any, list[str]]:
+    network, other = (cast(Any, AutoModelForCausalLM.from_pretrained(each)).double() for each in (base, tuned))
     with torch.no_grad():
         for own, end in zip(network.parameters(), other.parameters(), strict=True):
             own += alpha * (end - own)
@@ -122,7 +123,7 @@ def explicit_whole(base: Path, tuned: Path, alpha: float) -> tuple[torch.nn.Modu
     return network.eval(), [name for name, _ in network.named_parameters()]
 
 
-def explicit_gradient(network: torch.nn.Module, names: list[str], encoded: Encoded) -> dict[str, torch.Tensor]:
+def explicit_gradient(network: Any, names: list[str], encoded: Encoded) -> dict[str, torch.Tensor]:
     """The gradient of the mean response loss, by nothing of the product."""
     tensors = dict(network.named_parameters())
     logits = network(input_ids=torch.from_numpy(encoded.ids)[None]).logits[0]
@@ -133,7 +134,7 @@ def explicit_gradient(network: torch.nn.Module, names: list[str], encoded: Encod
     return dict(zip(names, parts, strict=True))
 
 
-Networks = list[tuple[torch.nn.Module, list[str]]]
+Networks = list[tuple[Any, list[str]]]
 
 
 @pytest.fixture(scope="module", params=["LoRA", "DoRA", "whole"])
@@ -150,9 +151,7 @@ def both(
         yield model, [explicit_whole(base, tuned, alpha) for alpha in POINTS]
         return
     adapter = save_tiny_change(folder / "adapter", tiny.model, RELATIVES[request.param])
-    model = load_model(
-        str(tiny.model), adapter, device="cpu", checkpoints=points, precision="float64", tensors=None
-    )
+    model = load_model(str(tiny.model), adapter, device="cpu", checkpoints=points, precision="float64", tensors=None)
     yield model, [explicit_lora(tiny.model, adapter, alpha, request.param == "DoRA") for alpha in POINTS]
 
 
@@ -184,7 +183,9 @@ def test_scores_of_a_cache_are_the_sums_of_both_points(
     scale = model.training.scale
 
     def norm(parts: list[dict[str, torch.Tensor]]) -> float:
-        return float(torch.sqrt(sum((part.square().sum() for each in parts for part in each.values()), torch.zeros(()))))
+        return float(
+            torch.sqrt(sum((part.square().sum() for each in parts for part in each.values()), torch.zeros(())))
+        )
 
     for row in range(3):
         own = [explicit_gradient(network, names, engine.store.examples[row].encoded) for network, names in networks]
