@@ -44,8 +44,7 @@ from explorer.model.way import no_way
 from explorer.records import Encoded, Fingerprint, TrainingRecord
 from explorer.retrieval import products
 from precompute.batching import fastest_batch
-from precompute.sketches import sketch_shard
-from precompute.token_gradients import token_shard
+from precompute.sketches import sketch_shard, token_shard
 
 Found = dict[str, Any]
 Lengths = tuple[int, int]

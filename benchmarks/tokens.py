@@ -14,7 +14,7 @@ from explorer.gradients.forward_mode import prepare_forward_mode
 from explorer.model.language_model import LanguageModel
 from explorer.normalisation import divisors
 from explorer.records import Encoded
-from precompute.token_gradients import token_shard
+from precompute.sketches import token_shard
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from precompute.estimate import Cost, estimate, volume
 from precompute.executor import Executor, InProcess
 from precompute.filling import Maker, Report
 from precompute.nulls import add_nulls, mend_nulls
-from precompute.token_gradients import token_rows
+from precompute.sketches import token_rows
 
 EXAMPLES_PER_SHARD = 32
 """The least examples a shard holds; a stopped run loses at most one shard's work."""

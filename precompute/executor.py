@@ -11,8 +11,7 @@ from explorer.cache import Arrays, CacheSettings
 from explorer.gradients import Sketcher
 from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded
-from precompute.sketches import sketch_shard
-from precompute.token_gradients import token_shard
+from precompute.sketches import sketch_shard, token_shard
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from explorer.normalisation import divisors
 from explorer.paths import DEMO
 from explorer.serving.session import open_engine
 from precompute.dataset import data_hash, read_examples
-from precompute.token_gradients import token_rows
+from precompute.sketches import token_rows
 
 
 @pytest.fixture(scope="module")
