@@ -48,7 +48,7 @@ def moments_by_rule(
     Costs one forward pass of `ROWS` examples for each of about eight points.
     """
     if model.way.unknown:
-        return Moments(FINAL, f"Gradients are taken at the final model alone: {model.way.unknown}")
+        return Moments(FINAL, f"Gradients are taken at the final model alone: {model.way.unknown}.")
     curve = _Curve(model, encoded, report)
     base, final = curve(0.0), curve(1.0)
     if not final < base:

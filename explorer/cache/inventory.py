@@ -7,12 +7,14 @@ from typing import Any
 from explorer.cache.manifest import METHODS
 from explorer.cache.store import Store
 from explorer.records import Fingerprint
+from explorer.views import moments
 
 
 def cache_report(store: Store) -> dict[str, Any]:
     """What a cache holds and how it was made."""
     kept = store.manifest
     done = sum(shard.count for shard in store.shards_of("sketches"))
+    names = [name for name, _ in kept.training.checkpoints]
     return {
         "folder": str(store.folder),
         "examples": kept.rows,
@@ -24,9 +26,11 @@ def cache_report(store: Store) -> dict[str, Any]:
         "bytes": sum(shard.size for shard in store.shards),
         "model": kept.model,
         "adapter": kept.adapter or "none: all parameters",
+        **({"fine_tuned_from": kept.base} if kept.base else {}),
         "template": kept.template,
         "data": kept.data,
-        "checkpoints": ", ".join(name for name, _ in kept.training.checkpoints) or "final",
+        "checkpoints": ", ".join(names) or "final",
+        "gradients_at": moments(names) or "the final model",
         "trainable_parameters": kept.fingerprint.parameters,
         "tensors": len(kept.fingerprint.layout),
         "tensors_named": kept.settings.tensors or "all trainable",
@@ -77,7 +81,14 @@ class Comparison:
 
 def compared(cache: Fingerprint, model: Fingerprint) -> list[Comparison]:
     """The fingerprints of a cache and a model side by side; they fit where all are the same."""
-    parts = ("base", "adapter", "tokenizer", "template", "precision")
+    parts = [
+        "base",
+        "adapter",
+        "tokenizer",
+        "template",
+        "precision",
+        *(["start"] if cache.start or model.start else []),
+    ]
     found = [Comparison(part, getattr(cache, part) or "none", getattr(model, part) or "none") for part in parts]
     return [*found, Comparison("trainable tensors", _layout(cache), _layout(model))]
 

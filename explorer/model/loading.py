@@ -54,7 +54,7 @@ def load_model(
     folder = _resolve(name, say)
     device = _device(device)
     network, tokenizer = _base(name, folder, device, precision)
-    way = no_way(f"it is all of {name} that was trained, and its base isn't known; give it by --base.")
+    way = no_way(f"all parameters of {name} were trained, and the base isn't given (--base)")
     if adapter is not None:
         network, way = _with_adapter(network, Path(adapter), name)
     elif _quantisation(network.config):

@@ -44,12 +44,12 @@ class Way:
     tensors: str = ""
     """A regular expression for the tensors that move, which gradients are taken of unless others are asked for."""
     unknown: str = ""
-    """Why there is no such way for this model, and what helps; empty where there is one."""
+    """Why there is no such way for this model, as the end of a sentence; empty where there is one."""
 
     def at(self, alpha: float, trained: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The trained tensors at a point. Raises ModelError where the way isn't known."""
         if self.unknown:
-            raise ModelError(self.unknown)
+            raise ModelError(f"No point on the way from a base can be taken: {self.unknown}. Give --checkpoints final.")
         with torch.no_grad():
             return {name: self._moved(alpha, name, tensor) for name, tensor in trained.items()}
 
@@ -101,7 +101,7 @@ _STARTS: dict[str, dict[str, float]] = {
     "IA3": {"ia3_l": 1},
 }
 """What changes nothing: for each kind of adapter the tensors that are scaled, and their value at the base."""
-_FROM_WEIGHTS = ("pissa", "olora", "corda", "loftq")
+_FROM_WEIGHTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """LoRA's initialisations that change the base's weights, too: B = 0 isn't the base there."""
 _MAGNITUDE, _SAVED, _TOKENS = "lora_magnitude_vector", "modules_to_save", "trainable_tokens_delta"
 
@@ -113,10 +113,7 @@ def adapter_way(network: Any, biases: Mapping[str, torch.Tensor], folder: str) -
     start = str(getattr(config, "init_lora_weights", ""))
     if kind not in _STARTS or start.startswith(_FROM_WEIGHTS):
         what = f"initialised by {start}" if kind in _STARTS else f"of the kind {kind}"
-        return no_way(
-            f"The adapter {folder} is {what}, where the way from the base isn't known; "
-            "give --checkpoints final, or checkpoints of its training."
-        )
+        return no_way(f"the adapter {folder} is {what}, where the way from the base isn't known")
     names = [name for name, tensor in network.named_parameters() if tensor.requires_grad]
     known = [*_STARTS[kind], _MAGNITUDE, _SAVED, _TOKENS, *([r"\.bias$"] if biases else [])]
     moving = [pattern for pattern in known if any(re.search(pattern, name) for name in names)]

@@ -234,12 +234,15 @@ def test_points_and_checkpoints_share_one_sum(tiny: Tiny) -> None:
 
 
 def test_a_way_that_is_not_known_is_refused_with_what_helps(tiny: Tiny, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"its base isn't known; give it by --base"):
+    with pytest.raises(ModelError, match=r"all parameters of .* were trained, and the base isn't given \(--base\)"):
         load_model(str(tiny.model), None, device="cpu", checkpoints="25%")
     oft = peft.OFTConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=0, oft_block_size=4)
     adapter = save_tiny_change(tmp_path / "oft", tiny.model, oft)
     with pytest.raises(ModelError, match=r"of the kind OFT, where the way from the base isn't known"):
         load_model(str(tiny.model), adapter, device="cpu", checkpoints="25%")
+    pissa = save_tiny_change(tmp_path / "pissa", tiny.model, lora(init_lora_weights="pissa"))
+    with pytest.raises(ModelError, match=r"initialised by pissa, where the way .* Give --checkpoints final"):
+        load_model(str(tiny.model), pissa, device="cpu", checkpoints="25%")
     with pytest.raises(ModelError, match="only for a model without an adapter"):
         load_model(str(tiny.model), tiny.adapter, device="cpu", base=str(tiny.model))
 

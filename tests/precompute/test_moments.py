@@ -157,4 +157,5 @@ def test_what_is_asked_of_a_cache_of_points_says_where_gradients_were_taken(
 ) -> None:
     _, cache = made
     names = [name for name, _ in open_cache(cache).manifest.training.checkpoints]
-    assert f"checkpoints            {names[0]}, {names[1]}" in answered(capsys, "info", cache)
+    said = f"gradients at           {names[0]} and {names[1]} of the way from the base to the fine-tuned model"
+    assert said in answered(capsys, "info", cache)
