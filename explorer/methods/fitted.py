@@ -36,6 +36,7 @@ def key_of(store: Store, **settings: Any) -> Key:
         "data": made.data_sha256,
         "cache": made.json()["settings"],
         **({"start": made.fingerprint.start} if made.fingerprint.start else {}),
+        **({"moments": [name for name, _ in made.training.checkpoints]} if made.training.checkpoints else {}),
         **json.loads(json.dumps(settings)),
     }
 

@@ -111,6 +111,16 @@ def test_two_workers_one_killed_in_the_midst_of_a_shard_make_the_bytes_of_one_pr
     assert len(stages[0]) == 7 and reports[-1][1] == reports[-1][2]
 
 
+def test_points_on_the_way_from_the_base_make_the_bytes_of_one_process(ray: Any, tiny: Tiny, tmp_path: Path) -> None:
+    load = partial(load_model, str(tiny.model), tiny.adapter, device="cpu", checkpoints="25%,50%", tensors="lora_B")
+    model, settings = load(), replace(SETTINGS, normalisation="cosine", tensors="lora_B")
+    examples = read_examples(tiny.data)
+    build_cache(model, examples, tmp_path / "alone", settings, 2, "train.jsonl")
+    with RayExecutor(ray, load, model.fingerprint, settings, "cpu", 1) as executor:
+        build_cache(model, examples, tmp_path / "spread", settings, 2, "train.jsonl", executor=executor)
+    assert contents(tmp_path / "spread") == contents(tmp_path / "alone")
+
+
 def test_a_shard_over_which_workers_keep_dying_is_named_and_the_command_goes_on_after_what_was_made(
     ray: Any, tiny: Tiny, model: LanguageModel, alone: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
