@@ -3,7 +3,9 @@
 import os
 import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,8 @@ os.environ["RAPIDIN_DATA"] = _DATA.name
 from explorer.cache.manifest import CacheSettings
 from explorer.concurrency.worker import Steps, Urgency, Worker
 from explorer.engine import Engine
+from explorer.gradients import sketch
+from explorer.gradients.sketch import SketchSettings
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.serving.session import open_engine
@@ -132,6 +136,20 @@ class Turnstile:
 
     def _wait(self) -> None:
         assert self._there.acquire(timeout=60), "the worker is busy with something else"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shuffles() -> Iterator[None]:
+    """What a seed shuffles is drawn once for all sketchers: to a tiny model it would be most of the work."""
+    drawn = sketch.draw_shuffles
+
+    @lru_cache(maxsize=4)
+    def kept(padded: int, settings: SketchSettings) -> list[sketch.Shuffle]:
+        return list(drawn(padded, settings))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sketch, "draw_shuffles", kept)
+        yield
 
 
 @pytest.fixture(scope="session")
