@@ -45,8 +45,12 @@ TINY_SETTINGS = CacheSettings(length=4096, token_length=1024, dtype="float16")
 
 
 BROWSER = "tests/browser/"
-OWN_SERVER = (f"{BROWSER}test_caches.py", f"{BROWSER}test_hostile.py")
-"""Browser tests that serve something else than the demo, which the others share."""
+SHARING = (
+    ("accessibility", "compare_forms", "history", "permalinks"),
+    ("journeys", "first_visit", "leaving"),
+    ("answer", "audit", "cards", "compare", "data_and_cache", "drawing", "methods"),
+)
+"""Files of browser tests that share a server, and so a worker: the tiny model's, and twice the demo's."""
 LONGEST = (BROWSER, "tests/retrieval/test_ray.py", "tests/precompute/test_resume.py", "tests/app/", "tests/gradients/")
 """What takes longest, which goes first, so that all workers end together."""
 GIVES_WAY = 5
@@ -58,11 +62,11 @@ MODEL_MAKERS = frozenset({"load_model", "open_engine", "AppTest", "peft", "trans
 
 
 class Rooms(LoadScopeScheduling):
-    """Shares out files, whose tests share fixtures; what shares the served demo is one worker's."""
+    """Shares out files, whose tests share fixtures; files that share a server are one worker's."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return BROWSER if path.startswith(BROWSER) and path not in OWN_SERVER else path
+        return next((str(files) for files in SHARING if path in map(_browser_tests, files)), path)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Rooms:
@@ -86,6 +90,10 @@ def _gives_way(request: pytest.FixtureRequest) -> None:
     """Let what people would wait for go first: the browser tests, and the server that one of them starts."""
     if not request.node.nodeid.startswith(BROWSER) and os.nice(0) < GIVES_WAY:
         os.nice(GIVES_WAY - os.nice(0))
+
+
+def _browser_tests(name: str) -> str:
+    return f"{BROWSER}test_{name}.py"
 
 
 def _turn(item: pytest.Item) -> int:
