@@ -23,6 +23,7 @@ def test_base_and_fine_tuned_are_compared_and_the_link_opens_the_same_again(visi
     page.get_by_role("radio", name="Base and fine-tuned").or_(
         page.get_by_role("button", name="Base and fine-tuned")
     ).first.click()
+    page.get_by_role("spinbutton", name="Longest answer, in tokens").fill("24")
     box = page.get_by_role("textbox", name="Prompt", exact=True)
     box.fill("Howdy! Name a famous bridge.")
     box.press("Enter")
