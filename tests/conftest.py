@@ -3,7 +3,9 @@
 import os
 import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,8 @@ os.environ["RAPIDIN_DATA"] = _DATA.name
 from explorer.cache.manifest import CacheSettings
 from explorer.concurrency.worker import Steps, Urgency, Worker
 from explorer.engine import Engine
+from explorer.gradients import sketch
+from explorer.gradients.sketch import SketchSettings
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.serving.session import open_engine
@@ -41,8 +45,12 @@ TINY_SETTINGS = CacheSettings(length=4096, token_length=1024, dtype="float16")
 
 
 BROWSER = "tests/browser/"
-OWN_SERVER = (f"{BROWSER}test_caches.py", f"{BROWSER}test_hostile.py")
-"""Browser tests that serve something else than the demo, which the others share."""
+SHARING = (
+    ("accessibility", "compare_forms", "history", "permalinks"),
+    ("journeys", "first_visit", "leaving"),
+    ("answer", "audit", "cards", "compare", "data_and_cache", "drawing", "methods"),
+)
+"""Files of browser tests that share a server, and so a worker: the tiny model's, and twice the demo's."""
 LONGEST = (BROWSER, "tests/retrieval/test_ray.py", "tests/precompute/test_resume.py", "tests/app/", "tests/gradients/")
 """What takes longest, which goes first, so that all workers end together."""
 GIVES_WAY = 5
@@ -54,11 +62,11 @@ MODEL_MAKERS = frozenset({"load_model", "open_engine", "AppTest", "peft", "trans
 
 
 class Rooms(LoadScopeScheduling):
-    """Shares out files, whose tests share fixtures; what shares the served demo is one worker's."""
+    """Shares out files, whose tests share fixtures; files that share a server are one worker's."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return BROWSER if path.startswith(BROWSER) and path not in OWN_SERVER else path
+        return next((str(files) for files in SHARING if path in map(_browser_tests, files)), path)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Rooms:
@@ -82,6 +90,10 @@ def _gives_way(request: pytest.FixtureRequest) -> None:
     """Let what people would wait for go first: the browser tests, and the server that one of them starts."""
     if not request.node.nodeid.startswith(BROWSER) and os.nice(0) < GIVES_WAY:
         os.nice(GIVES_WAY - os.nice(0))
+
+
+def _browser_tests(name: str) -> str:
+    return f"{BROWSER}test_{name}.py"
 
 
 def _turn(item: pytest.Item) -> int:
@@ -132,6 +144,20 @@ class Turnstile:
 
     def _wait(self) -> None:
         assert self._there.acquire(timeout=60), "the worker is busy with something else"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shuffles() -> Iterator[None]:
+    """What a seed shuffles is drawn once for all sketchers: to a tiny model it would be most of the work."""
+    drawn = sketch.draw_shuffles
+
+    @lru_cache(maxsize=4)
+    def kept(padded: int, settings: SketchSettings) -> list[sketch.Shuffle]:
+        return list(drawn(padded, settings))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sketch, "draw_shuffles", kept)
+        yield
 
 
 @pytest.fixture(scope="session")

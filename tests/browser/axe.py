@@ -6,6 +6,17 @@ from typing import Any
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
+SETTLED = """() => {
+  const still = (root) => root.getAnimations().every((each) =>
+    each.playState !== "running" || each.effect.getComputedTiming().endTime === Infinity);
+  const all = (root) => still(root) && [...root.querySelectorAll("*")].every((part) =>
+    !part.matches("[data-stale=true], [data-pending=true], [data-streaming=true], " +
+      "[data-test-script-state]:not([data-test-script-state=notRunning])") &&
+    (!part.shadowRoot || all(part.shadowRoot)));
+  return all(document);
+}"""
+"""Whether a page is as it will stay: no work behind it, no run of its script, nothing left of an earlier run."""
+
 
 def problems(page: Page, place: str) -> Iterator[str]:
     """What axe-core finds serious or critical here, in both colour schemes."""
@@ -19,13 +30,10 @@ def problems(page: Page, place: str) -> Iterator[str]:
 
 
 def settle(page: Page) -> None:
-    """Wait until nothing fades or moves: half-way, a colour is nobody's choice. The mouse goes away first."""
+    """Wait until nothing comes, fades or moves: half-way, a colour is nobody's choice. The mouse goes away first."""
     page.mouse.move(0, 0)
     page.wait_for_timeout(300)
-    page.wait_for_function(
-        "() => document.getAnimations().every(each => each.playState !== 'running' "
-        "|| each.effect.getComputedTiming().endTime === Infinity)"
-    )
+    page.wait_for_function(SETTLED)
 
 
 def violations(page: Page) -> Iterator[str]:

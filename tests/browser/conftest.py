@@ -1,4 +1,4 @@
-"""The real command on the real model, in a real browser."""
+"""The real command in a real browser: on the real model, or on a tiny one where what is asked is the same with any."""
 
 import io
 import os
@@ -16,11 +16,17 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, FloatRect, Locator, Page, TimeoutError, expect, sync_playwright
 
+from explorer.commands import main as cli
+from explorer.paths import DEMO
+from tests.tiny import save_tiny_adapter, save_tiny_model
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SCREENSHOTS = os.environ.get("RAPIDIN_SCREENSHOTS")
 """A folder to keep screenshots in; the ones in docs/ were made with `RAPIDIN_SCREENSHOTS=docs`."""
 MARGIN = 16
 """Pixels around a part of a page in its screenshot."""
+EVERY = 14
+"""One in so many of the demo's rows is a tiny model's, too."""
 PATIENCE_MS = 120_000
 """After so long without what it waits for, a test gives up."""
 
@@ -35,10 +41,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def address() -> Iterator[str]:
+def demo_server() -> Iterator[str]:
     """The demo, served by its command on a free port."""
     with served("demo") as place:
         yield place
+
+
+@pytest.fixture(scope="session")
+def tiny_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Some of the demo's rows and its ready prompts with a tiny model, which has an answer and all behind it at once.
+
+    Screenshots are of the demo itself.
+    """
+    if SCREENSHOTS:
+        yield request.getfixturevalue("demo_server")
+        return
+    folder = tmp_path_factory.mktemp("tiny-demo")
+    model = save_tiny_model(folder / "model", positions=2048)
+    adapter = save_tiny_adapter(folder / "adapter", model)
+    data, rows = folder / "train.jsonl", (DEMO / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    data.write_text("\n".join(rows[::EVERY]), encoding="utf-8")
+    command = ["precompute", str(folder / "cache"), "--data", str(data), "--model", str(model)]
+    command += ["--adapter", str(adapter), "--k", "4096", "--token-k", "1024", "--tokens", "4", "--batch", "4"]
+    assert cli.main([*command, "--null-prompts", "8", "--device", "cpu"]) == 0
+    with served("serve", str(folder / "cache"), "--probes", str(DEMO / "probes.jsonl"), "--device", "cpu") as place:
+        yield place
+
+
+@pytest.fixture
+def address(demo_server: str) -> str:
+    """What visitors open: the demo, unless a module asks for another server."""
+    return demo_server
 
 
 @contextmanager

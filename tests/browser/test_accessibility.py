@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.browser.axe import problems, violations
@@ -18,6 +19,11 @@ PAGES = (
     ("Cache", "It was made with the model"),
 )
 """What leads to a page, and what it shows once it is drawn."""
+
+
+@pytest.fixture
+def address(tiny_server: str) -> str:
+    return tiny_server
 
 
 def test_no_page_has_a_serious_or_critical_violation_in_light_or_dark(visit: Visit) -> None:

@@ -1,15 +1,21 @@
-"""The journey of a question that is kept, on the real model, to a browser without any."""
+"""The journey of a question that is kept to a browser without any model."""
 
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page
 
 from tests.browser.conftest import ask, keep
 
 Visit = Callable[..., Page]
+
+
+@pytest.fixture
+def address(tiny_server: str) -> str:
+    return tiny_server
 
 
 def exact_numbers(page: Page) -> dict[str, object]:

@@ -1,12 +1,18 @@
-"""A card's own link, on the real model: another visitor's browser opens the same answer and looks at the same card."""
+"""A card's own link: another visitor's browser opens the same answer and looks at the same card."""
 
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page
 
 from tests.browser.conftest import ask, select
 
 Visit = Callable[..., Page]
+
+
+@pytest.fixture
+def address(tiny_server: str) -> str:
+    return tiny_server
 
 
 def test_a_card_s_link_opens_the_same_selection_and_looks_at_that_card(visit: Visit) -> None:

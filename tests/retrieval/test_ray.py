@@ -209,7 +209,7 @@ def test_an_actor_serves_nothing_damaged(ray: Any, alone: Store, tmp_path: Path)
     shutil.copytree(alone.folder, folder)
     victim = folder / alone.shards[3].file
     victim.write_bytes(victim.read_bytes()[:-1] + b"?")
-    spread = DistributedStore(ray, open_cache(folder), 2)
+    spread = DistributedStore(ray, open_cache(folder), 1)
     with pytest.raises(DamageError, match=f"{victim.name} is damaged"):
         spread.top(np.ones(SETTINGS.length, dtype=np.float32), 1)
 
@@ -236,7 +236,7 @@ def test_the_commands_answer_the_same_with_ray(
     ray: Any, tiny: Tiny, alone: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers = []
-    for more in ([], ["--engine", "ray", "--workers", "2"]):
+    for more in ([], ["--engine", "ray", "--workers", "1"]):
         query = ["query", str(alone.folder), "--prompt", "Count.", "--response", "One.", "--device", "cpu", "--json"]
         assert cli.main([*query, *more]) == 0
         answers.append(capsys.readouterr().out)

@@ -36,7 +36,11 @@ def begun(desk: Desk, question: Question) -> Agreeing | None:
     subject = (question.answer.id, question.selection, question.method)
     everything = st.session_state.get(ALL) == subject
     work = state.begun(
-        "agreeing", (subject, everything), lambda: agreeing.begin(desk, state.session(), question, everything)
+        "agreeing",
+        (subject, everything),
+        lambda: agreeing.begin(desk, state.session(), question, everything),
+        # What costs little ends when nobody looks on, and goes on when its page asks again.
+        lost=lambda begun: begun.task.cancelled and not everything,
     )
     if work.task.cancelled and everything:
         st.session_state[ALL] = None

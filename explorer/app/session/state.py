@@ -71,11 +71,13 @@ class Study:
         st.session_state[self.key("more")] = {}
         st.session_state[self.key("card")] = None
 
-    def begun(self, kind: str, subject: Hashable, start: Callable[[], Work]) -> Work:
-        """The work of a kind on this subject, begun unless it already is."""
+    def begun(
+        self, kind: str, subject: Hashable, start: Callable[[], Work], lost: Callable[[Work], bool] = lambda work: False
+    ) -> Work:
+        """The work of a kind on this subject, begun unless it already is; begun anew where it was `lost`."""
         key = self.key(f"work:{kind}")
         kept = st.session_state.get(key)
-        if kept is None or kept[0] != subject:
+        if kept is None or kept[0] != subject or lost(kept[1]):
             kept = (subject, start())
             st.session_state[key] = kept
         return cast(Work, kept[1])
