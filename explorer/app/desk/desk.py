@@ -49,7 +49,7 @@ def _key(question: Question) -> Key:
     return (*asked, question.count, question.wanted, question.method.name)
 
 
-ABSENT = 5.0
+ABSENT = 10.0
 """Seconds after which a session that was not heard of is taken for a closed tab; its page polls far more often."""
 WIDEST = 16
 """So many times as many rows as are wanted are looked through for examples that differ."""
