@@ -20,7 +20,7 @@ READY = {
 }
 
 STALE = "prompt_stale"
-"""Session key: whether the prompt box must be drawn again, as something below it asked."""
+"""Session key: the prompt that something below the box asked, until the box shows it."""
 
 permalink.follow()
 
@@ -35,7 +35,7 @@ def ask(prompt: str) -> None:
 
 def ask_here(prompt: str) -> None:
     """Begin a new answer from within the part that reruns alone; the prompt box above shows its prompt."""
-    st.session_state[STALE] = True
+    st.session_state[STALE] = prompt
     ask(prompt)
 
 
@@ -53,6 +53,9 @@ def header() -> None:
 
 def prompt_box() -> None:
     """The prompt, and ready ones to try."""
+    if STALE in st.session_state:
+        # What the browser sent while the model was being loaded may have emptied it since.
+        st.session_state["prompt"] = st.session_state.pop(STALE)
     with st.form("ask", border=False):
         field, button = st.columns([6, 1], vertical_alignment="bottom")
         field.text_input("Ask the model", key="prompt", placeholder="Type a question, or try one of those below")
@@ -126,7 +129,7 @@ def try_ready() -> None:
 @st.fragment
 def study() -> None:
     """The answer beside the training examples behind it; polling and clicks rerun this alone."""
-    if st.session_state.pop(STALE, False):
+    if STALE in st.session_state:
         st.rerun()
     if refused := st.session_state.get("refused"):
         messages.failed(refused)
