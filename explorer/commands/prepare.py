@@ -122,7 +122,7 @@ _gradients = together(
         "--normalisation",
         "What gradients are divided by: each tensor's norm (layer), the whole gradient's (cosine), or nothing (none).",
         type=click.Choice(KINDS),
-        default="cosine",
+        show_default="cosine",
     ),
     option(
         "--batch",
@@ -218,13 +218,13 @@ def precompute(options: Options) -> None:
         base=options.base,
     )
     folder, data = Path(options.cache), Path(options.data).name
-    checkpoints, tensors = _as_kept(folder, options.checkpoints, options.tensors)
+    checkpoints, tensors, normalisation = _as_kept(folder, options)
     with ray_of(options) as ray, Bars() as bars:
         model, reason = load(say=say, tensors=tensors), ""
         if checkpoints is None:
             checkpoints, reason = _by_rule(model, examples, bars.report)
         model = taken_at(model, checkpoints)
-        settings = _settings(options, model.tensors, len(examples))
+        settings = _settings(options, model.tensors, normalisation, len(examples))
         again = partial(load, checkpoints=checkpoints, tensors=model.tensors)
         try:
             with _executor(options, ray, again, model, settings) as executor:
@@ -248,17 +248,18 @@ def _check_lengths(length: int, token_length: int) -> None:
         raise ExplorerError(f"--token-k can't be larger than --k ({token_length} > {length}).")
 
 
-def _as_kept(folder: Path, checkpoints: str | None, tensors: str | None) -> tuple[str | None, str | None]:
-    """What wasn't said as the cache has it that is there already: the same command shall finish it."""
+def _as_kept(folder: Path, options: Options) -> tuple[str | None, str | None, str]:
+    """Checkpoints, tensors and normalisation; what wasn't said as in the cache that the same command shall finish."""
     from explorer.cache.manifest import MANIFEST
     from explorer.cache.store import load
     from explorer.model.checkpoints import FINAL
 
     if not (folder / MANIFEST).is_file():
-        return checkpoints, tensors
+        return options.checkpoints, options.tensors, options.normalisation or "cosine"
     kept = load(folder).manifest
     names = ",".join(name for name, _ in kept.training.checkpoints) or FINAL
-    return checkpoints or names, kept.settings.tensors if tensors is None else tensors
+    tensors = kept.settings.tensors if options.tensors is None else options.tensors
+    return options.checkpoints or names, tensors, options.normalisation or kept.settings.normalisation
 
 
 def _by_rule(model: Any, examples: Sequence[Any], report: Any) -> tuple[str, str]:
@@ -271,7 +272,7 @@ def _by_rule(model: Any, examples: Sequence[Any], report: Any) -> tuple[str, str
     return found.names, found.reason
 
 
-def _settings(options: Options, tensors: str, examples: int) -> Any:
+def _settings(options: Options, tensors: str, normalisation: str, examples: int) -> Any:
     """The settings of a cache of so many examples."""
     from explorer.cache import CacheSettings
     from explorer.retrieval import coarse_lengths
@@ -285,7 +286,7 @@ def _settings(options: Options, tensors: str, examples: int) -> Any:
         options.rounds,
         options.seed,
         options.dtype,
-        options.normalisation,
+        normalisation,
         options.batch or 0,
         tensors,
         coarse,
