@@ -56,7 +56,7 @@ def test_an_answer_is_drawn_drawn_again_stopped_and_edited(visit: Visit) -> None
     page.keyboard.press("End")
     expect(warmth).to_have_value("2")
     page.keyboard.press("Escape")
-    ask(page, "Tell me a very long story about the sea.")
+    ask(page, "Howdy! Tell me a very long story about the sea.")
     page.locator(".strip[data-streaming='true'] .token").nth(4).wait_for()
     page.get_by_role("button", name="Stop").click()
     drawn(page, 3)
@@ -65,9 +65,9 @@ def test_an_answer_is_drawn_drawn_again_stopped_and_edited(visit: Visit) -> None
 
     # A text from elsewhere is attributed as if the model had said it.
     page.get_by_role("button", name="Edit the answer").click()
-    page.get_by_label("Ask about this text").fill("The starship sails on, Captain.")
+    page.get_by_label("Ask about this text").fill("Aboard the orbital station, a robot crew studies alien oceans on Europa.")
     page.get_by_role("button", name="Attribute this text").click()
-    expect(page.locator(".strip[data-streaming='false']")).to_contain_text(re.compile(r"^The\s*starship"))
+    expect(page.locator(".strip[data-streaming='false']")).to_contain_text(re.compile(r"^Aboard\s*the"))
     expect(page.get_by_text("Drawn with the seed")).to_have_count(0)
     text_id = page.locator(".strip").get_attribute("data-text-id")
     page.locator(f".cards[data-view-id^='{text_id}:'] .card").first.wait_for()
