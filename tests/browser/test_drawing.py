@@ -65,7 +65,8 @@ def test_an_answer_is_drawn_drawn_again_stopped_and_edited(visit: Visit) -> None
 
     # A text from elsewhere is attributed as if the model had said it.
     page.get_by_role("button", name="Edit the answer").click()
-    page.get_by_label("Ask about this text").fill("Aboard the orbital station, a robot crew studies alien oceans.")
+    text = "Aboard the orbital station, a robot crew studies alien oceans on Europa."
+    page.get_by_label("Ask about this text").fill(text)
     page.get_by_role("button", name="Attribute this text").click()
     expect(page.locator(".strip[data-streaming='false']")).to_contain_text(re.compile(r"^Aboard\s*the"))
     expect(page.get_by_text("Drawn with the seed")).to_have_count(0)
