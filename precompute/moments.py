@@ -43,9 +43,9 @@ class Moments:
 def moments_by_rule(
     model: LanguageModel, encoded: Sequence[Encoded], report: Report = lambda stage, done, total: None
 ) -> Moments:
-    """The points of the rule for a model and its training examples; the final model where there is no way to it.
+    """The points of the rule for a model and some of its training examples, or the final model where there is no way.
 
-    Costs one forward pass of `ROWS` examples for each of about eight points.
+    Costs one forward pass of the examples for each of about eight points; `sampled` says which rows suffice.
     """
     if model.way.unknown:
         return Moments(FINAL, f"Gradients are taken at the final model alone: {model.way.unknown}.")
@@ -68,6 +68,12 @@ def moments_by_rule(
     )
 
 
+def sampled(rows: int) -> list[int]:
+    """The rows, of so many, that tell the mean loss."""
+    wanted = min(ROWS, rows)
+    return [number * rows // wanted for number in range(wanted)]
+
+
 def _rounded(alpha: float) -> float:
     """To two digits: small differences between machines shall not show in a cache."""
     return float(f"{alpha:.2g}")
@@ -77,11 +83,9 @@ class _Curve:
     """The mean loss of some training examples over the way, each point computed once."""
 
     def __init__(self, model: LanguageModel, encoded: Sequence[Encoded], report: Report):
-        wanted = min(ROWS, len(encoded))
-        some = [encoded[number * len(encoded) // wanted] for number in range(wanted)]
-        some.sort(key=lambda each: len(each.ids))
+        some = sorted(encoded, key=lambda each: len(each.ids))
         self._model, self._report = model, report
-        self._batches = [some[start : start + _TOGETHER] for start in range(0, wanted, _TOGETHER)]
+        self._batches = [some[start : start + _TOGETHER] for start in range(0, len(some), _TOGETHER)]
         self._known: dict[float, float] = {}
 
     def __call__(self, alpha: float) -> float:

@@ -89,6 +89,8 @@ def finetune(options: Options) -> None:
     say(f"The adapter is in {options.out}; next: rapidin-explorer precompute --adapter {options.out} …")
 
 
+_NORMALISATION = "cosine"
+"""Of a new cache, where nothing else is said."""
 _gradients = together(
     option(
         "--base",
@@ -122,7 +124,7 @@ _gradients = together(
         "--normalisation",
         "What gradients are divided by: each tensor's norm (layer), the whole gradient's (cosine), or nothing (none).",
         type=click.Choice(KINDS),
-        show_default="cosine",
+        show_default=_NORMALISATION,
     ),
     option(
         "--batch",
@@ -255,7 +257,7 @@ def _as_kept(folder: Path, options: Options) -> tuple[str | None, str | None, st
     from explorer.model.checkpoints import FINAL
 
     if not (folder / MANIFEST).is_file():
-        return options.checkpoints, options.tensors, options.normalisation or "cosine"
+        return options.checkpoints, options.tensors, options.normalisation or _NORMALISATION
     kept = load(folder).manifest
     names = ",".join(name for name, _ in kept.training.checkpoints) or FINAL
     tensors = kept.settings.tensors if options.tensors is None else options.tensors
@@ -265,9 +267,9 @@ def _as_kept(folder: Path, options: Options) -> tuple[str | None, str | None, st
 def _by_rule(model: Any, examples: Sequence[Any], report: Any) -> tuple[str, str]:
     """Where gradients are taken by the rule, and a line that says why."""
     from precompute.build import encode_example
-    from precompute.moments import moments_by_rule
+    from precompute.moments import moments_by_rule, sampled
 
-    encoded = [encode_example(model, example, row) for row, example in enumerate(examples)]
+    encoded = [encode_example(model, examples[row], row) for row in sampled(len(examples))]
     found = moments_by_rule(model, encoded, report)
     return found.names, found.reason
 
