@@ -22,8 +22,8 @@ def relative_difference(found: float, expected: float) -> float:
     return abs(found - expected) / max(abs(expected), 1e-12)
 
 
-Message = dict[str, str]
-"""One turn of a conversation: `{"role": "user", "content": "..."}`."""
+Message = dict[str, Any]
+"""One turn of a conversation: `{"role": "user", "content": "..."}`, and what else templates render of a turn."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,15 @@ class Example:
     """What the model is trained to answer."""
     columns: dict[str, Any] = field(default_factory=dict)
     """Every further column of the user's data, as it was."""
+    turn: Message = field(default_factory=dict)
+    """What the answer's turn says besides its text, such as `tool_calls` or `reasoning_content`."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """Descriptions of the tools that the model was told of."""
+
+    @property
+    def answer(self) -> Message:
+        """The response as a turn."""
+        return {"role": "assistant", "content": self.response, **self.turn}
 
     @property
     def prompt(self) -> str:
