@@ -234,7 +234,7 @@ def _cost(
 def encode_example(model: LanguageModel, example: Example, row: int) -> Encoded:
     """The token ids of a training example. Raises DataError naming the row that the model can't read."""
     try:
-        return model.encode(example.messages, example.response)
+        return model.encode(example.messages, example.answer, example.tools)
     except PromptError as problem:
         raise DataError(f"Row {row + 1} of the data: {problem}") from None
 

@@ -221,6 +221,7 @@ class Store:
                     "base": "base model",
                     "start": "base that it was fine-tuned from",
                     "layout": "set of trainable tensors",
+                    "template": "template, or by an earlier version, which ended answers otherwise than this template",
                 }
                 raise MismatchError(
                     f"The cache {self.folder} was made with another {names.get(what, what)} "

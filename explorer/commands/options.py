@@ -247,8 +247,8 @@ def base_model(*precisions: str) -> Decorator:
         ),
         option(
             "--template",
-            "The prompt template: chat (the tokenizer's own), alpaca, or a file with {prompt} in it. "
-            "`auto` takes chat where the tokenizer has one, else alpaca.",
+            "The prompt template that the model was trained with: chat (the tokenizer's own), alpaca, or a file with "
+            "{prompt} in it. `auto` is chat.",
             default="auto",
         ),
         _device,

@@ -7,7 +7,6 @@ nor where models come from.
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,52 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from explorer.errors import ModelError, PromptError
+from explorer.model import sequences
 from explorer.model.reader import TokenReader
+from explorer.model.sequences import Template, Tools
 from explorer.model.substitution import substituted
 from explorer.model.way import Way
 from explorer.records import Encoded, Fingerprint, Message, Token, TrainingRecord
-
-_ALPACA = (
-    "Below is an instruction that describes a task. Write a response that appropriately "
-    "completes the request.\n\n### Instruction:\n{prompt}\n\n### Response:\n"
-)
-"""The fine-tuning prompt of the paper (Figure 5, after Stanford Alpaca)."""
-
-
-class Template:
-    """Turns the messages before a response into the text the model continues."""
-
-    def __init__(self, name: str, tokenizer: Any):
-        """Take `chat` (the tokenizer's own), `alpaca`, or a file holding `{prompt}`."""
-        self._tokenizer = tokenizer
-        if name == "auto":
-            name = "chat" if tokenizer.chat_template else "alpaca"
-        self.name = name
-        if name == "chat":
-            if not tokenizer.chat_template:
-                raise ModelError("The tokenizer has no chat template; use --template alpaca or a file with {prompt}.")
-            self.text = str(tokenizer.chat_template)
-        elif name == "alpaca":
-            self.text = _ALPACA
-        else:
-            self.text = _read_template(Path(name))
-
-    def render(self, messages: Sequence[Message]) -> str:
-        """The text before the response, control tokens written out."""
-        if self.name == "chat":
-            return self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        prompt = "\n".join(turn["content"] for turn in messages)
-        return self.text.replace("{prompt}", prompt)
-
-
-def _read_template(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ModelError(f"The template {path} can't be read ({problem}); give chat, alpaca or a text file.") from None
-    if "{prompt}" not in text:
-        raise ModelError(f"The template {path} has no {{prompt}} in it; write {{prompt}} where the prompt belongs.")
-    return text
 
 
 @dataclass(frozen=True)
@@ -109,6 +68,8 @@ class LanguageModel:
     """The trained tensors that weren't chosen: they are held constant."""
     tensors: str = ""
     """The regular expression that chose; all were taken where it is empty."""
+    end: int | None = None
+    """The control token that the template ends an answer with; None where it has none."""
 
     @property
     def device(self) -> torch.device:
@@ -150,36 +111,34 @@ class LanguageModel:
 
     @property
     def stop_ids(self) -> set[int]:
-        """The token ids that end a generation."""
+        """The token ids that end a generation: those the model declares, and the template's own."""
         declared = self.network.generation_config.eos_token_id if self.network.generation_config else None
         ids = declared if isinstance(declared, list) else [declared]
-        return {int(i) for i in [*ids, self.tokenizer.eos_token_id] if i is not None}
+        return {int(i) for i in [*ids, self.tokenizer.eos_token_id, self.end] if i is not None}
 
     def encode_prompt(self, messages: Sequence[Message]) -> NDArray[np.int64]:
-        """Token ids of the templated prompt. Raises PromptError when empty or longer than the context."""
-        text = self.template.render(messages)
-        # A chat template writes its control tokens out itself; others rely on the tokenizer.
-        special = self.template.name != "chat"
-        ids = self.tokenizer(text, add_special_tokens=special)["input_ids"]
-        if special and ids and ids[-1] == self.tokenizer.eos_token_id:
-            ids = ids[:-1]
+        """Token ids of the text that the model continues. Raises PromptError when empty or longer than the context."""
+        ids = sequences.prompt_ids(self.tokenizer, self.template, messages)
         if not ids:
             raise PromptError("The prompt is empty; type a question first.")
-        return self._fit(np.asarray(ids, dtype=np.int64))
+        self._check_length(len(ids), self.context - 1)
+        return np.asarray(ids, dtype=np.int64)
 
-    def encode(self, messages: Sequence[Message], response: str) -> Encoded:
-        """Prompt and response as one sequence, closed by the end-of-sequence token."""
-        prompt = self.encode_prompt(messages)
-        body = self.tokenizer(response, add_special_tokens=False)["input_ids"]
-        ids = np.concatenate([prompt, np.asarray([*body, self.tokenizer.eos_token_id], dtype=np.int64)])
-        return Encoded(self._fit(ids), len(prompt))
+    def encode(self, messages: Sequence[Message], response: str | Message, tools: Tools = ()) -> Encoded:
+        """A conversation with its answer, a text or a whole turn, as one sequence, closed as the template closes it.
 
-    def _fit(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        if len(ids) >= self.context:
+        Raises PromptError when it is empty, longer than the context, or nothing that the template can write.
+        """
+        answer = {"role": "assistant", "content": response} if isinstance(response, str) else response
+        encoded = sequences.sequence(self.tokenizer, self.template, messages, answer, tools)
+        self._check_length(len(encoded.ids), self.context)
+        return encoded
+
+    def _check_length(self, length: int, most: int) -> None:
+        if length > most:
             raise PromptError(
-                f"The text is {len(ids):,} tokens long, and the model reads fewer than {self.context:,}; shorten it."
+                f"The text is {length:,} tokens long, and the model reads {most:,} of them at most; shorten it."
             )
-        return ids
 
     def tokens(self, ids: Iterable[int]) -> tuple[Token, ...]:
         """How each token of a sequence is shown; see `TokenReader`."""

@@ -16,7 +16,8 @@ from explorer.errors import ModelError, UnsupportedError, first_line
 from explorer.model import embedded
 from explorer.model.checkpoints import taken_at
 from explorer.model.hashes import folder_hash
-from explorer.model.language_model import LanguageModel, Template
+from explorer.model.language_model import LanguageModel
+from explorer.model.sequences import Habits, Template, habits
 from explorer.model.way import Way, adapter_way, no_way, whole_way
 from explorer.records import Fingerprint, TrainingRecord
 
@@ -75,6 +76,12 @@ def load_model(
     pattern = way.tensors if tensors is None else tensors
     trainable, held = _chosen(trainable, pattern)
     chosen = Template(template, tokenizer)
+    written = habits(tokenizer, chosen)
+    if written.unlike_prompt:
+        say(
+            f"the template ends a prompt with {written.unlike_prompt!r}, which trained rows don't have there: "
+            "the model answers behind it, and what is given or trained is read without it"
+        )
     loaded = LanguageModel(
         network=network,
         tokenizer=tokenizer,
@@ -86,7 +93,7 @@ def load_model(
             base=folder_hash(folder, "*.safetensors"),
             adapter=folder_hash(Path(adapter), "adapter_*") if adapter else "",
             tokenizer=folder_hash(folder, "tokenizer*.json", "vocab*", "merges.txt"),
-            template=hashlib.sha256(f"{chosen.name == 'chat'}\n{chosen.text}".encode()).hexdigest(),
+            template=_template_hash(chosen, written),
             precision="4bit" if _quantisation(network.config) else str(network.dtype).removeprefix("torch."),
             layout=(),
             start=folder_hash(origin, "*.safetensors") if origin else "",
@@ -97,8 +104,15 @@ def load_model(
         way=way,
         held=held,
         tensors=pattern,
+        end=written.end,
     )
     return taken_at(loaded, checkpoints)
+
+
+def _template_hash(template: Template, written: Habits) -> str:
+    """A SHA-256 that tells templates apart, and caches of earlier versions where those made other sequences."""
+    version = "" if written.as_before else "\nthe whole conversation"
+    return hashlib.sha256(f"{template.is_chat}\n{template.text}{version}".encode()).hexdigest()
 
 
 def _chosen(trainable: _Tensors, pattern: str) -> tuple[_Tensors, _Tensors]:

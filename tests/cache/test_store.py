@@ -306,7 +306,7 @@ def test_an_unfinished_cache_is_refused_with_the_command_that_mends_it(folder: P
         ("base", "other", "base model"),
         ("adapter", "", "adapter"),
         ("tokenizer", "other", "tokenizer"),
-        ("template", "other", "template"),
+        ("template", "other", "template, or by an earlier version, which ended answers otherwise than this template"),
         ("precision", "bfloat16", "precision"),
         ("layout", LAYOUT[:1], "set of trainable tensors"),
     ],

@@ -30,7 +30,7 @@ def test_another_template_is_refused(capsys: Captured, tiny: Tiny) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--prompt", "x" * 500], "tokens long, and the model reads fewer than 256; shorten it"),
+        (["--prompt", "x" * 500], "tokens long, and the model reads 255 of them at most; shorten it"),
         (["--prompt", " "], "The prompt is empty"),
         (["--prompt", "x", "--response", ""], "The response is empty"),
         (["--prompt", "x", "--response", "y" * 500], "shorten it"),

@@ -27,7 +27,7 @@ from transformers import (
 
 from explorer.errors import ModelError, PromptError, UnsupportedError
 from explorer.model import loading
-from explorer.model.language_model import LanguageModel, Template
+from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.records import Message, Token
 from tests.conftest import Tiny
@@ -83,17 +83,9 @@ def test_a_template_file_is_filled_with_the_prompt(tiny: Tiny, tmp_path: Path) -
     assert model.tokenizer.decode(encoded.ids) == "Q: Why {x}?\nA: So.<|end|>"
 
 
-def test_a_model_without_a_chat_template_gets_alpacas(tiny: Tiny) -> None:
-    tokenizer = byte_tokenizer()
-    tokenizer.chat_template = None
-    assert Template("auto", tokenizer).name == "alpaca"
-    assert Template("auto", byte_tokenizer()).name == "chat"
-    with pytest.raises(ModelError, match="no chat template; use --template alpaca or a file"):
-        Template("chat", tokenizer)
-
-
 @pytest.mark.parametrize(
-    ("content", "said"), [(None, "can't be read"), (b"\xff\xfe", "can't be read"), (b"no place", "has no {prompt} in")]
+    ("content", "said"),
+    [(None, "can't be read"), (b"\xff\xfe", "is no UTF-8 text"), (b"no place", "has no {prompt} in")],
 )
 def test_a_template_file_that_cannot_be_used_is_refused(
     tiny: Tiny, tmp_path: Path, content: bytes | None, said: str
@@ -107,14 +99,15 @@ def test_a_template_file_that_cannot_be_used_is_refused(
 
 def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths(model: LanguageModel) -> None:
     assert model.context == 256
-    with pytest.raises(PromptError, match=r"is 3\d\d tokens long, and the model reads fewer than 256; shorten it"):
+    with pytest.raises(PromptError, match=r"is 3\d\d tokens long, and the model reads 255 of them at most; shorten it"):
         model.encode_prompt(user("x" * 300))
 
 
 def test_a_response_that_overflows_the_context_is_refused(model: LanguageModel) -> None:
-    model.encode(user("Why?"), "x" * 200)
-    with pytest.raises(PromptError, match="shorten it"):
-        model.encode(user("Why?"), "x" * 250)
+    frame = len(model.encode(user("Why?"), "x").ids) - 1
+    assert len(model.encode(user("Why?"), "x" * (256 - frame)).ids) == model.context
+    with pytest.raises(PromptError, match="is 257 tokens long, and the model reads 256 of them at most; shorten it"):
+        model.encode(user("Why?"), "x" * (257 - frame))
 
 
 def test_a_prompt_without_any_token_is_refused(tiny: Tiny, tmp_path: Path) -> None:
