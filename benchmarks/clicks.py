@@ -26,6 +26,7 @@ from explorer.model import embedded
 from explorer.model.loading import load_model
 from explorer.paths import DEMO
 from explorer.serving.config import ServeSettings
+from explorer.serving.place import Place
 from explorer.serving.server import command
 from precompute.build import build_cache
 from precompute.dataset import read_examples
@@ -124,7 +125,7 @@ def served(settings: ServeSettings) -> Iterator[Page]:
     path = next(found for name in BROWSERS if (found := shutil.which(name)))
     with tempfile.TemporaryDirectory() as data:
         environment = os.environ | settings.environment() | {"RAPIDIN_DATA": data}
-        server = subprocess.Popen(command("127.0.0.1", port, entry), env=environment)
+        server = subprocess.Popen(command(Place("127.0.0.1", port), entry), env=environment)
         try:
             until_ready(f"http://127.0.0.1:{port}/_stcore/health")
             with sync_playwright() as playwright:

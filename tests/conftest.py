@@ -48,7 +48,7 @@ BROWSER = "tests/browser/"
 SHARING = (
     ("accessibility", "compare_forms", "history", "permalinks"),
     ("journeys", "first_visit", "leaving"),
-    ("answer", "audit", "cards", "compare", "data_and_cache", "drawing", "methods"),
+    ("answer", "audit", "cards", "compare", "data_and_cache", "drawing", "methods", "serving"),
 )
 """Files of browser tests that share a server, and so a worker: the tiny model's, and twice the demo's."""
 LONGEST = (BROWSER, "tests/retrieval/test_ray.py", "tests/precompute/test_resume.py", "tests/app/", "tests/gradients/")

@@ -132,12 +132,12 @@ class Exclusive(Option):
 
 
 class Whole(click.ParamType[int]):
-    """A whole number, from `least` on."""
+    """A whole number, from `least` on, and to `most` where there is one."""
 
     name = "N"
 
-    def __init__(self, least: int):
-        self.least = least
+    def __init__(self, least: int, most: int | None = None):
+        self.least, self.most = least, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number."""
@@ -147,6 +147,8 @@ class Whole(click.ParamType[int]):
             self.fail(f"{value} is no whole number.")
         if number < self.least:
             self.fail(f"{number} is less than {self.least}.")
+        if self.most is not None and number > self.most:
+            self.fail(f"{number} is more than {self.most}.")
         return number
 
 

@@ -2,17 +2,18 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
-from explorer.commands.options import PATH, Options, command, option, other_model, together
+from explorer.commands.options import PATH, Options, Whole, command, option, other_model, together
 from explorer.commands.terminal import say
 from explorer.errors import ModelError
 from explorer.model import embedded
 from explorer.paths import DEMO
 
 _serving = together(
-    option("--port", "The port of the page.", type=int, default=8501, metavar="N"),
+    option("--port", "The port of the page.", type=Whole(1, 65535), default=8501),
     option(
         "--history",
         "The file that the questions are saved in.",
@@ -22,7 +23,18 @@ _serving = together(
         show_default="one in your data folder",
     ),
     option(
-        "--address", "The address to listen on. 127.0.0.1 can be reached from this machine alone.", default="127.0.0.1"
+        "--address",
+        "The address to listen on. 127.0.0.1 and ::1 can be reached from this machine alone, 0.0.0.0 and :: from "
+        "others, too.",
+        default="127.0.0.1",
+    ),
+    option("--base-path", "A path that the pages are served below, as behind a proxy.", metavar="PATH", default=""),
+    option(
+        "--host-name",
+        "A name by which browsers reach the server; once for each name. All that aren't named are refused. "
+        "A server that this machine alone can reach always has its own names.",
+        metavar="NAME",
+        multiple=True,
     ),
 )
 
@@ -64,7 +76,13 @@ def history(options: Options) -> int:
     from explorer.serving.server import serve
 
     settings = ServeSettings(history=options.history and os.fspath(Path(options.history).resolve()))
-    return serve(settings, options.address, options.port, say)
+    return serve(settings, _place(options), say)
+
+
+def _place(options: Options) -> Any:
+    from explorer.serving.place import place
+
+    return place(options.address, options.port, options.base_path, options.host_name)
 
 
 def _serve(options: Options) -> int:
@@ -77,6 +95,7 @@ def _serve(options: Options) -> int:
             "Of several caches each is served with the model that it names; --model, --adapter and --template go with "
             "one cache alone. Serve that one by itself, on a port of its own."
         )
+    where = _place(options)
     for cache in options.cache:
         open_cache(cache).require_complete()
     settings = ServeSettings(
@@ -88,4 +107,4 @@ def _serve(options: Options) -> int:
         options.probes and os.fspath(Path(options.probes).resolve()),
         options.history and os.fspath(Path(options.history).resolve()),
     )
-    return serve(settings, options.address, options.port, say)
+    return serve(settings, where, say)

@@ -1,24 +1,24 @@
 """Runs the Streamlit server as a child process and says when its page can be opened."""
 
+import errno
+import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 from explorer.errors import ExplorerError
 from explorer.model.embedded import Say
 from explorer.serving.config import ServeSettings
+from explorer.serving.place import Place, in_url, no_address
 
 ENTRY = Path(__file__).parents[1] / "app" / "main.py"
 
 _LONGEST_START = 120.0
 """Seconds until a server that gives no sign of life counts as failed."""
-
-_THIS_MACHINE = ("127.0.0.1", "localhost")
 
 _OPTIONS = {
     "server.headless": "true",
@@ -38,14 +38,14 @@ _OPTIONS = {
 }
 
 
-def serve(settings: ServeSettings, address: str, port: int, say: Say) -> int:
+def serve(settings: ServeSettings, place: Place, say: Say) -> int:
     """Serve until stopped; 0 when a person stopped it.
 
     Raises ExplorerError when the server doesn't start, the port being taken for instance.
     """
-    _check_port(address, port)
+    _check_port(place)
     child = subprocess.Popen(
-        command(address, port),
+        command(place),
         env=os.environ | settings.environment(),
         stdout=sys.stderr,
         # A Ctrl-C reaches this process alone, which then ends the server in order.
@@ -55,8 +55,8 @@ def serve(settings: ServeSettings, address: str, port: int, say: Say) -> int:
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
     try:
-        _wait_until_ready(child, address, port)
-        say(f"RapidIn Explorer is ready at http://{_shown(address)}:{port}  (Ctrl-C ends it)")
+        _wait_until_ready(child, place)
+        say(f"RapidIn Explorer is ready at {place.url}  (Ctrl-C ends it)")
         return child.wait()
     except KeyboardInterrupt:
         return 0
@@ -68,42 +68,59 @@ def serve(settings: ServeSettings, address: str, port: int, say: Say) -> int:
             child.kill()
 
 
-def _check_port(address: str, port: int) -> None:
+def _check_port(place: Place) -> None:
     """Raise ExplorerError when the port is taken: whoever has it would answer in our place."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as problem:
-            raise ExplorerError(
-                f"Port {port} at {address} can't be used ({problem.strerror}); give another with --port, "
-                "or PORT= with make demo."
-            ) from None
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in place.address else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if probe.family == socket.AF_INET6:
+                # As Streamlit does, which then answers at addresses in version 4, too.
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            probe.bind((place.address, place.port))
+    except OSError as problem:
+        if problem.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise no_address(place.address, problem.strerror or str(problem)) from None
+        raise ExplorerError(
+            f"Port {place.port} at {place.address} can't be used ({problem.strerror}); give another with --port, "
+            "or PORT= with make demo."
+        ) from None
 
 
-def command(address: str, port: int, entry: Path = ENTRY) -> list[str]:
+def command(place: Place, entry: Path = ENTRY) -> list[str]:
     """What starts Streamlit over an entry script, with the settings that a careful product makes."""
-    options = _OPTIONS | {"server.address": address, "server.port": str(port)}
+    options = _OPTIONS | {"server.address": place.address, "server.port": str(place.port)}
     flags = [f"--{name}={value}" for name, value in options.items()]
-    if address in _THIS_MACHINE:
-        # Any other name that resolves to this machine could be a foreign page's (DNS rebinding).
-        flags += [f"--server.allowedHosts={host}" for host in _THIS_MACHINE]
+    flags += [f"--server.baseUrlPath={place.base_path}"] if place.base_path else []
+    flags += [f"--server.allowedHosts={host}" for host in place.allowed_hosts]
+    if place.names:
+        # A proxy may ask us by our address, for a page that the browser knows by a name. The first name is
+        # compared before Streamlit asks elsewhere what this machine's public address is.
+        flags += [f"--server.corsAllowedOrigins=http://{in_url(name)}" for name in place.names]
+        flags += [f"--browser.serverAddress={in_url(place.names[0])}"]
     return [sys.executable, "-m", "streamlit", "run", os.fspath(entry), *flags]
 
 
-def _shown(address: str) -> str:
-    return "127.0.0.1" if address in ("", "0.0.0.0") else address
-
-
-def _wait_until_ready(child: "subprocess.Popen[bytes]", address: str, port: int) -> None:
-    url = f"http://{_shown(address)}:{port}/_stcore/health"
+def _wait_until_ready(child: "subprocess.Popen[bytes]", place: Place) -> None:
     end = time.monotonic() + _LONGEST_START
     while time.monotonic() < end:
         if child.poll() is not None:
-            raise ExplorerError(f"The server could not start on port {port}; what it said stands above.")
-        try:
-            with urllib.request.urlopen(url, timeout=1):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise ExplorerError(f"The server gave no answer within {_LONGEST_START:.0f} s.")
+            raise ExplorerError(f"The server could not start on port {place.port}; what it said stands above.")
+        if _answers(place):
+            return
+        time.sleep(0.1)
+    raise ExplorerError(
+        f"The server at {place.url} gave no answer within {_LONGEST_START:.0f} s; start it again when the machine "
+        "is less busy, and see that no firewall forbids the machine to reach itself."
+    )
+
+
+def _answers(place: Place) -> bool:
+    """Whether the server says that it is well; asked straight, whatever proxies the environment names."""
+    connection = http.client.HTTPConnection(place.reached, place.port, timeout=5)
+    try:
+        connection.request("GET", f"{place.base_path}/_stcore/health")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -76,7 +76,7 @@ def address(demo_server: str) -> str:
 
 @contextmanager
 def served(*command: str) -> Iterator[str]:
-    """What a command serves on a free port; it has to end cleanly."""
+    """Where a command says that it serves, on a free port; it has to end cleanly."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -91,7 +91,7 @@ def served(*command: str) -> Iterator[str]:
     else:
         raise AssertionError(f"the server didn't start: {''.join(lines)}")
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield line.partition("is ready at ")[2].split()[0]
     finally:
         server.send_signal(signal.SIGINT)
         code = server.wait(20)
@@ -105,6 +105,8 @@ def browser() -> Iterator[Browser]:
     assert path, "no Chromium found; `make test` installs one"
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     flags += ["--disable-component-update", "--disable-sync"]
+    # A name that nobody can own, for a server that is reached by names.
+    flags += ["--host-resolver-rules=MAP *.example 127.0.0.1"]
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=path, args=flags)
         yield opened

@@ -91,7 +91,8 @@ def test_a_shell_can_complete_commands_options_and_methods() -> None:
 
 def test_options_named_in_messages_and_help_exist() -> None:
     known = {option for name in EVERY for option in options_of(name)}
-    foreign = {"--quiet", "--no-deps", "--only-binary", "--dest", "--server", "--head"}  # pip's, Streamlit's, Ray's
+    # pip's, Streamlit's, Ray's
+    foreign = {"--quiet", "--no-deps", "--only-binary", "--dest", "--server", "--browser", "--head"}
     named = {
         (path.name, option)
         for path in SOURCES
