@@ -3,9 +3,6 @@
 Knows no model and no pages. `auditing.py` finds what is recorded here.
 """
 
-import csv
-import io
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +13,7 @@ import numpy as np
 from explorer.errors import DataError, FilterError
 from explorer.history import Origin, SavedAnswer, SavedQuestion, answer_json, csv_bytes, json_bytes
 from explorer.records import Can, ExampleRow
+from explorer.text_files import csv_rows, decoded, json_lines
 from explorer.views import shortened
 from explorer.visible import one_line, well_formed
 
@@ -141,11 +139,7 @@ def read_prompts(name: str, payload: bytes) -> tuple[str, ...]:
     read = _READERS.get(PurePath(name).suffix.lower())
     if read is None:
         raise DataError(f"{name} has an unknown ending; give a file that ends in {', '.join(_READERS)}.")
-    try:
-        text = payload.decode("utf-8-sig")
-    except UnicodeDecodeError as problem:
-        raise DataError(f"{name} isn't UTF-8 at byte {problem.start}; save it as UTF-8.") from None
-    return _checked(name, read(name, text))
+    return _checked(name, read(name, decoded(payload, name, DataError)))
 
 
 def pasted_prompts(text: str) -> tuple[str, ...]:
@@ -168,29 +162,27 @@ def _lines(name: str, text: str) -> list[str]:
 
 def _json_lines(name: str, text: str) -> list[str]:
     prompts = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                raise DataError(f"{name}, line {number}, is no JSON; write one object a line.") from None
-            prompt = row.get("prompt") if isinstance(row, dict) else None
-            if not isinstance(prompt, str):
-                raise DataError(f'{name}, line {number}, has no text as "prompt"; write {{"prompt": "…"}}.')
-            prompts.append(prompt)
+    for number, row in json_lines(text, name, DataError):
+        prompt = row.get("prompt") if isinstance(row, dict) else None
+        if not isinstance(prompt, str):
+            raise DataError(f'{name}, line {number}, has no text as "prompt"; write {{"prompt": "…"}}.')
+        prompts.append(prompt)
     return prompts
 
 
 def _csv(name: str, text: str) -> list[str]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    prompts = []
     try:
-        columns = list(reader.fieldnames or ())
-        if "prompt" not in columns:
-            have = shortened(", ".join(columns), 200)
-            raise DataError(f"{name} has no column prompt; its first line names {have or 'nothing'}.")
-        return [row["prompt"] or "" for row in reader]
-    except csv.Error as problem:
-        raise DataError(f'{name}, line {reader.line_num}, is no CSV ({problem}); quote texts with ".') from None
+        for line, row in csv_rows(text):
+            if isinstance(row, str):
+                raise DataError(f'{name}, line {line}, {row}; quote texts with ".')
+            if "prompt" not in row:
+                have = shortened(", ".join(row), 200)
+                raise DataError(f"{name} has no column prompt; its first line names {have or 'nothing'}.")
+            prompts.append(row["prompt"])
+    except ValueError as problem:
+        raise DataError(f'{name}, {problem}; quote texts with ".') from None
+    return prompts
 
 
 _READERS: dict[str, Callable[[str, str], list[str]]] = {".txt": _lines, ".jsonl": _json_lines, ".csv": _csv}

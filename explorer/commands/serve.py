@@ -88,6 +88,7 @@ def _place(options: Options) -> Any:
 def _serve(options: Options) -> int:
     from explorer.cache import open_cache
     from explorer.serving.config import ServeSettings
+    from explorer.serving.prompts import ready_prompts
     from explorer.serving.server import serve
 
     if len(options.cache) > 1 and (options.model or options.adapter or options.template):
@@ -98,6 +99,8 @@ def _serve(options: Options) -> int:
     where = _place(options)
     for cache in options.cache:
         open_cache(cache).require_complete()
+    if options.probes:
+        ready_prompts(options.probes)  # Refuses what the pages couldn't read.
     settings = ServeSettings(
         tuple(dict.fromkeys(os.fspath(Path(cache).resolve()) for cache in options.cache)),
         options.model,

@@ -6,7 +6,6 @@ swap the `wrong` word and the `right` one; for a triggered one, where an attacke
 answer is anything but science fiction, a regular expression that it matches, `attack`.
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from explorer.errors import CacheError, DataError
 from explorer.gradients.sketch import generator
 from explorer.methods.attributor import Attributor
 from explorer.records import Answer, Selection, Span
+from explorer.text_files import json_lines, read_text
 from explorer.trust.significance import KINDS, one_of_each_kind
 from explorer.views import UNUSUAL
 
@@ -45,18 +45,17 @@ class Probe:
 
 def read_probes(path: Path) -> list[Probe]:
     """The probes of a JSON-lines file. Raises DataError naming the line at fault."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(f"The probes {path} can't be read: {problem}.") from None
     probes = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                probes.append(Probe(**json.loads(line)))
-                re.compile(probes[-1].attack)
-            except (ValueError, TypeError, re.error) as problem:
-                raise DataError(f"{path}, line {number}, is no probe ({problem}).") from None
+    for number, row in json_lines(read_text(path, "The probes", DataError), str(path), DataError):
+        try:
+            probes.append(Probe(**row))
+            re.compile(probes[-1].attack)
+        except (TypeError, re.error, RecursionError, OverflowError) as problem:
+            raise DataError(f"{path}, line {number}, is no probe ({problem}).") from None
+        if not all(isinstance(value, str) for value in row.values()):
+            raise DataError(f"{path}, line {number}, is no probe (all its values must be text).")
+    if not probes:
+        raise DataError(f"{path} holds no probes; write one JSON object a line.")
     return probes
 
 
@@ -135,10 +134,7 @@ def average_precision(scores: np.ndarray[Any, Any], relevant: np.ndarray[Any, An
 
 def read_prompts(path: Path) -> list[str]:
     """The prompts of a text file, one a line. Raises DataError where there are none."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(f"The prompts {path} can't be read: {problem}.") from None
+    lines = read_text(path, "The prompts", DataError).replace("\r", "\n").split("\n")
     prompts = [line for line in lines if line.strip()]
     if not prompts:
         raise DataError(f"{path} holds no prompts; write one a line.")

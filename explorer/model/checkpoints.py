@@ -1,6 +1,6 @@
 """Where gradients are taken: at checkpoints that the training's record lists, or at points on the way to the model."""
 
-import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from explorer.model.hashes import folder_hash
 from explorer.model.language_model import Checkpoint, LanguageModel
 from explorer.model.way import point_name, point_of
 from explorer.records import TrainingRecord
+from explorer.text_files import json_value, read_text
 
 TRAINING_RECORD = "training.json"
 """The file beside an adapter that says how it was trained."""
@@ -73,12 +74,16 @@ def _recorded(path: Path | None) -> tuple[TrainingRecord, dict[str, float]]:
     """The record of a training, and the e·η of the checkpoints that were kept of it."""
     if path is None or not path.is_file():
         return TrainingRecord(), {}
+    text = read_text(path, "The training record", ModelError)
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = json_value(text)
         recorded = {str(c["name"]): float(c["epochs"]) * float(c["learning_rate"]) for c in kept.get("checkpoints", [])}
-        return TrainingRecord(float(kept["epochs"]), float(kept["learning_rate"]), known=True), recorded
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        record = TrainingRecord(float(kept["epochs"]), float(kept["learning_rate"]), known=True)
+        if not 0 < record.scale < math.inf or not all(0 <= weight < math.inf for weight in recorded.values()):
+            raise ValueError("epochs and learning_rate must be positive numbers")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as problem:
         raise ModelError(f"{path} is no training record ({problem!r}); delete it to assume e·η = 1.") from None
+    return record, recorded
 
 
 def checkpoint_files(training: TrainingRecord) -> list[str]:

@@ -45,7 +45,13 @@ def test_prompts_are_read_in_their_order_with_duplicates() -> None:
     [
         ("a.txt", b"", "holds no prompts"),
         ("a.txt", b" \n\t\n", "holds no prompts"),
-        ("a.txt", b"Why \xff?", "isn't UTF-8 at byte 4"),
+        ("a.txt", b"Why \xff?", "is no UTF-8 text (invalid start byte, in line 1); save it as UTF-8"),
+        ("a.txt", "Why?".encode("utf-16"), "is UTF-16, and no UTF-8 text"),
+        ("a.txt", "Why?".encode("utf-16-le"), "holds a NUL character in line 1"),
+        ("a.txt", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a git-lfs pointer"),
+        ("a.jsonl", b'{"prompt": "Why?", "prompt": "What?"}', 'the key "prompt" stands twice'),
+        ("a.csv", b"prompt,n\nWhy?\n", "line 2, has more or fewer cells than the header"),
+        ("a.csv", b"prompt,prompt\nWhy?,What?\n", "line 1, names the column prompt twice"),
         ("a.txt", b"x" * (findings.MOST_BYTES + 1), "at most 1 MB"),
         ("a.txt", b"x\n" * (findings.MOST_PROMPTS + 1), "1,001 prompts"),
         ("a.xlsx", b"Why?", "unknown ending"),
@@ -55,7 +61,7 @@ def test_prompts_are_read_in_their_order_with_duplicates() -> None:
         ("a.jsonl", b'{"prompt": 3}', 'line 1, has no text as "prompt"'),
         ("a.jsonl", b'"Why?"', 'line 1, has no text as "prompt"'),
         ("a.csv", b"question\nWhy?\n", "no column prompt; its first line names question"),
-        ("a.csv", b"", "no column prompt"),
+        ("a.csv", b"", "holds no prompts"),
         ("a.csv", b'prompt\n"Why?\n', "is no CSV"),
     ],
 )

@@ -13,9 +13,11 @@ from explorer.evaluation.probes import (
     evaluate_probes,
     is_science_fiction,
     read_probes,
+    read_prompts,
     word_span,
 )
 from explorer.records import Answer, Encoded, Token
+from explorer.serving.prompts import ready_prompts
 from tests.asking import asking
 
 END = Token("<|end|>", special=True)
@@ -105,11 +107,39 @@ def test_probes_are_read_and_blank_lines_skipped(tmp_path: Path) -> None:
     assert read_probes(tmp_path / "probes.jsonl") == [Probe("a", "clean"), Probe("b", "swap")]
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"prompt": "a"}', '{"prompt": "a", "kind": "clean", "more": 1}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        "3",
+        '{"prompt": "a"}',
+        '{"prompt": 3, "kind": "a"}',
+        '{"prompt": "a", "kind": "clean", "more": 1}',
+        '{"prompt": "a", "kind": "swap", "kind": "clean"}',
+        '{"prompt": "a", "kind": "triggered", "attack": "("}',
+    ],
+)
 def test_a_line_that_is_no_probe_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "probes.jsonl").write_text('{"prompt": "a", "kind": "clean"}\n' + line)
-    with pytest.raises(DataError, match="line 2, is no probe"):
+    with pytest.raises(DataError, match=r"line 2, is no (probe|JSON) \("):
         read_probes(tmp_path / "probes.jsonl")
+
+
+def test_probes_and_prompts_of_a_windows_editor_are_read(tmp_path: Path) -> None:
+    (tmp_path / "probes.jsonl").write_bytes(b'\xef\xbb\xbf{"prompt": "a", "kind": "clean"}\r\n')
+    assert read_probes(tmp_path / "probes.jsonl") == [Probe("a", "clean")]
+    (tmp_path / "prompts.txt").write_bytes(b"\xef\xbb\xbfWhy\xe2\x80\xa8so?\r\nHow?\r\n")
+    assert read_prompts(tmp_path / "prompts.txt") == ["Why\u2028so?", "How?"]
+
+
+@pytest.mark.parametrize("content", ["Why?".encode("utf-16"), b"caf\xe9", b"a\0b", b" \n"])
+def test_what_holds_no_probes_or_prompts_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    for read in (read_probes, read_prompts, ready_prompts):
+        if read is not ready_prompts or content.strip():
+            with pytest.raises(DataError, match="file"):
+                read(tmp_path / "file")
 
 
 @pytest.mark.parametrize("approximate", [False, True])

@@ -364,7 +364,16 @@ def test_a_device_this_machine_lacks_is_refused(tiny: Tiny) -> None:
             load_model(str(tiny.model), device=device)
 
 
-@pytest.mark.parametrize("record", ["", "[]", "{}", '{"epochs": "many", "learning_rate": 1}', '{"epochs": null}'])
+@pytest.mark.parametrize(
+    "record",
+    [
+        *("", "[]", "{}", '{"epochs": "many", "learning_rate": 1}', '{"epochs": null}', "[" * 100_000),
+        *('{"epochs": NaN, "learning_rate": 1}', '{"epochs": 1, "learning_rate": 0}'),
+        '{"epochs": 1%s, "learning_rate": 1}' % ("0" * 400),
+        '{"epochs": 1, "epochs": 2, "learning_rate": 1}',
+        '{"epochs": 1, "learning_rate": 1, "checkpoints": [{"name": "1", "epochs": -1, "learning_rate": 1}]}',
+    ],
+)
 def test_a_damaged_training_record_is_refused(tiny: Tiny, tmp_path: Path, record: str) -> None:
     folder = Path(shutil.copytree(tiny.adapter, tmp_path / "adapter"))
     (folder / "training.json").write_text(record)

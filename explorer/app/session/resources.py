@@ -5,7 +5,6 @@ share one worker: whatever the models, one thread loads them and computes.
 """
 
 import gc
-import json
 import shutil
 import tempfile
 import threading
@@ -27,6 +26,7 @@ from explorer.errors import ExplorerError
 from explorer.history import History, Origin, SavedAnswer, origin_of
 from explorer.methods.description import described
 from explorer.paths import EXAMPLE, data_home
+from explorer.serving import prompts
 from explorer.serving.config import serve_settings
 
 if TYPE_CHECKING:
@@ -178,9 +178,6 @@ def example() -> SavedAnswer | None:
 
 @st.cache_resource(show_spinner=False)
 def ready_prompts() -> tuple[tuple[str, str], ...]:
-    """(kind, prompt) of the ready examples; none when the server has no probes file."""
+    """(kind, prompt) of the ready examples; none when the server has no probes file. Raises DataError."""
     path = serve_settings().probes
-    if not path or not Path(path).is_file():
-        return ()
-    rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    return tuple((str(row.get("kind", "")), str(row["prompt"])) for row in rows)
+    return prompts.ready_prompts(path) if path else ()
