@@ -29,7 +29,7 @@ from explorer.serving.config import ServeSettings
 from explorer.serving.place import Place
 from explorer.serving.server import command
 from precompute.build import build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from tests.tiny import WORDS, save_tiny_adapter, save_tiny_data, save_tiny_model
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -18,7 +18,7 @@ from explorer.model.language_model import LanguageModel
 from explorer.model.loading import PRECISIONS, load_model
 from explorer.paths import DEMO
 from explorer.records import Encoded
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 
 Figures = dict[str, float | int | str]
 

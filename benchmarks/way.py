@@ -30,7 +30,7 @@ from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.normalisation import KINDS
 from explorer.records import Answer, Encoded, Selection
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 
 BATCH = 8
 KS = (5, 10, 50)

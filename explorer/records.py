@@ -7,6 +7,7 @@ parameters, `K` sketch length, `L` named tensors ("layers"), `Q` queries.
 Records that hold arrays are equal only to themselves: arrays have no single truth value.
 """
 
+import json
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -26,6 +27,14 @@ Message = dict[str, Any]
 """One turn of a conversation: `{"role": "user", "content": "..."}`, and what else templates render of a turn."""
 
 
+def said(turn: Message) -> str:
+    """What a person reads of a turn: its thoughts, its text and the tools that it calls."""
+    calls = [json.dumps(turn[key], ensure_ascii=False) for key in ("tool_calls", "function_call") if turn.get(key)]
+    thoughts = [turn[key] for key in ("reasoning_content", "reasoning", "thinking") if turn.get(key)]
+    text = turn["content"] or ""
+    return "\n".join([*thoughts, *([text] if text or not (calls or thoughts) else []), *calls])
+
+
 @dataclass(frozen=True)
 class Example:
     """One training example as the user gave it."""
@@ -40,6 +49,8 @@ class Example:
     """What the answer's turn says besides its text, such as `tool_calls` or `reasoning_content`."""
     tools: tuple[dict[str, Any], ...] = ()
     """Descriptions of the tools that the model was told of."""
+    place: str = field(default="", compare=False)
+    """Where it stood in the data, such as `row 3 (line 4)`; empty where it comes from elsewhere."""
 
     @property
     def answer(self) -> Message:
@@ -50,8 +61,8 @@ class Example:
     def prompt(self) -> str:
         """What a person reads as the prompt: the turns before the response."""
         if len(self.messages) == 1:
-            return self.messages[0]["content"]
-        return "\n".join(f"{turn['role']}: {turn['content']}" for turn in self.messages)
+            return said(self.messages[0])
+        return "\n".join(f"{turn['role']}: {said(turn)}" for turn in self.messages)
 
 
 @dataclass(frozen=True, eq=False)

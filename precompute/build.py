@@ -20,13 +20,13 @@ from explorer.cache.manifest import MANIFEST
 from explorer.cache.store import check_room, load
 from explorer.cache.table import examples_table
 from explorer.engine import make_sketcher
-from explorer.errors import CacheError, DataError, MismatchError, PromptError
+from explorer.errors import CacheError, MismatchError
 from explorer.gradients import Sketcher
 from explorer.model.language_model import LanguageModel
-from explorer.records import Encoded, Example
+from explorer.records import Encoded, Example, said
 from explorer.trust.significance import FIRST
 from precompute.batching import fastest_batch
-from precompute.dataset import data_hash
+from precompute.data import data_hash, readable
 from precompute.estimate import Cost, estimate, volume
 from precompute.executor import Executor, InProcess
 from precompute.filling import Maker, Report
@@ -57,17 +57,19 @@ def build_cache(
     announce: Announce | None = None,
     null_prompts: int = 0,
     executor: Executor | None = None,
+    encoded: Sequence[Encoded] | None = None,
 ) -> Store:
     """Make the cache in `folder`, or finish and mend it: the bytes are those of one undisturbed run.
 
     `tokens` says how many examples get per-token sketches, `null_prompts` on
     how many unrelated prompts all are scored. With `announce` the cost is
     measured first, and a disk without room for it refused. Sketches are made by
-    the `executor`, or else in this process with `model`. Raises
-    DataError for an example the model can't read, MismatchError when the folder
-    holds something else, CacheError when it can't be written.
+    the `executor`, or else in this process with `model`. `encoded` are the
+    examples' token ids, where they are known. Raises DataError for examples the
+    model can't read, MismatchError when the folder holds something else,
+    CacheError when it can't be written.
     """
-    encoded = [encode_example(model, example, row) for row, example in enumerate(examples)]
+    encoded = readable(model, examples)[1] if encoded is None else encoded
     with_tokens = min(tokens, len(examples))
     settings = _resolved(settings, folder, len(examples))
     manifest = _manifest(model, examples, folder, settings, with_tokens, data_name)
@@ -104,6 +106,7 @@ def append_examples(
     data_name: str,
     report: Report = lambda stage, done, total: None,
     announce: Announce | None = None,
+    encoded: Sequence[Encoded] | None = None,
 ) -> Store:
     """Append examples to a finished cache; until all are there, readers see it as it was.
 
@@ -123,7 +126,7 @@ def append_examples(
             sweep(current, pending(current))
             return current
         settings, first = manifest.settings, current.manifest.next_id
-        encoded = [encode_example(model, example, row) for row, example in enumerate(examples)]
+        encoded = readable(model, examples)[1] if encoded is None else encoded
         with_tokens = manifest.token_rows - current.manifest.token_rows
         if announce:
             found = resumable(current, manifest)
@@ -231,14 +234,6 @@ def _cost(
     return found
 
 
-def encode_example(model: LanguageModel, example: Example, row: int) -> Encoded:
-    """The token ids of a training example. Raises DataError naming the row that the model can't read."""
-    try:
-        return model.encode(example.messages, example.answer, example.tools)
-    except PromptError as problem:
-        raise DataError(f"Row {row + 1} of the data: {problem}") from None
-
-
 def table_rows(
     model: LanguageModel, examples: Sequence[Example], encoded: Sequence[Encoded]
 ) -> list[dict[str, object]]:
@@ -246,7 +241,7 @@ def table_rows(
     return [
         {
             "prompt": example.prompt,
-            "response": example.response,
+            "response": said(example.answer),
             "ids": item.ids,
             "response_start": item.response_start,
             "tokens": model.tokens(item.ids[item.response_start :]),

@@ -20,8 +20,7 @@ from explorer.model.checkpoints import CHECKPOINTS, FINAL, TRAINING_RECORD
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import quiet_peft
 from explorer.records import Encoded, Example
-from precompute.build import encode_example
-from precompute.dataset import data_hash
+from precompute.data import data_hash, readable
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,18 @@ Report = Callable[[int, int, float], None]
 
 
 def finetune(
-    model: LanguageModel, examples: Sequence[Example], out: Path, settings: FinetuneSettings, report: Report
+    model: LanguageModel,
+    examples: Sequence[Example],
+    out: Path,
+    settings: FinetuneSettings,
+    report: Report,
+    encoded: Sequence[Encoded] | None = None,
 ) -> None:
     """Train an adapter on `examples` and write it to the folder `out`, whole or not at all.
 
-    `model` is a base without an adapter; it is changed. Raises ModelError when
-    a target layer doesn't exist, `out` is taken or a checkpoint lies outside the training, DataError for a row it
-    can't read.
+    `model` is a base without an adapter; it is changed. `encoded` are the examples' token ids, where they are known.
+    Raises ModelError when a target layer doesn't exist, `out` is taken or a checkpoint lies outside the training,
+    DataError for rows it can't read.
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ModelError(f"{out} isn't an empty folder; give another folder or remove it.")
@@ -77,7 +81,7 @@ def finetune(
             network = peft.get_peft_model(model.network, lora)
     except ValueError as problem:
         raise ModelError(f"LoRA can't be put on {', '.join(settings.targets)}: {problem}") from None
-    encoded = [encode_example(model, example, row) for row, example in enumerate(examples)]
+    encoded = readable(model, examples)[1] if encoded is None else encoded
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     losses, kept = _train(model, network, encoded, settings, part / CHECKPOINTS, report)

@@ -16,8 +16,8 @@ from explorer.engine import make_sketcher
 from explorer.errors import CacheError, DamageError
 from explorer.model.language_model import LanguageModel
 from explorer.records import Example
-from precompute.build import encode_example, mended, table_rows
-from precompute.dataset import data_hash
+from precompute.build import mended, table_rows
+from precompute.data import Review, data_hash, readable
 from precompute.executor import InProcess
 from precompute.filling import Maker, Report
 
@@ -76,7 +76,8 @@ def _restore_manifest(folder: Path) -> list[str]:
 
 def _table(store: Store, model: LanguageModel, data: Sequence[Sequence[Example]]) -> pa.Table:
     """The table of examples out of the training data, without what has been dropped."""
-    given = {data_hash(examples): examples for examples in data}
+    # Rows that the model can't read are in no cache; the hash tells whether the others are what came into this one.
+    given = {data_hash(kept): (kept, ids) for kept, ids in (readable(model, each, Review(skip=True)) for each in data)}
     tables, first = [], 0
     for part in store.manifest.parts:
         own = store.ids[(store.ids >= first) & (store.ids < first + part.rows)] - first
@@ -86,7 +87,6 @@ def _table(store: Store, model: LanguageModel, data: Sequence[Sequence[Example]]
                 f"{store.folder / store.contents.examples.file} is damaged, and only the training data can mend it: "
                 f"run `rapidin-explorer mend` with --data {part.name}, as it was then."
             )
-        examples = [given[part.sha256][row] for row in own]
-        encoded = [encode_example(model, example, row) for row, example in zip(own, examples, strict=True)]
+        examples, encoded = ([of[row] for row in own] for of in given.get(part.sha256, ((), ())))
         tables.append(examples_table(table_rows(model, examples, encoded)))
     return pa.concat_tables(tables)

@@ -32,7 +32,7 @@ from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.serving.session import open_engine
 from precompute.build import build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from tests.tiny import ROWS, save_tiny_adapter, save_tiny_data, save_tiny_model
 
 # A loaded machine is no reason to fail, and what properties share through fixtures they don't change.

@@ -16,7 +16,7 @@ from explorer.model import alternatives
 from explorer.model.loading import load_model
 from explorer.records import Answer, Contrast
 from precompute.build import build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from tests.asking import OWN, asking
 from tests.conftest import Tiny
 

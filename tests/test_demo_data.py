@@ -15,7 +15,7 @@ from explorer.history.history import History
 from explorer.history.saved import origin_of
 from explorer.methods.description import described
 from explorer.paths import DEMO, EXAMPLE
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 
 SWAPS = {"swap-china-canada": ("China", "Canada", "true-china"), "swap-india-japan": ("India", "Japan", "true-india")}
 

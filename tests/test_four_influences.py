@@ -19,7 +19,7 @@ from explorer.records import Answer, Encoded, Selection, Span
 from explorer.retrieval import scores
 from explorer.serving.session import open_engine
 from precompute.build import build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from tests.asking import OWN, asking
 from tests.conftest import Tiny
 from tests.tiny import ROWS

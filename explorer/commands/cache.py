@@ -17,10 +17,11 @@ from explorer.commands.options import (
     estimate,
     option,
     other_model,
+    reading,
     token_count,
     training_data,
 )
-from explorer.commands.terminal import Bars, announcer, say
+from explorer.commands.terminal import Bars, announcer, reading_of, say, say_all
 from explorer.errors import Cancelled, PromptError
 
 
@@ -66,18 +67,21 @@ def verify(options: Options) -> int:
     metavar="FILE",
     cls=Several,
 )
+@reading
 @other_model
 def mend(options: Options) -> None:
     """Make the damaged files of a cache anew, and nothing else."""
     from explorer.serving.session import model_for
-    from precompute.dataset import read_examples
+    from precompute.data import Review, read_examples
     from precompute.mend import mend_cache
 
     def model(store: Any) -> Any:
         return model_for(store, options.model, options.adapter, options.template, options.device, say)
 
     with Bars() as bars:
-        lines = mend_cache(Path(options.cache), model, [read_examples(data) for data in options.data], bars.report)
+        # What can't be used isn't in the cache; whether all else is what it was made from, its hash tells.
+        data = [read_examples(each, reading_of(options), Review(each, skip=True)) for each in options.data]
+        lines = mend_cache(Path(options.cache), model, data, bars.report)
     say("\n".join(lines or ["There is nothing to mend."]))
 
 
@@ -97,19 +101,22 @@ def append(options: Options) -> None:
     from explorer.cache import open_cache
     from explorer.serving.session import model_for
     from precompute.build import append_examples
-    from precompute.dataset import read_examples
+    from precompute.data import Review, read_examples, readable
 
-    examples, folder = read_examples(options.data), Path(options.cache)
+    review, folder = Review(options.data, skip=options.skip_bad), Path(options.cache)
+    examples = read_examples(options.data, reading_of(options), review)
     store = open_cache(folder)
     store.require_complete()
     every = "all" if store.manifest.token_rows == store.manifest.rows else "none"
     tokens = token_count(options.tokens or every, len(examples))
     _say_abandoned(folder, Path(options.data).name)
     model = model_for(store, options.model, options.adapter, options.template, options.device, say)
+    examples, encoded = readable(model, examples, review)
+    say_all(review.lines())
     with Bars() as bars:
         try:
-            announce = announcer(options.estimate)
-            grown = append_examples(model, examples, folder, tokens, Path(options.data).name, bars.report, announce)
+            announce, name = announcer(options.estimate), Path(options.data).name
+            grown = append_examples(model, examples, folder, tokens, name, bars.report, announce, encoded)
         except Cancelled as stopped:
             return say(str(stopped))
     if grown.manifest == store.manifest:

@@ -279,7 +279,7 @@ def _compare(kind: str, options: Options) -> None:
     options.methods = tuple(choose(name) for name in names.split(",")) if names else ()
 
     from explorer.evaluation.kinds import KINDS, KindSettings
-    from precompute.dataset import read_examples
+    from precompute.data import read_examples
 
     given = {field.name: getattr(options, field.name) for field in fields(KindSettings) if hasattr(options, field.name)}
     run, lines = KINDS[kind](KindSettings(**given), read_examples)

@@ -217,14 +217,31 @@ def cache(help: str = "The folder that `precompute` made.") -> Decorator:
 as_json = flag("--json", "Print one JSON object.")
 estimate = flag("--estimate", "Say what it will cost, and do no more.")
 max_tokens = option("--max-tokens", "The longest answer that is generated, in tokens.", type=POSITIVE, default=80)
-training_data = option(
-    "--data",
-    "The training data: a .jsonl, .json, .parquet or .csv file, or a data hub id, with the columns prompt and "
-    "response, or instruction, input and output, or chat messages. Other columns are kept; `source` is shown with "
-    "every example.",
-    type=PATH,
-    metavar="FILE",
-    required=True,
+reading = together(
+    option("--split", "The split of a data set.", default="", metavar="NAME", show_default="train, or the only one"),
+    option("--config", "The configuration of a hub data set.", default="", metavar="NAME"),
+    option(
+        "--column",
+        "The column that stands for a known one, such as prompt=question. May be repeated. Known are prompt, response, "
+        "completion, instruction, input, output, system, history, messages, conversations and tools.",
+        multiple=True,
+        metavar="NAME=COLUMN",
+    ),
+)
+"""What has to be said of data that doesn't say it itself."""
+training_data = together(
+    option(
+        "--data",
+        "The training data: a .jsonl, .json, .csv, .tsv, .parquet or .arrow file (also .gz or .zst), a folder that "
+        "save_to_disk wrote, or a data hub id, with the columns prompt and response (or completion), or instruction, "
+        "input and output, or chat messages, or ShareGPT's conversations. Other columns are kept; `source` is shown "
+        "with every example.",
+        type=PATH,
+        metavar="FILE",
+        required=True,
+    ),
+    reading,
+    flag("--skip-bad", "Leave out rows that can't be used, and say which."),
 )
 _device = option("--device", "cpu, cuda, cuda:1 or mps.", default="", show_default="a GPU where there is one")
 

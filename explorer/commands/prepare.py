@@ -25,7 +25,7 @@ from explorer.commands.options import (
     token_count,
     training_data,
 )
-from explorer.commands.terminal import Bars, announcer, ray_of, say
+from explorer.commands.terminal import Bars, announcer, ray_of, reading_of, say, say_all
 from explorer.errors import Cancelled, ExplorerError
 from explorer.normalisation import KINDS
 
@@ -63,11 +63,14 @@ from explorer.normalisation import KINDS
 def finetune(options: Options) -> None:
     """Train a LoRA adapter on the data."""
     from explorer.model.loading import load_model
-    from precompute.dataset import read_examples
+    from precompute.data import Review, read_examples, readable
     from precompute.finetune import FinetuneSettings, finetune
 
-    examples = read_examples(options.data)
+    review = Review(options.data, skip=options.skip_bad)
+    examples = read_examples(options.data, reading_of(options), review)
     model = load_model(options.model, None, options.template, options.device or None, say, precision=options.precision)
+    examples, encoded = readable(model, examples, review)
+    say_all(review.lines())
     settings = FinetuneSettings(
         rank=options.rank,
         alpha=options.alpha,
@@ -85,6 +88,7 @@ def finetune(options: Options) -> None:
             Path(options.out),
             settings,
             lambda step, steps, loss: bars.report("steps", step, steps, f"loss {loss:.3f}"),
+            encoded,
         )
     say(f"The adapter is in {options.out}; next: rapidin-explorer precompute --adapter {options.out} …")
 
@@ -205,10 +209,11 @@ def precompute(options: Options) -> None:
     from explorer.model.checkpoints import taken_at
     from explorer.model.loading import load_model
     from precompute.build import build_cache
-    from precompute.dataset import read_examples
+    from precompute.data import Review, read_examples, readable
 
     _check_lengths(options.k, options.token_k)
-    examples = read_examples(options.data)
+    review = Review(options.data, skip=options.skip_bad)
+    examples = read_examples(options.data, reading_of(options), review)
     tokens = token_count(options.tokens, len(examples))
     load = partial(
         load_model,
@@ -223,8 +228,10 @@ def precompute(options: Options) -> None:
     checkpoints, tensors, normalisation = _as_kept(folder, options)
     with ray_of(options) as ray, Bars() as bars:
         model, reason = load(say=say, tensors=tensors), ""
+        examples, encoded = readable(model, examples, review)
+        say_all(review.lines())
         if checkpoints is None:
-            checkpoints, reason = _by_rule(model, examples, bars.report)
+            checkpoints, reason = _by_rule(model, encoded, bars.report)
         model = taken_at(model, checkpoints)
         settings = _settings(options, model.tensors, normalisation, len(examples))
         again = partial(load, checkpoints=checkpoints, tensors=model.tensors)
@@ -232,7 +239,7 @@ def precompute(options: Options) -> None:
             with _executor(options, ray, again, model, settings) as executor:
                 announce, nulls = announcer(options.estimate, reason), options.null_prompts
                 store = build_cache(
-                    model, examples, folder, settings, tokens, data, bars.report, announce, nulls, executor
+                    model, examples, folder, settings, tokens, data, bars.report, announce, nulls, executor, encoded
                 )
         except Cancelled as stopped:
             return say(str(stopped))
@@ -264,13 +271,11 @@ def _as_kept(folder: Path, options: Options) -> tuple[str | None, str | None, st
     return options.checkpoints or names, tensors, options.normalisation or kept.settings.normalisation
 
 
-def _by_rule(model: Any, examples: Sequence[Any], report: Any) -> tuple[str, str]:
+def _by_rule(model: Any, encoded: Sequence[Any], report: Any) -> tuple[str, str]:
     """Where gradients are taken by the rule, and a line that says why."""
-    from precompute.build import encode_example
     from precompute.moments import moments_by_rule, sampled
 
-    encoded = [encode_example(model, examples[row], row) for row in sampled(len(examples))]
-    found = moments_by_rule(model, encoded, report)
+    found = moments_by_rule(model, [encoded[row] for row in sampled(len(encoded))], report)
     return found.names, found.reason
 
 

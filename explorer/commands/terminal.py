@@ -1,7 +1,7 @@
 """What the commands' work shares at a terminal: lines, costs said first, progress bars, the engine over a cache."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,6 +12,19 @@ from explorer.errors import Cancelled
 def say(line: str) -> None:
     """A line for a person, beside what the command prints."""
     print(line, file=sys.stderr, flush=True)
+
+
+def say_all(lines: Iterable[str]) -> None:
+    """Lines for a person, beside what the command prints."""
+    for line in lines:
+        say(line)
+
+
+def reading_of(options: Options) -> Any:
+    """How the data is to be read."""
+    from precompute.data import Reading, named_columns
+
+    return Reading(options.split, options.config, named_columns(options.column))
 
 
 def announcer(estimate: bool, first: str = "") -> Callable[[object], None]:

@@ -15,7 +15,7 @@ from explorer.methods import matrix
 from explorer.model.loading import load_model
 from explorer.records import Contrast
 from precompute.build import build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from tests.app.conftest import component, settled
 from tests.app.test_explore import answered, ask, press
 from tests.conftest import TINY_SETTINGS, Tiny

@@ -170,7 +170,7 @@ def kept_ids(tmp_path: Path) -> list[str]:
 def test_without_an_adapter_the_base_is_not_offered(start: Start, tiny: Tiny, tmp_path: Path) -> None:
     from explorer.model.loading import load_model
     from precompute.build import build_cache
-    from precompute.dataset import read_examples
+    from precompute.data import read_examples
     from tests.conftest import TINY_SETTINGS
 
     data = save_tiny_data(tmp_path / "train.jsonl")

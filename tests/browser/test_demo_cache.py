@@ -12,7 +12,7 @@ from explorer.gradients.sketch import Sketcher
 from explorer.normalisation import divisors
 from explorer.paths import DEMO
 from explorer.serving.session import open_engine
-from precompute.dataset import data_hash, read_examples
+from precompute.data import data_hash, read_examples
 from precompute.sketches import token_rows
 
 

@@ -18,7 +18,7 @@ from explorer.methods.description import described
 from explorer.model.loading import load_model
 from explorer.records import Influence, Ranking, Token
 from precompute.build import build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from tests.asking import OWN
 from tests.browser.conftest import served
 from tests.hostile import HOSTILE

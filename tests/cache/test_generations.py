@@ -26,7 +26,7 @@ from explorer.paths import DEMO
 from explorer.records import Example
 from explorer.serving.session import model_for
 from precompute.build import append_examples, build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from precompute.mend import mend_cache
 from tests.cache.test_store import MANIFEST, ROWS, shard, token_shard
 from tests.conftest import TINY_SETTINGS, Tiny

@@ -46,7 +46,7 @@ def test_malformed_data_is_refused_before_a_model_is_loaded(capsys: Captured, tm
     (tmp_path / "data.jsonl").write_text('{"prompt": "a", "response": "b"}\n{"question": "c"}\n')
     for command in ("precompute", "finetune"):
         said = refused(capsys, command, tmp_path / "out", "--data", tmp_path / "data.jsonl", "--model", "/nowhere")
-        assert "row 2, has the columns question; expected prompt and response" in said
+        assert "row 2 (line 2), has the columns question; expected prompt and response" in said
 
 
 def test_data_too_long_for_the_model_is_refused_by_its_row(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from explorer.records import Answer
 from explorer.serving.session import open_engine
 from explorer.trust.comparing import spearman
 from precompute.build import build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from tests.conftest import Tiny
 from tests.explicit import Explicit
 

@@ -38,7 +38,7 @@ from explorer.model.language_model import Checkpoint, LanguageModel
 from explorer.model.loading import load_model
 from explorer.records import Answer, Encoded, Span, TrainingRecord
 from precompute.build import build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from tests.asking import asking
 from tests.tiny import byte_tokenizer, disturb, save_tiny_change, save_tiny_data, save_tiny_relative
 

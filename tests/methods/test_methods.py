@@ -22,7 +22,7 @@ from explorer.model.loading import load_model
 from explorer.records import Can
 from explorer.serving.session import open_engine
 from precompute.build import append_examples, build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from tests.conftest import Tiny
 from tests.tiny import save_tiny_change, save_tiny_data, save_tiny_encoder
 

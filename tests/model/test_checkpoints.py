@@ -18,7 +18,7 @@ from explorer.model.loading import load_model
 from explorer.records import Encoded
 from explorer.serving.session import open_engine
 from precompute.build import build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from precompute.finetune import FinetuneSettings, finetune
 from tests.asking import asking
 from tests.conftest import Tiny

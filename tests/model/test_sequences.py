@@ -19,7 +19,7 @@ from explorer.model.loading import load_model
 from explorer.model.sequences import Habits, Template, habits, prompt_ids, sequence
 from explorer.records import Encoded, Example, Message
 from precompute.build import build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from tests.conftest import TINY_SETTINGS, Tiny
 from tests.model.templates import FAMILIES, Family
 from tests.tiny import byte_tokenizer, save_tiny_model

@@ -21,7 +21,7 @@ from explorer.model.way import point_name, point_of
 from explorer.records import Encoded
 from explorer.serving.session import open_engine
 from precompute.build import build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from tests.asking import asking
 from tests.conftest import Tiny
 from tests.tiny import save_tiny_change, save_tiny_relative

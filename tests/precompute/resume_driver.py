@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import precompute.build
-import precompute.dataset
+import precompute.data
 import precompute.mend
 from explorer.cache.generations import pending
 from explorer.cache.store import open_cache

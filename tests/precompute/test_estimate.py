@@ -15,7 +15,7 @@ from explorer.model.loading import load_model
 from explorer.records import Encoded
 from precompute import estimate as costs
 from precompute.build import build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from precompute.estimate import Cost, duration, estimate
 from tests.conftest import Tiny
 from tests.tiny import ROWS

@@ -17,7 +17,7 @@ from explorer.errors import DataError, ModelError
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.records import Encoded
-from precompute.dataset import data_hash, read_examples
+from precompute.data import data_hash, read_examples
 from precompute.finetune import FinetuneSettings, _batches, finetune
 from tests.conftest import Tiny
 from tests.tiny import ROWS

@@ -29,7 +29,7 @@ from explorer.records import NEAR, Answer, Contrast, Selection, Token
 from explorer.serving.session import open_engine
 from explorer.trust.significance import KINDS, NullSample, kind_of, one_of_each_kind
 from precompute.build import append_examples, build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from precompute.filling import Report
 from precompute.nulls import answers, null_prompts
 from tests.asking import asking

@@ -25,7 +25,7 @@ from explorer.records import Encoded
 from precompute import batching
 from precompute.batching import SIZES, fastest_batch
 from precompute.build import build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from precompute.sketches import NormalisedSketch, sketch_shard
 from tests.conftest import Tiny
 from tests.tiny import ROWS, save_tiny_change

@@ -34,7 +34,7 @@ from explorer.retrieval.cluster import cluster, places
 from explorer.retrieval.distributed import DistributedStore, part
 from precompute import ray_executor
 from precompute.build import build_cache
-from precompute.dataset import read_examples
+from precompute.data import read_examples
 from precompute.ray_executor import RayExecutor
 from tests.conftest import Tiny
 from tests.tiny import save_tiny_adapter

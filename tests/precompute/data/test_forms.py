@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from explorer.errors import DataError
 from explorer.records import Example
-from precompute.dataset import data_hash, read_examples
+from precompute.data import data_hash, read_examples
 
 ASKED = ({"role": "user", "content": "Why?"},)
 
@@ -180,23 +180,27 @@ def test_a_null_messages_column_leaves_the_other_form(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("data.jsonl", '{"prompt": "a", "response": "b"}\n\n{"prompt": ', r"line 3, is not JSON .*; mend or remove"),
+        (
+            "data.jsonl",
+            '{"prompt": "a", "response": "b"}\n\n{"prompt": ',
+            r"row 2 \(line 3\), is not JSON .*; mend or remove",
+        ),
         ("data.jsonl", "", r"holds no rows; give a file with at least one example"),
-        ("data.jsonl", b"\xff\xfe{\x00", r"can't be read as UTF-8"),
-        ("data.jsonl", "[" * 100_000, r"line 1, is not JSON"),
+        ("data.jsonl", b"\xff\xfe{\x00", r"is UTF-16, and no UTF-8 text; save it as UTF-8"),
+        ("data.jsonl", "[" * 100_000, r"row 1 \(line 1\), is not JSON \(nested deeper"),
         ("data.json", "[]", r"holds no rows"),
-        ("data.json", '{"prompt": "a"}', r"holds a JSON dict; expected a list of rows"),
+        ("data.json", '{"prompt": "a"}', r"holds one JSON object \(prompt\); expected a list of rows"),
         ("data.json", '{"prompt": "a"}\n{"prompt": "b"}', r"is not JSON .*; JSON lines need the ending \.jsonl"),
-        ("data.txt", "hello", r"ends in \.txt; expected \.jsonl, \.json, \.parquet or \.csv"),
+        ("data.txt", "hello", r"ends in \.txt; expected \.jsonl, .* \.parquet or \.arrow, also with \.gz or \.zst"),
         ("data", "hello", r"ends in nothing; expected"),
         ("data.parquet", "this is no parquet", r"can't be read as parquet"),
         ("data.json", "[" * 100_000, r"is not JSON"),
         ("data.csv", "", r"holds no rows"),
-        ("data.csv", "prompt,response\na,b\nc\n", r"row 2, has more or fewer cells than the header"),
-        ("data.csv", "prompt,response\na,b,c\n", r"row 1, has more or fewer cells than the header"),
-        ("data.csv", 'prompt,response\na,"b', r"line 2, is not CSV .*; mend or remove that row"),
-        ("data.csv", b"prompt,response\na,caf\xe9\n", r"can't be read as UTF-8 text .*; save it as UTF-8"),
-        ("data.csv", "question,answer\na,b\n", r"row 1, has the columns answer, question"),
+        ("data.csv", "prompt,response\na,b\nc\n", r"row 2 \(line 3\), has more or fewer cells than the header"),
+        ("data.csv", "prompt,response\na,b,c\n", r"row 1 \(line 2\), has more or fewer cells than the header"),
+        ("data.csv", 'prompt,response\na,"b', r"line 2, is no CSV .*; mend or remove that row"),
+        ("data.csv", b"prompt,response\na,caf\xe9\n", r"is no UTF-8 text .*in line 2\); save it as UTF-8"),
+        ("data.csv", "question,answer\na,b\n", r"row 1 \(line 2\), has the columns answer, question"),
     ],
 )
 def test_a_malformed_file_is_refused_with_the_fix(tmp_path: Path, name: str, content: str | bytes, said: str) -> None:
@@ -206,5 +210,5 @@ def test_a_malformed_file_is_refused_with_the_fix(tmp_path: Path, name: str, con
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "/nowhere/data.csv", "./a/b", "nothing"])
 def test_a_missing_file_is_not_looked_for_on_the_hub(name: str) -> None:
-    with pytest.raises(DataError, match=r"There is no file .*; --data takes a \.jsonl, \.json, \.parquet or \.csv"):
+    with pytest.raises(DataError, match=r"There is no file .*; --data takes a \.jsonl, .* \.arrow file, a folder"):
         read_examples(name)

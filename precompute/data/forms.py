@@ -1,0 +1,204 @@
+"""A row → an example, in every form that people keep conversations in.
+
+Texts (`prompt` and `response`, `prompt` and `completion`, Alpaca's `instruction`, `input` and `output`), lists of turns
+(`messages`, ShareGPT's `conversations`, TRL's `prompt` and `completion` as lists), and what goes with any of them:
+`system`, `history`, `tools`. Columns that a form doesn't use stay labels.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from explorer.records import Example, Message
+from explorer.visible import one_line
+from precompute.data.rows import BadRow, Review, Row
+from precompute.data.turns import Conversation, conversation, listed, turns_of
+
+_FORMS: tuple[tuple[str, ...], ...] = (
+    ("messages",),
+    ("prompt", "response"),
+    ("instruction", "output"),
+    ("instruction", "response"),
+    ("prompt", "completion"),
+    ("conversations",),
+)
+"""The columns that each form needs. A row that has several is read by the first."""
+NAMES = tuple(dict.fromkeys([name for form in _FORMS for name in form] + ["input", "system", "history", "tools"]))
+"""The columns that are known."""
+_EXPECTED = (
+    "expected prompt and response (or completion), instruction and output (Alpaca), messages (chat) or conversations "
+    "(ShareGPT); --column prompt=NAME reads another column as one of them"
+)
+_EARLIER = "Only the last answer of a conversation is in the loss, also where the data says it of earlier ones"
+_CONTEXT = "The column context is a label and no part of the prompt; --column input=context puts it there"
+
+
+class _Fields:
+    """The known columns of a row, by the names that they are known by."""
+
+    def __init__(self, row: Row, columns: Mapping[str, str]):
+        self._row, self._columns = row, columns
+        self.used = set[str]()
+        """The names of those that became part of the example."""
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._row.value.get(self._columns.get(name, name))
+        return _without_nulls(value) if self._row.columnar else value
+
+    def says(self, name: str) -> bool:
+        """Whether there is such a column, with something in it."""
+        return self[name] not in (None, "", [], {})
+
+    def use(self, *names: str) -> None:
+        """These became part of the example."""
+        self.used |= {self._columns.get(name, name) for name in names}
+
+    def candidates(self) -> list[tuple[str, ...]]:
+        """The forms whose columns are all there. Where a mapping names a column of some forms, only those count."""
+        chosen = [form for form in _FORMS if not self._columns.keys().isdisjoint(form)] or _FORMS
+        return [form for form in chosen if all(self[name] is not None for name in form)]
+
+
+def read_row(row: Row, columns: Mapping[str, str], review: Review) -> Example:
+    """The example that a row holds; `columns` names the column of a known name, where it has another.
+
+    Raises BadRow.
+    """
+    if row.problem:
+        raise BadRow(row.problem)
+    if not isinstance(row.value, dict):
+        raise BadRow(f"is a {type(row.value).__name__}; expected an object")
+    _check_text(row.value)
+    if row.value.get("chat_template_kwargs"):
+        raise BadRow("has chat_template_kwargs, which a template isn't given here")
+    fields = _Fields(row, columns)
+    forms = fields.candidates()
+    if not forms:
+        raise BadRow(_formless(row.value))
+    found = _read(fields, forms[0])
+    if not found.response.strip() and not found.turn.keys() & {"tool_calls", "function_call"}:
+        raise BadRow("has an empty response")
+    _check_agreed(found, fields, forms)
+    fields.use(*forms[0])
+    messages = [*_system(fields, found.messages), *found.messages]
+    tools = _tools(fields)
+    if found.earlier:
+        review.note(_EARLIER)
+    if "instruction" in forms[0] and not fields.says("input") and isinstance(row.value.get("context"), str):
+        review.note(_CONTEXT)
+    labels = {key: value for key, value in row.value.items() if key not in fields.used}
+    return Example(tuple(messages), found.response, labels, found.turn, tools, row.place)
+
+
+def _read(fields: _Fields, form: tuple[str, ...]) -> Conversation:
+    if len(form) == 1:
+        return conversation(fields[form[0]], form[0], form[0] == "conversations")
+    ask, answer = form
+    prompt, response = fields[ask], fields[answer]
+    extra = fields["input"] or "" if ask == "instruction" else ""
+    if isinstance(prompt, list) or isinstance(response, list):
+        return _of_turns(prompt, response, ask, answer)
+    if not all(isinstance(text, str) for text in (prompt, response, extra)):
+        raise BadRow(f"has another kind of value: {ask} and {answer} must be text")
+    if ask == "instruction":
+        fields.use("input")
+    content = f"{prompt}\n{extra}" if extra else prompt
+    return Conversation([*_history(fields), {"role": "user", "content": content}], response)
+
+
+def _of_turns(prompt: Any, response: Any, ask: str, answer: str) -> Conversation:
+    """A prompt and an answer of which one is a list of turns, or both."""
+    before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else turns_of(prompt, ask)
+    after = [{"role": "assistant", "content": response}] if isinstance(response, str) else response
+    found = conversation([*before, *after] if isinstance(after, list) else after, answer)
+    answers = sum(isinstance(turn, dict) and turn.get("role") == "assistant" for turn in after)
+    return Conversation(found.messages, found.response, found.turn, found.earlier or answers > 1)
+
+
+def _history(fields: _Fields) -> list[Message]:
+    """The turns before an instruction, which are kept as pairs of a question and an answer."""
+    if not fields.says("history"):
+        return []
+    pairs = listed(fields["history"], "history", "pairs of a question and an answer")
+    if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(e, str) for e in pair) for pair in pairs):
+        raise BadRow("has history that can't be read: history must be a list of pairs of a question and an answer")
+    fields.use("history")
+    speakers = ("user", "assistant")
+    return [{"role": role, "content": text} for pair in pairs for role, text in zip(speakers, pair, strict=True)]
+
+
+def _system(fields: _Fields, messages: list[Message]) -> list[Message]:
+    """The system turn of a row that has it as a column."""
+    if not fields.says("system"):
+        return []
+    text = fields["system"]
+    if not isinstance(text, str):
+        raise BadRow(f"has a {type(text).__name__} as system: system must be text; rename the column if it is a label")
+    own = [turn["content"] for turn in messages if turn["role"] in ("system", "developer")]
+    if own and own != [text]:
+        raise BadRow("has a column system that says something else than the system turn of its conversation")
+    fields.use("system")
+    return [] if own else [{"role": "system", "content": text}]
+
+
+def _tools(fields: _Fields) -> tuple[dict[str, Any], ...]:
+    """The descriptions of the tools that a row's model is told of."""
+    if not fields.says("tools"):
+        return ()
+    tools = listed(fields["tools"], "tools", "descriptions (rename the column if it is a label)")
+    if not all(isinstance(tool, dict) for tool in tools):
+        raise BadRow(
+            "has tools that can't be read: tools must be a list of descriptions (rename the column if it is a label)"
+        )
+    fields.use("tools")
+    return tuple(tools)
+
+
+def _check_agreed(found: Conversation, fields: _Fields, forms: list[tuple[str, ...]]) -> None:
+    """Raises BadRow where another form that the row has, too, says another answer: which was trained isn't known."""
+    for form in forms[1:]:
+        try:
+            other = _read(_Fields(fields._row, fields._columns), form)
+        except BadRow:
+            continue
+        if other.response.strip() != found.response.strip():
+            first, second = " and ".join(forms[0]), " and ".join(form)
+            raise BadRow(
+                f"has {first} and also {second}, with another answer; --column {forms[0][-1]}={forms[0][-1]} reads the "
+                f"former, --column {form[-1]}={form[-1]} the latter"
+            )
+
+
+def _formless(row: dict[str, Any]) -> str:
+    """What is wrong with a row that has no form."""
+    for ask, answer in _FORMS[1:-1]:
+        if ask in row and answer in row:
+            return f"has nothing in {ask if row[ask] is None else answer}: {ask} and {answer} must be text"
+    if "chosen" in row and "rejected" in row:
+        name = "messages" if isinstance(row["chosen"], list) else "response"
+        return (
+            "is a preference pair (chosen and rejected), which can't be traced yet; expected one answer a row: "
+            f"--column {name}=chosen reads the chosen ones"
+        )
+    if isinstance(row.get("text"), str):
+        return f"has a text alone, which doesn't say where the response begins; {_EXPECTED}"
+    names = sorted(map(str, row))
+    shown = ", ".join(name if name.strip().isprintable() and name == name.strip() else repr(name) for name in names)
+    return f"has the columns {one_line(shown, 300) or 'nothing'}; {_EXPECTED}"
+
+
+def _check_text(row: dict[str, Any]) -> None:
+    """Raises BadRow for what no file of ours can hold."""
+    try:
+        json.dumps(row, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise BadRow("holds half of a character (a lone surrogate)") from None
+    except (RecursionError, ValueError, TypeError) as problem:
+        raise BadRow(f"can't be kept as JSON ({problem})") from None
+
+
+def _without_nulls(value: Any) -> Any:
+    """Lists and objects without the keys that only other rows of their table have."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
