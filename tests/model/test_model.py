@@ -85,7 +85,7 @@ def test_a_template_file_is_filled_with_the_prompt(tiny: Tiny, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "can't be read"), (b"\xff\xfe", "is no UTF-8 text"), (b"no place", "has no {prompt} in")],
+    [(None, "can't be read"), (b"\xff\xfe", "is UTF-16, and no UTF-8 text"), (b"no place", "has no {prompt} in")],
 )
 def test_a_template_file_that_cannot_be_used_is_refused(
     tiny: Tiny, tmp_path: Path, content: bytes | None, said: str

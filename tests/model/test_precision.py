@@ -68,7 +68,7 @@ def test_weights_are_loaded_in_the_format_that_was_asked_for(
 
 def test_weights_are_loaded_as_they_are_stored_unless_asked_otherwise(tiny: Tiny, tmp_path: Path) -> None:
     load_model(str(tiny.model), device="cpu", precision="bfloat16").network.save_pretrained(tmp_path / "half")
-    for file in tiny.model.glob("tokenizer*"):
+    for file in [*tiny.model.glob("tokenizer*"), tiny.model / "chat_template.jinja"]:
         (tmp_path / "half" / file.name).write_bytes(file.read_bytes())
     assert load_model(str(tmp_path / "half"), device="cpu").fingerprint.precision == "bfloat16"
     assert load_model(str(tiny.model), device="cpu").fingerprint.precision == "float32"
