@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -70,22 +71,10 @@ def finetune(
         raise ModelError(
             f"Checkpoints can be kept after up to {settings.epochs} epochs of this training, and not at 0."
         )
-    import peft
-
-    torch.manual_seed(settings.seed)
-    lora = peft.LoraConfig(
-        task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha, target_modules=list(settings.targets)
-    )
-    try:
-        with quiet_peft():
-            network = peft.get_peft_model(model.network, lora)
-    except ValueError as problem:
-        raise ModelError(f"LoRA can't be put on {', '.join(settings.targets)}: {problem}") from None
     encoded = readable(model, examples)[1] if encoded is None else encoded
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    losses, kept = _train(model, network, encoded, settings, part / CHECKPOINTS, report)
-
+    network, losses, kept = train(model, encoded, settings, report, part / CHECKPOINTS)
     network.save_pretrained(str(part))
     _settle_config(part / "adapter_config.json", model.name)
     (part / "README.md").unlink(missing_ok=True)
@@ -106,17 +95,28 @@ def finetune(
     part.rename(out)
 
 
-def _train(
-    model: LanguageModel,
-    network: torch.nn.Module,
-    encoded: Sequence[Encoded],
-    settings: FinetuneSettings,
-    folder: Path,
-    report: Report,
-) -> tuple[list[float], list[dict[str, float | str]]]:
-    """Run all steps; the mean loss per response token of every epoch, and the checkpoints kept in `folder`."""
+def train(
+    model: LanguageModel, encoded: Sequence[Encoded], settings: FinetuneSettings, report: Report, folder: Path
+) -> tuple[Any, list[float], list[dict[str, float | str]]]:
+    """Put an adapter on a base and run all steps.
+
+    Returns the network as peft wraps it, the mean loss per response token of every epoch, and the checkpoints that are
+    kept in `folder`. `model` computes with the adapter until the network's `unload` takes it off again. Raises
+    ModelError when a target layer doesn't exist.
+    """
     if not encoded:
         raise DataError("There is nothing to train on.")
+    import peft
+
+    torch.manual_seed(settings.seed)
+    lora = peft.LoraConfig(
+        task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha, target_modules=list(settings.targets)
+    )
+    try:
+        with quiet_peft():
+            network = peft.get_peft_model(model.network, lora)
+    except ValueError as problem:
+        raise ModelError(f"LoRA can't be put on {', '.join(settings.targets)}: {problem}") from None
     tensors = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(tensors, lr=settings.learning_rate, weight_decay=0.0)
     per_epoch = math.ceil(len(encoded) / settings.batch_size)
@@ -143,7 +143,7 @@ def _train(
             report(step, total, float(losses.detach().mean()))
         epoch_losses.append(spent / tokens)
     network.eval()
-    return epoch_losses, kept
+    return network, epoch_losses, kept
 
 
 def _moments(settings: FinetuneSettings, per_epoch: int) -> set[int]:

@@ -186,4 +186,4 @@ def test_no_module_of_app_history_auditing_or_pages_names_a_method() -> None:
     paths = [path.relative_to(REPOSITORY).as_posix() for path in PRODUCT]
     found = {path: named for path in paths if path.startswith(rooms) and (named := names_methods(path))}
     assert not found
-    assert names_methods("explorer/methods/description.py") and names_methods("explorer/commands/evaluate.py")
+    assert names_methods("explorer/methods/description.py") and names_methods("explorer/commands/evaluate/comparing.py")

@@ -60,6 +60,15 @@ def model_for(
     )
 
 
+def base_for(
+    store: Store, model: str = "", template: str = "", device: str = "", say: Say = lambda line: None
+) -> LanguageModel:
+    """The base that a cache names, without its adapter: what a training begins with."""
+    kept = store.manifest
+    name = model or _beside(store, kept.model)
+    return load_model(name, None, template or kept.template, device or None, say, precision=kept.fingerprint.precision)
+
+
 def _beside(store: Store, name: str) -> str:
     """A model folder is named from the cache's own place; the embedded model and hub ids are names."""
     folder = (store.folder / name).resolve()

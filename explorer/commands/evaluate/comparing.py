@@ -1,97 +1,42 @@
 """`evaluate`: measures attribution where the truth is known; what each kind is told, what is printed and kept of it."""
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import click
-
+from explorer.commands.evaluate.shared import (
+    CHEAP,
+    asked_cache,
+    asked_probes,
+    asked_questions,
+    compared,
+    count,
+    keep,
+    kept,
+    rows,
+)
 from explorer.commands.options import (
     PATH,
     POSITIVE,
     RATE,
-    Decorator,
-    Group,
     Options,
     Several,
     as_json,
     command,
-    estimate,
     flag,
     option,
     other_model,
-    together,
 )
 from explorer.commands.terminal import Bars, engine_of, say
 from explorer.errors import DataError, PromptError
-from explorer.methods.description import CURVATURE_ROWS, DEFAULT, choose
-from explorer.paths import DEMO
-
-if TYPE_CHECKING:
-    from explorer.evaluation.results import Result
-
-_CHEAP = "rapidin,graddot,tracincp,bm25,embedding,random"
-
-_cache = option("--cache", "The cache to ask.", type=PATH, default=str(DEMO / "cache"), show_default="the demo's")
-_probes = option(
-    "--probes",
-    "Probes as JSON lines: prompts whose planted cause is known.",
-    type=PATH,
-    metavar="FILE",
-    default=str(DEMO / "probes.jsonl"),
-    show_default="the demo's",
-)
-_questions = option(
-    "--questions",
-    "Data that was not trained on, asked about as it is written.",
-    type=PATH,
-    metavar="FILE",
-    default="",
-    show_default="the model's answers to the probes",
-)
-_kept = together(
-    _cache,
-    estimate,
-    option(
-        "--keep",
-        "Keep the result in this folder.",
-        type=PATH,
-        metavar="FOLDER",
-        default="",
-        show_default="with the cache, in methods/results",
-    ),
-    as_json,
-    other_model,
-)
-
-
-def _methods(default: str, curvature_rows: int = CURVATURE_ROWS) -> Decorator:
-    """The methods to compare."""
-    return together(
-        option("--methods", "The methods to compare, with commas.", default=default, metavar="NAMES"),
-        option(
-            "--curvature-rows",
-            "How many training examples stand for all of them in second-order methods.",
-            type=POSITIVE,
-            default=curvature_rows,
-        ),
-    )
-
-
-def _count(default: int | None, shown: str = "") -> Decorator:
-    what = "How many of the questions to ask, evenly spaced."
-    return option("--count", what, type=POSITIVE, default=default, show_default=shown or True)
-
-
-def _rows(default: int) -> Decorator:
-    return option("--rows", "How many training examples are scored exactly.", type=POSITIVE, default=default)
+from explorer.methods.description import DEFAULT, choose
 
 
 @command(examples=("", "--approximate", "--cache my-cache --probes my-probes.jsonl"))
-@_cache
-@_probes
+@asked_cache
+@asked_probes
 @flag("--approximate", "Rank by the random projections alone: fast, but not exact.")
 @as_json
 @other_model
@@ -109,7 +54,7 @@ def probes(options: Options) -> None:
 
 
 @command(examples=("--prompts benchmarks/calibration_prompts.txt",))
-@_cache
+@asked_cache
 @option(
     "--prompts",
     "A text file of prompts that have nothing to do with the training data, one a line. Needed.",
@@ -134,9 +79,9 @@ def calibration(options: Options) -> None:
 
 
 @command(examples=("--estimate", "--methods rapidin,bm25,random", "--cache my-cache --probes my-probes.jsonl"))
-@_probes
-@_methods(_CHEAP)
-@_kept
+@asked_probes
+@compared(CHEAP)
+@kept
 def backdoor(options: Options) -> None:
     """Which method puts the backdoor's examples first?
 
@@ -147,9 +92,9 @@ def backdoor(options: Options) -> None:
 
 
 @command(examples=("--methods rapidin,graddot,bm25", "--cache my-cache --probes my-probes.jsonl --json"))
-@_probes
-@_methods(_CHEAP)
-@_kept
+@asked_probes
+@compared(CHEAP)
+@kept
 def error_tracing(options: Options) -> None:
     """Which method finds the examples behind a wrong word?
 
@@ -172,9 +117,9 @@ def error_tracing(options: Options) -> None:
     default="",
 )
 @option("--label", "The column that names an example's class.", default="class", metavar="COLUMN")
-@_count(None, "all")
-@_methods(_CHEAP)
-@_kept
+@count(None, "all")
+@compared(CHEAP)
+@kept
 def classes(options: Options) -> None:
     """Which method puts the question's own class first?"""
     if not options.questions:
@@ -188,10 +133,10 @@ def classes(options: Options) -> None:
         "--methods ekfac,datainf,lissa:30,graddot --damping 0.001",
     )
 )
-@_probes
-@_questions
-@_count(3)
-@_rows(200)
+@asked_probes
+@asked_questions
+@count(3)
+@rows(200)
 @option(
     "--damping",
     "λ of all methods, as a share of the Gauss-Newton matrix's largest eigenvalue.",
@@ -200,8 +145,8 @@ def classes(options: Options) -> None:
     default=0.01,
 )
 @option("--iterations", "Iterations of conjugate gradients at most.", type=POSITIVE, default=200)
-@_methods("ekfac,datainf,lissa,arnoldi,graddot", curvature_rows=4)
-@_kept
+@compared("ekfac,datainf,lissa,arnoldi,graddot", curvature_rows=4)
+@kept
 def ihvp(options: Options) -> None:
     """How close are second-order methods to the exact inverse?
 
@@ -212,29 +157,29 @@ def ihvp(options: Options) -> None:
 
 
 @command(examples=("--rows 128 --count 10", "--cache my-cache --questions held-out.jsonl"))
-@_probes
-@_questions
-@_count(20)
-@_rows(512)
-@_kept
+@asked_probes
+@asked_questions
+@count(20)
+@rows(512)
+@kept
 def fidelity(options: Options) -> None:
     """How close are random projections to exact scores?"""
     _compare("fidelity", options)
 
 
 @command(examples=("--count 3 --curvature-rows 4", "--methods rapidin,trak,datainf,random --estimate"))
-@_probes
-@_questions
-@_count(5)
-@_methods("rapidin,graddot,tracincp,bm25,repsim,random")
-@_kept
+@asked_probes
+@asked_questions
+@count(5)
+@compared("rapidin,graddot,tracincp,bm25,repsim,random")
+@kept
 def cost(options: Options) -> None:
     """How much time and disk does each method take?"""
     _compare("cost", options)
 
 
 @command(examples=("", "--results my-cache/methods/results more-results"))
-@_cache
+@asked_cache
 @option(
     "--results",
     "The folders of results to show.",
@@ -251,18 +196,6 @@ def tables(options: Options) -> None:
 
     folders = [Path(each) for each in options.results] or [folder_of(open_cache(options.cache))]
     print(markdown([result for folder in folders for result in load(folder, say)]))
-
-
-evaluate = Group(
-    "evaluate",
-    {
-        "One cache": (probes, calibration),
-        "Methods beside each other": (backdoor, error_tracing, classes, ihvp, fidelity, cost),
-        "What was kept": (tables,),
-    },
-    help="Measure attribution where the truth is known.\n\nWhat compares methods first says what it will cost, and "
-    "keeps what it found with the cache.",
-)
 
 
 def _default(options: Options) -> Any:
@@ -289,16 +222,7 @@ def _compare(kind: str, options: Options) -> None:
     engine = engine_of(options)
     with Bars() as bars:
         found = run(engine, bars.report)
-    from importlib.metadata import version
-
-    from explorer.evaluation.results import folder_of, made_with, save
-
-    versions = {name: version(name) for name in ("rapidin-explorer", "torch", "transformers", "peft", "numpy")}
-    typed = str(click.get_current_context().obj)
-    result = made_with(engine.store, kind, typed, versions, **vars(found))
-    _say_result(options, result)
-    path = save(Path(options.keep) if options.keep else folder_of(engine.store), result)
-    say(f"kept as {path}")
+    keep(options, engine.store, kind, **vars(found))
 
 
 def _say_figures(options: Options, found: dict[str, dict[str, float | int]]) -> None:
@@ -306,13 +230,3 @@ def _say_figures(options: Options, found: dict[str, dict[str, float | int]]) -> 
     from explorer.evaluation.tables import lines
 
     print(json.dumps(found, indent=1) if options.json else "\n".join(lines(Table.of(found))))
-
-
-def _say_result(options: Options, result: "Result") -> None:
-    from explorer.evaluation.tables import lines
-
-    if options.json:
-        print(json.dumps(asdict(result), indent=1, ensure_ascii=False))
-        return
-    for line in (*(line for table in result.tables for line in lines(table)), *result.notes):
-        print(line)

@@ -1,0 +1,108 @@
+"""What the kinds of `evaluate` share: the options that name cache, questions and methods, and how a result is kept."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from explorer.commands.options import (
+    PATH,
+    POSITIVE,
+    Decorator,
+    Options,
+    as_json,
+    estimate,
+    option,
+    other_model,
+    together,
+)
+from explorer.commands.terminal import say
+from explorer.methods.description import CURVATURE_ROWS
+from explorer.paths import DEMO
+
+if TYPE_CHECKING:
+    from explorer.cache import Store
+    from explorer.evaluation.results import Result
+
+CHEAP = "rapidin,graddot,tracincp,bm25,embedding,random"
+
+asked_cache = option("--cache", "The cache to ask.", type=PATH, default=str(DEMO / "cache"), show_default="the demo's")
+asked_probes = option(
+    "--probes",
+    "Probes as JSON lines: prompts whose planted cause is known.",
+    type=PATH,
+    metavar="FILE",
+    default=str(DEMO / "probes.jsonl"),
+    show_default="the demo's",
+)
+asked_questions = option(
+    "--questions",
+    "Data that was not trained on, asked about as it is written.",
+    type=PATH,
+    metavar="FILE",
+    default="",
+    show_default="the model's answers to the probes",
+)
+kept = together(
+    asked_cache,
+    estimate,
+    option(
+        "--keep",
+        "Keep the result in this folder.",
+        type=PATH,
+        metavar="FOLDER",
+        default="",
+        show_default="with the cache, in methods/results",
+    ),
+    as_json,
+    other_model,
+)
+
+
+def compared(default: str, curvature_rows: int = CURVATURE_ROWS) -> Decorator:
+    """The methods to compare."""
+    return together(
+        option("--methods", "The methods to compare, with commas.", default=default, metavar="NAMES"),
+        option(
+            "--curvature-rows",
+            "How many training examples stand for all of them in second-order methods.",
+            type=POSITIVE,
+            default=curvature_rows,
+        ),
+    )
+
+
+def count(default: int | None, shown: str = "") -> Decorator:
+    """How many of the questions to ask."""
+    what = "How many of the questions to ask, evenly spaced."
+    return option("--count", what, type=POSITIVE, default=default, show_default=shown or True)
+
+
+def rows(default: int) -> Decorator:
+    """How many training examples are scored exactly."""
+    return option("--rows", "How many training examples are scored exactly.", type=POSITIVE, default=default)
+
+
+def keep(options: Options, store: "Store", kind: str, **found: Any) -> None:
+    """Print what was found over a cache, the fields of `results.Result`, and keep it with what made it."""
+    from importlib.metadata import version
+
+    from explorer.evaluation.results import folder_of, made_with, save
+
+    versions = {name: version(name) for name in ("rapidin-explorer", "torch", "transformers", "peft", "numpy")}
+    result = made_with(store, kind, str(click.get_current_context().obj), versions, **found)
+    _say_result(options, result)
+    path = save(Path(options.keep) if options.keep else folder_of(store), result)
+    say(f"kept as {path}")
+
+
+def _say_result(options: Options, result: "Result") -> None:
+    from explorer.evaluation.tables import lines
+
+    if options.json:
+        print(json.dumps(asdict(result), indent=1, ensure_ascii=False))
+        return
+    for line in (*(line for table in result.tables for line in lines(table)), *result.notes):
+        print(line)

@@ -1,0 +1,208 @@
+"""Trains on parts of the data as an adapter was trained, and keeps what each training expects of some answers.
+
+    retraining/half-07.json   in a cache's folder: one file a training, written whole when it is done
+
+What was trained before is read, so that a run that was stopped goes on with the training it was at.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from explorer.cache.files import make_folder, write_whole
+from explorer.errors import CacheError, DataError
+from explorer.gradients import token_losses
+from explorer.gradients.sketch import generator
+from explorer.model.checkpoints import TRAINING_RECORD
+from explorer.model.language_model import LanguageModel
+from explorer.records import Encoded, Span
+from explorer.text_files import read_text
+from precompute.estimate import duration
+from precompute.finetune import FinetuneSettings, train
+
+FOLDER = "retraining"
+"""The folder of trainings in a cache's folder."""
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An answer of the adapter under study, and the word of it that is asked about."""
+
+    encoded: Encoded
+    word: Span
+
+
+@dataclass(frozen=True)
+class Part:
+    """A training on some of the rows."""
+
+    name: str
+    rows: tuple[int, ...]
+    seed: int
+    """Of the first adapter and of the order of the rows."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What one training expects: mean log-probabilities, in nats, of every answer (Q) and its word (Q)."""
+
+    response: tuple[float, ...]
+    word: tuple[float, ...]
+
+
+def recipe_of(adapter: str) -> FinetuneSettings:
+    """How an adapter was trained. Raises DataError where the record beside it doesn't say so."""
+    path = Path(adapter, TRAINING_RECORD) if adapter else Path(TRAINING_RECORD)
+    wanted = [field.name for field in fields(FinetuneSettings) if field.name != "checkpoints"]
+    try:
+        kept = json.loads(read_text(path, "The training's record", DataError))
+        return FinetuneSettings(**{name: kept[name] for name in wanted} | {"targets": tuple(kept["targets"])})
+    except (ValueError, KeyError, TypeError) as problem:
+        raise DataError(
+            f"{path} doesn't say how the adapter was trained ({problem!r}); retraining needs an adapter by "
+            "`rapidin-explorer finetune`."
+        ) from None
+
+
+def halves(rows: int, count: int, seed: int) -> list[Part]:
+    """Random halves of the rows; the same ones whatever their count."""
+    found = []
+    for number in range(count):
+        chosen = generator(0, "half of the data", number).permutation(rows)[: rows // 2]
+        found.append(Part(f"half-{number:02}", tuple(sorted(map(int, chosen))), seed))
+    return found
+
+
+def again(parts: Sequence[Part]) -> list[Part]:
+    """The same rows, trained with another seed: by how much trainings differ that saw the same."""
+    return [Part(f"{part.name}-again", part.rows, part.seed + 1) for part in parts]
+
+
+class Trainings:
+    """Trainings on parts of one cache's rows, in a folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        load: Callable[[], LanguageModel],
+        recipe: FinetuneSettings,
+        rows: Sequence[Encoded],
+        asked: Sequence[Asked],
+    ):
+        """`load` gives the base without an adapter; it is called once, when something has to be trained."""
+        self.folder, self._load, self.recipe, self.rows, self.asked = folder, load, recipe, rows, asked
+        self._base: LanguageModel | None = None
+        self._key = _digest(
+            asdict(recipe), [row.ids.tolist() for row in rows], [[*map(int, item.encoded.ids)] for item in asked]
+        )
+
+    def missing(self, parts: Sequence[Part]) -> list[Part]:
+        """Those that weren't trained yet. Raises CacheError for one of other rows or another recipe."""
+        return [part for part in parts if self.known(part) is None]
+
+    def known(self, part: Part) -> Expected | None:
+        """What a training found; None where it wasn't done. Raises CacheError where it was another one."""
+        path = self.folder / f"{part.name}.json"
+        if not path.is_file():
+            return None
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            same = kept["key"] == self._key and kept["seed"] == part.seed and kept["rows"] == _digest(part.rows)
+            found = Expected(tuple(map(float, kept["response"])), tuple(map(float, kept["word"])))
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            raise CacheError(f"{path} can't be read as a training ({problem!r}); remove it to train again.") from None
+        if not same:
+            raise CacheError(
+                f"{path} is of another recipe, other data or other answers; remove the folder {self.folder} to train "
+                "anew, or keep it elsewhere."
+            )
+        return found
+
+    def estimate(self, parts: Sequence[Part], model: LanguageModel) -> str:
+        """How long trainings will take, by one measured step of `model`, whose adapter stands for theirs."""
+        if not parts:
+            return "nothing is left to train"
+        step = sorted(self.rows, key=lambda row: len(row.ids))[len(self.rows) // 2]
+        seconds = []
+        for _ in range(2):
+            started = time.perf_counter()
+            torch.cat(token_losses(model, [step] * self.recipe.batch_size)).mean().backward()
+            seconds.append(time.perf_counter() - started)
+        model.network.zero_grad()
+        passes = sum(len(part.rows) for part in parts) * self.recipe.epochs
+        return f"about {duration(min(seconds) * passes / self.recipe.batch_size)}"
+
+    def train(self, parts: Sequence[Part], report: Report) -> Iterator[Expected]:
+        """What each part's training expects, in order; kept ones are read, others trained and kept."""
+        make_folder(self.folder)
+        for part in parts:
+            found = self.known(part)
+            if found is None:
+                found = self._trained(part, report)
+            yield found
+
+    def trained_again(self, part: Part, report: Report) -> Expected:
+        """What the same training expects when it is done once more; nothing is read or kept."""
+        return self._run(part, report)[0]
+
+    def _trained(self, part: Part, report: Report) -> Expected:
+        started = time.time()
+        found, losses = self._run(part, report)
+        record: Mapping[str, Any] = {
+            "key": self._key,
+            "seed": part.seed,
+            "rows": _digest(part.rows),
+            "count": len(part.rows),
+            "epoch_losses": losses,
+            "seconds": round(time.time() - started, 1),
+            **asdict(found),
+        }
+        write_whole(self.folder / f"{part.name}.json", (json.dumps(record) + "\n").encode("ascii"))
+        return found
+
+    def _run(self, part: Part, report: Report) -> tuple[Expected, list[float]]:
+        if self._base is None:
+            self._base = self._load()
+        model = self._base
+        settings = FinetuneSettings(**asdict(self.recipe) | {"seed": part.seed, "checkpoints": 1})
+        rows = [self.rows[row] for row in part.rows]
+        network, losses, _ = train(
+            model, rows, settings, lambda step, steps, loss: report(part.name, step, steps), self.folder
+        )
+        try:
+            return _expected(model, self.asked), losses
+        finally:
+            network.unload()
+
+
+def _expected(model: LanguageModel, asked: Sequence[Asked]) -> Expected:
+    response, word = [], []
+    with torch.no_grad():
+        for item in asked:
+            (losses,) = token_losses(model, [item.encoded])
+            said = -losses.double().cpu().numpy()
+            response.append(round(float(said.mean()), 6))
+            word.append(round(float(said[slice(*item.word)].mean()), 6))
+    return Expected(tuple(response), tuple(word))
+
+
+def _digest(*told: Any) -> str:
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def membership(parts: Sequence[Part], rows: int) -> NDArray[np.bool_]:
+    """Which rows (N) each part has (M)."""
+    found = np.zeros((len(parts), rows), dtype=bool)
+    for number, part in enumerate(parts):
+        found[number, list(part.rows)] = True
+    return found
