@@ -113,7 +113,7 @@ def _classes(settings: KindSettings, read: Read) -> tuple[Run, list[str]]:
         kept = _kept(settings) | {"label": settings.label, "count": len(questions)}
         return Found((table,), kept, _best(table, settings.methods))
 
-    questions = _spaced(read(settings.questions), settings.count)
+    questions = spaced(read(settings.questions), settings.count)
     return run, [f"{len(questions)} questions; for each of them:", *_costs_of(settings)]
 
 
@@ -169,7 +169,7 @@ def _fidelity(settings: KindSettings, read: Read) -> tuple[Run, list[str]]:
 
     def run(engine: Any, report: Report) -> Found:
         made, answers = engine.store.manifest, _answers(settings, read, engine, report)
-        encoded = [example.encoded for example in _spaced(engine.store.examples, settings.rows)]
+        encoded = [example.encoded for example in spaced(engine.store.examples, settings.rows)]
         own = made.settings
         found = measure(
             engine.model,
@@ -248,17 +248,17 @@ def _kept(settings: KindSettings) -> dict[str, Any]:
 def _answers(settings: KindSettings, read: Read, engine: Any, report: Report) -> list[Answer]:
     """So many questions: given ones as they are written, or else answers to the probes."""
     if settings.questions:
-        given = _spaced(read(settings.questions), settings.count)
+        given = spaced(read(settings.questions), settings.count)
         return [engine.given_answer(example.prompt, example.response) for example in given]
     found: list[Answer] = []
-    for probe in (wanted := _spaced(read_probes(Path(settings.probes)), settings.count)):
+    for probe in (wanted := spaced(read_probes(Path(settings.probes)), settings.count)):
         *_, answer = engine.answer(probe.prompt, GenerationSettings(max_tokens=_MAX_TOKENS))
         found.append(answer)
         report("answers", len(found), len(wanted))
     return found
 
 
-def _spaced(every: Sequence[Any], count: int | None) -> list[Any]:
+def spaced(every: Sequence[Any], count: int | None) -> list[Any]:
     """So many of them, evenly spaced from the first on; all without a number."""
     wanted = min(count or len(every), len(every))
     return [every[number * len(every) // wanted] for number in range(wanted)]

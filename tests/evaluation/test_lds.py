@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from explorer.evaluation import lds
+from explorer.evaluation.counterfactual import correlation as lds
 from explorer.trust import spearman
 
 

@@ -10,9 +10,9 @@ from explorer.cache import Store
 from explorer.commands.main import main
 from explorer.engine import Engine
 from explorer.errors import CacheError, DataError
-from explorer.evaluation.lds import correlations
+from explorer.evaluation.counterfactual.correlation import correlations
+from explorer.evaluation.counterfactual.trainings import nested
 from explorer.evaluation.results import load
-from explorer.evaluation.retraining import nested
 from explorer.model.loading import load_model
 from explorer.serving.session import base_for, open_engine
 from precompute.build import build_cache

@@ -1,11 +1,11 @@
-"""`evaluate lds`: what scores foretell, beside what training on other rows did."""
+"""`evaluate lds` and `steps`: what scores say, beside what training on other rows, or one more step, did."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from explorer.commands.evaluate.shared import asked_probes, compared, keep, kept
-from explorer.commands.options import COUNT, POSITIVE, Options, command, flag, option
+from explorer.commands.evaluate.shared import asked_probes, compared, count, keep, kept
+from explorer.commands.options import COUNT, POSITIVE, RATE, Options, command, flag, option
 from explorer.commands.terminal import Bars, engine_of, say
 from explorer.errors import DataError
 from explorer.methods.description import DEFAULT, choose
@@ -44,8 +44,9 @@ def lds(options: Options) -> None:
         return _print_kept(options)
     methods = tuple(choose(name) for name in options.methods.split(","))
 
+    from explorer.evaluation.counterfactual.questions import questions_of
+    from explorer.evaluation.counterfactual.trainings import judge_lds
     from explorer.evaluation.probes import read_probes
-    from explorer.evaluation.retraining import judge_lds, questions_of
     from explorer.serving.session import base_for
     from precompute.retraining import FOLDER, Asked, Trainings, again, halves, membership, recipe_of
 
@@ -89,6 +90,46 @@ def lds(options: Options) -> None:
     keep(options, engine.store, "lds", settings=settings, **found)
 
 
+@command(examples=("--count 12", "--cache my-cache --probes my-probes.jsonl --methods rapidin,bm25,random --top-k 5"))
+@asked_probes
+@count(None, "all")
+@option("--top-k", "How many examples of each method a step is taken on.", type=POSITIVE, default=10)
+@option("--learning-rate", "The rate of the step.", type=RATE, default=1e-4)
+@compared(_METHODS)
+@kept
+def steps(options: Options) -> None:
+    """Does a step on the shown examples make the answer likelier?
+
+    Takes one optimiser step on each of the first examples of every method, from the model as it is, and compares the
+    answer's probability before and after ("tail-patch"). Nothing is trained from the beginning.
+    """
+    methods = tuple(choose(name) for name in options.methods.split(","))
+
+    from explorer.evaluation.counterfactual.questions import questions_of
+    from explorer.evaluation.counterfactual.steps import judge_steps
+    from explorer.evaluation.kinds import spaced
+    from explorer.evaluation.probes import read_probes
+
+    probes = spaced(read_probes(Path(options.probes)), options.count)
+    passes = len(probes) * len(methods) * 2 * options.top_k
+    say(
+        f"{len(probes)} questions: an answer each; {passes:,} steps and as many forward passes at most, fewer where "
+        "methods show the same examples; and for each question:"
+    )
+    say("\n".join(f"  {each.name}: {each.description.costs}" for each in methods))
+    if options.estimate:
+        return
+    engine = engine_of(options)
+    with Bars() as bars:
+        asked = questions_of(engine, probes, bars.report)
+        found = judge_steps(
+            engine, asked, methods, options.top_k, options.learning_rate, options.curvature_rows, bars.report
+        )
+    settings = {"questions": Path(options.probes).name, "count": len(asked), "curvature_rows": options.curvature_rows}
+    settings |= {"methods": [each.name for each in methods], "top_k": options.top_k, "rate": options.learning_rate}
+    keep(options, engine.store, "steps", settings=settings, **found)
+
+
 def _check(trainings: Any, parts: Any, bars: Any) -> None:
     """Train kept halves again, and say how far what they expect differs."""
     if not parts:
@@ -104,8 +145,8 @@ def _check(trainings: Any, parts: Any, bars: Any) -> None:
 def _print_kept(options: Options) -> None:
     """The kept result of most halves, as nested figures or as lines."""
     from explorer.cache import open_cache
+    from explorer.evaluation.counterfactual.trainings import nested
     from explorer.evaluation.results import folder_of, load
-    from explorer.evaluation.retraining import nested
     from explorer.evaluation.tables import lines
 
     store = open_cache(options.cache)

@@ -17,7 +17,8 @@ from explorer.gradients.sketch import generator
 
 RESAMPLES = 2_000
 """Bootstrap draws of halves and questions."""
-_SHARE = 0.95
+_ENDS = (0.025, 0.975)
+"""The quantiles between which an interval lies."""
 
 Floats = NDArray[np.floating[Any]]
 
@@ -52,8 +53,16 @@ def agreement(foretold: Floats, expected: Floats) -> Agreement:
         of, among = random.integers(parts, size=parts), random.integers(questions, size=questions)
         picked = np.ix_(among, of)
         draws.append(correlations(foretold[picked], expected[picked]).mean())
-    low, high = np.quantile(draws, [(1 - _SHARE) / 2, (1 + _SHARE) / 2])
+    low, high = np.quantile(draws, _ENDS)
     return Agreement(float(correlations(foretold, expected).mean()), float(low), float(high))
+
+
+def interval(values: Floats) -> tuple[float, float]:
+    """The bootstrap interval of a mean over questions (Q)."""
+    random = generator(0, "bootstrap of questions")
+    draws = values[random.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
+    low, high = np.quantile(draws, _ENDS)
+    return float(low), float(high)
 
 
 def ceiling(expected: Floats, again: Floats) -> float:
