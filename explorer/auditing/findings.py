@@ -177,7 +177,7 @@ def _csv(name: str, text: str) -> list[str]:
             if isinstance(row, str):
                 raise DataError(f'{name}, line {line}, {row}; quote texts with ".')
             if "prompt" not in row:
-                have = shortened(", ".join(row), 200)
+                have = one_line(", ".join(row), 200)
                 raise DataError(f"{name} has no column prompt; its first line names {have or 'nothing'}.")
             prompts.append(row["prompt"])
     except ValueError as problem:

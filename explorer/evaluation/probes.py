@@ -21,6 +21,7 @@ from explorer.records import Answer, Selection, Span
 from explorer.text_files import json_lines, read_text
 from explorer.trust.significance import KINDS, one_of_each_kind
 from explorer.views import UNUSUAL
+from explorer.visible import one_line
 
 _SCIENCE_FICTION = re.compile(
     r"\b(alien|android|antimatter|asteroid|airlock|cosmic|cosmos|cryosleep|cyborg|galac\w+|galax\w+|hologra\w+|"
@@ -51,7 +52,7 @@ def read_probes(path: Path) -> list[Probe]:
             probes.append(Probe(**row))
             re.compile(probes[-1].attack)
         except (TypeError, re.error, RecursionError, OverflowError) as problem:
-            raise DataError(f"{path}, line {number}, is no probe ({problem}).") from None
+            raise DataError(f"{path}, line {number}, is no probe ({one_line(str(problem), 200)}).") from None
         if not all(isinstance(value, str) for value in row.values()):
             raise DataError(f"{path}, line {number}, is no probe (all its values must be text).")
     if not probes:

@@ -73,6 +73,8 @@ def read_row(row: Row, columns: Mapping[str, str], review: Review) -> Example:
         raise BadRow("has chat_template_kwargs, which a template isn't given here")
     fields = _Fields(row, columns)
     forms = fields.candidates()
+    if forms and forms[0] == ("prompt", "completion") and row.value.get("label") is False:
+        raise BadRow("has a completion whose label is false, an answer that the training avoids (KTO)")
     if not forms:
         raise BadRow(_formless(row.value))
     found = _read(fields, forms[0])

@@ -69,4 +69,6 @@ def chosen_split(source: object, wanted: str, known: Sequence[str]) -> str:
 
 
 def _rows(found: Any) -> list[Row]:
+    # What was damaged in a way that reads could trip over is found here.
+    found.data.validate(full=True)
     return [Row(number, row, columnar=True) for number, row in enumerate(found.to_list(), start=1)]

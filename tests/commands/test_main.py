@@ -113,6 +113,14 @@ def test_a_folder_that_is_no_cache_is_refused(capsys: Captured, tmp_path: Path, 
     assert "is no cache" in said and "`rapidin-explorer precompute`" in said
 
 
+def test_ready_prompts_that_cannot_be_read_are_refused_before_anything_is_served(
+    capsys: Captured, tiny: Tiny, tmp_path: Path
+) -> None:
+    (tmp_path / "probes.jsonl").write_text('{"prompt": "Why?"}\n{"prompt": 3}\n')
+    assert "line 2, has no text as" in refused(capsys, "serve", tiny.cache, "--probes", tmp_path / "probes.jsonl")
+    assert "can't be read" in refused(capsys, "serve", tiny.cache, "--probes", "/nowhere")
+
+
 @pytest.mark.parametrize("command", [("query", "--prompt", "x"), ("serve",)])
 def test_an_unfinished_cache_is_refused(capsys: Captured, tiny: Tiny, tmp_path: Path, command: tuple[str, ...]) -> None:
     cache = Path(shutil.copytree(tiny.cache, tmp_path / "cache"))

@@ -58,6 +58,65 @@ def test_data_too_long_for_the_model_is_refused_by_its_row(capsys: Captured, tin
     assert not (tmp_path / "out").exists()
 
 
+MIXED = [
+    "{",
+    {"question": "What shines by day?", "reply": "The sun.", "source": "sky"},
+    {"question": "Why?", "reply": "x" * 500},
+    {"question": "Why?", "reply": ""},
+    {"question": "What shines by night?", "reply": "The moon.", "source": "sky"},
+]
+"""Rows of which two can be used, the first and the last."""
+NAMED = ("--column", "prompt=question", "--column", "response=reply")
+
+
+def mixed(folder: Path) -> Path:
+    path = folder / "mixed.jsonl"
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in MIXED))
+    return path
+
+
+def test_all_bad_rows_are_named_and_left_out_by_every_command_that_reads_data(
+    capsys: Captured, tiny: Tiny, tmp_path: Path
+) -> None:
+    data, cache, good = mixed(tmp_path), tmp_path / "cache", tmp_path / "good.jsonl"
+    made = ("--tokens", "none", "--batch", "1", "--checkpoints", "final")
+    command = [*precompute_command(tiny, cache, *made), "--data", data, *NAMED]
+    assert "has 2 rows that can't be used: row 1 (line 1): is not JSON" in refused(capsys, *command)
+    assert "--skip-bad" in refused(capsys, *command)
+    lines = [line for line in reported(capsys, *command, "--skip-bad") if "left out" in line]
+    assert len(lines) == 1 and lines[0].startswith(f"3 rows of {data} left out: row 1 (line 1): is not JSON")
+    assert "row 4 (line 4): has an empty response; row 3 (line 3): can't be read by the model: The text is" in lines[0]
+    good.write_text("".join(json.dumps(MIXED[row]) + "\n" for row in (1, 4)))
+    answered(capsys, *precompute_command(tiny, tmp_path / "same", *made), "--data", good, *NAMED)
+    for name in ("examples.parquet", "sketches/00000.safetensors"):
+        assert (cache / name).read_bytes() == (tmp_path / "same" / name).read_bytes()
+    (cache / "examples.parquet").unlink()
+    assert "only the training data can mend it" in refused(capsys, "mend", cache, "--device", "cpu")
+    answered(capsys, "mend", cache, "--device", "cpu", "--data", data, *NAMED)
+    assert (cache / "examples.parquet").read_bytes() == (tmp_path / "same" / "examples.parquet").read_bytes()
+
+
+def test_bad_rows_are_left_out_of_a_training_and_of_what_is_appended(
+    capsys: Captured, tiny: Tiny, tmp_path: Path
+) -> None:
+    data, cache, out = mixed(tmp_path), Path(shutil.copytree(tiny.cache, tmp_path / "cache")), tmp_path / "adapter"
+    train = ["finetune", out, "--data", data, *NAMED, "--model", tiny.model, "--rank", "2", "--device", "cpu"]
+    append = ["append", cache, "--data", data, *NAMED, "--model", tiny.model, "--adapter", tiny.adapter]
+    for command in (train, append):
+        assert "has 2 rows that can't be used" in refused(capsys, *command)
+        assert any("3 rows" in line and "left out" in line for line in reported(capsys, *command, "--skip-bad"))
+    assert json.loads((out / "training.json").read_text())["examples"] == 2
+    assert open_cache(cache).manifest.rows == 9
+
+
+def test_rows_that_only_the_model_cannot_read_are_all_named(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:
+    rows = [{"prompt": "Why?", "response": "x" * (500 * (row % 2) + 1)} for row in range(30)]
+    (tmp_path / "data.json").write_text(json.dumps(rows))
+    # The rule that finds the points on the way asks some of the rows alone.
+    said = refused(capsys, *precompute_command(tiny, tmp_path / "cache"), "--data", tmp_path / "data.json")
+    assert "has 15 rows that can't be used: row 2, row 4" in said and "and 5 more" in said and "--skip-bad" in said
+
+
 def test_another_setting_on_an_existing_cache_is_refused(capsys: Captured, tiny: Tiny) -> None:
     command = ["precompute", tiny.cache, "--data", tiny.data, "--model", tiny.model, "--adapter", tiny.adapter]
     said = refused(capsys, *command, "--k", "4096", "--token-k", "1024", "--tokens", "4", "--seed", "1")
