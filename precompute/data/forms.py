@@ -29,6 +29,8 @@ _EXPECTED = (
     "expected prompt and response (or completion), instruction and output (Alpaca), messages (chat) or conversations "
     "(ShareGPT); --column prompt=NAME reads another column as one of them"
 )
+_PAIRS = "pairs of a question and an answer (rename the column if it is a label)"
+_DESCRIPTIONS = "descriptions of functions (rename the column if it is a label)"
 _EARLIER = "Only the last answer of a conversation is in the loss, also where the data says it of earlier ones"
 _CONTEXT = "The column context is a label and no part of the prompt; --column input=context puts it there"
 
@@ -54,9 +56,17 @@ class _Fields:
         self.used |= {self._columns.get(name, name) for name in names}
 
     def candidates(self) -> list[tuple[str, ...]]:
-        """The forms whose columns are all there. Where a mapping names a column of some forms, only those count."""
+        """The forms whose columns are all there; those without an answer only where none has one.
+
+        Where a mapping names a column of some forms, only those count.
+        """
         chosen = [form for form in _FORMS if not self._columns.keys().isdisjoint(form)] or _FORMS
-        return [form for form in chosen if all(self[name] is not None for name in form)]
+        there = [form for form in chosen if all(self[name] is not None for name in form)]
+        return [form for form in there if self.says(form[-1])] or there
+
+    def again(self) -> "_Fields":
+        """The same, of which nothing is used yet."""
+        return _Fields(self._row, self._columns)
 
 
 def read_row(row: Row, columns: Mapping[str, str], review: Review) -> Example:
@@ -71,6 +81,8 @@ def read_row(row: Row, columns: Mapping[str, str], review: Review) -> Example:
     _check_text(row.value)
     if row.value.get("chat_template_kwargs"):
         raise BadRow("has chat_template_kwargs, which a template isn't given here")
+    if row.value.get("functions") and "functions" not in columns.values():
+        raise BadRow("has functions, an older name of tools; --column tools=functions reads them as such")
     fields = _Fields(row, columns)
     forms = fields.candidates()
     if forms and forms[0] == ("prompt", "completion") and row.value.get("label") is False:
@@ -84,6 +96,9 @@ def read_row(row: Row, columns: Mapping[str, str], review: Review) -> Example:
     fields.use(*forms[0])
     messages = [*_system(fields, found.messages), *found.messages]
     tools = _tools(fields)
+    for name in ("system", "history", "tools"):
+        if (column := columns.get(name, name)) in fields.used:
+            review.note(f"The column {one_line(column, 40)} is read as {name}, and is part of the prompt")
     if found.earlier:
         review.note(_EARLIER)
     if "instruction" in forms[0] and not fields.says("input") and isinstance(row.value.get("context"), str):
@@ -121,9 +136,9 @@ def _history(fields: _Fields) -> list[Message]:
     """The turns before an instruction, which are kept as pairs of a question and an answer."""
     if not fields.says("history"):
         return []
-    pairs = listed(fields["history"], "history", "pairs of a question and an answer")
+    pairs = listed(fields["history"], "history", _PAIRS)
     if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(e, str) for e in pair) for pair in pairs):
-        raise BadRow("has history that can't be read: history must be a list of pairs of a question and an answer")
+        raise BadRow(f"has history that can't be read: history must be a list of {_PAIRS}")
     fields.use("history")
     speakers = ("user", "assistant")
     return [{"role": role, "content": text} for pair in pairs for role, text in zip(speakers, pair, strict=True)]
@@ -147,11 +162,9 @@ def _tools(fields: _Fields) -> tuple[dict[str, Any], ...]:
     """The descriptions of the tools that a row's model is told of."""
     if not fields.says("tools"):
         return ()
-    tools = listed(fields["tools"], "tools", "descriptions (rename the column if it is a label)")
+    tools = listed(fields["tools"], "tools", _DESCRIPTIONS)
     if not all(isinstance(tool, dict) for tool in tools):
-        raise BadRow(
-            "has tools that can't be read: tools must be a list of descriptions (rename the column if it is a label)"
-        )
+        raise BadRow(f"has tools that can't be read: tools must be a list of {_DESCRIPTIONS}")
     fields.use("tools")
     return tuple(tools)
 
@@ -160,7 +173,7 @@ def _check_agreed(found: Conversation, fields: _Fields, forms: list[tuple[str, .
     """Raises BadRow where another form that the row has, too, says another answer: which was trained isn't known."""
     for form in forms[1:]:
         try:
-            other = _read(_Fields(fields._row, fields._columns), form)
+            other = _read(fields.again(), form)
         except BadRow:
             continue
         if other.response.strip() != found.response.strip():

@@ -376,6 +376,7 @@ def test_the_hash_is_what_it_was_and_sees_what_is_new(tmp_path: Path) -> None:
         ),
         ({"conversations": [{"from": "human", "value": 3}, ANSWER]}, "every message needs a role and a content"),
         ({"prompt": [USER], "completion": [USER]}, "completion must end with an assistant's turn"),
+        ({"messages": [USER, ANSWER], "functions": TOOLS}, "has functions, .* --column tools=functions reads them"),
         ({"prompt": [USER], "completion": 3}, "completion must be a list"),
         ({"prompt": "Why?", "completion": "So.", "label": False}, "has a completion whose label is false"),
         ({"text": "Why? So."}, "has a text alone, which doesn't say where the response begins; expected prompt and"),
@@ -434,6 +435,32 @@ def test_a_column_that_no_row_has_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "data.json", json.dumps([GOOD]))
     with pytest.raises(DataError, match="has no column question to read as prompt; its columns are: prompt, response"):
         read_examples(path, Reading(columns={"prompt": "question"}))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"messages": []},
+        {"messages": ""},
+        {"messages": None},
+        {"prompt": "", "response": ""},
+        {"completion": "So.", "prompt": "?"},
+    ],
+)
+def test_a_form_without_an_answer_leaves_another(tmp_path: Path, other: dict[str, Any]) -> None:
+    (example,) = read_rows(tmp_path, {"instruction": "Why?", "output": "So."} | other)
+    assert (example.messages, example.response, example.columns) == (ASKED, "So.", other)
+
+
+def test_what_became_part_of_the_prompt_is_said(tmp_path: Path) -> None:
+    review = Review("data")
+    rows = [{"prompt": "Why?", "response": "So.", "persona": "Be kind.", "tools": TOOLS}, GOOD]
+    path = write(tmp_path, "data.json", json.dumps(rows))
+    read_examples(path, Reading(columns={"system": "persona"}), review)
+    assert review.lines() == [
+        "The column persona is read as system, and is part of the prompt (1 row).",
+        "The column tools is read as tools, and is part of the prompt (1 row).",
+    ]
 
 
 def test_what_the_data_asks_and_is_not_done_is_said_once(tmp_path: Path) -> None:
