@@ -1,5 +1,6 @@
 """Rows on their way to examples: where each stands, and one report of all that can't be used."""
 
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +9,8 @@ from explorer.errors import DataError
 
 FIRST = 10
 """So many of the rows that can't be used are named."""
-_LONGEST = 200
-"""Characters of one row's reason, where there are several rows."""
+_WHOLE, _LONGEST = 3, 200
+"""So many different reasons are said whole, of more than these so many characters each."""
 
 
 class BadRow(Exception):
@@ -80,8 +81,11 @@ class Review:
         """The first bad rows, those with the same reason together, and how many more there are."""
         by_reason = dict[str, list[str]]()
         for place, reason in self._bad[:FIRST]:
-            short = reason if len(reason) <= _LONGEST else f"{reason[: _LONGEST - 1]}…"
-            by_reason.setdefault(short, []).append(place)
-        shown = [f"{', '.join(places)}: {reason}" for reason, places in by_reason.items()]
+            by_reason.setdefault(reason, []).append(place)
+        longest = _LONGEST if len(by_reason) > _WHOLE else sys.maxsize
+        shown = [
+            f"{', '.join(places)}: {reason if len(reason) <= longest else reason[: longest - 1] + '…'}"
+            for reason, places in by_reason.items()
+        ]
         more = len(self._bad) - FIRST
         return "; ".join([*shown, f"and {more:,} more"] if more > 0 else shown)

@@ -44,6 +44,13 @@ def test_the_first_ten_are_named_and_the_others_counted(tmp_path: Path) -> None:
     assert text.endswith("; and 1,224 more; mend or remove them, or leave out what can't be used with --skip-bad.")
 
 
+def test_a_reason_that_many_rows_share_is_said_once_and_whole(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as refused:
+        read_examples(write(tmp_path, *[{"question": "Why?", "answer": "So."}] * 300))
+    assert str(refused.value).count("--column prompt=NAME reads another column as one of them") == 1
+    assert "row 10 (line 20): has the columns answer, question; expected" in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("rows", "left_out"),
     [
