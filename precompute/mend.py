@@ -25,14 +25,15 @@ from precompute.filling import Maker, Report
 def mend_cache(
     folder: Path,
     load_model: Callable[[Store], LanguageModel],
-    data: Sequence[Sequence[Example]] = (),
+    data: Sequence[tuple[Sequence[Example], Review]] = (),
     report: Report = lambda stage, done, total: None,
 ) -> list[str]:
     """Mend a cache; a line about each file that was made anew.
 
     A damaged manifest is restored from its copy. The model is loaded only where
-    a shard or the table of examples is to be made, the `data` needed only for the
-    latter. Raises CacheError where something is missing for it.
+    a shard or the table of examples is to be made, the `data`, each with what is
+    to be said of it, needed only for the latter. Raises CacheError where
+    something is missing for it, DataError where rows can't be used.
     """
     if not folder.is_dir():
         load(folder)
@@ -74,10 +75,9 @@ def _restore_manifest(folder: Path) -> list[str]:
     return [f"{MANIFEST} was restored from {COPY}."]
 
 
-def _table(store: Store, model: LanguageModel, data: Sequence[Sequence[Example]]) -> pa.Table:
+def _table(store: Store, model: LanguageModel, data: Sequence[tuple[Sequence[Example], Review]]) -> pa.Table:
     """The table of examples out of the training data, without what has been dropped."""
-    # Rows that the model can't read are in no cache; the hash tells whether the others are what came into this one.
-    given = {data_hash(kept): (kept, ids) for kept, ids in (readable(model, each, Review(skip=True)) for each in data)}
+    given = {data_hash(kept): (kept, ids) for kept, ids in (readable(model, *each) for each in data)}
     tables, first = [], 0
     for part in store.manifest.parts:
         own = store.ids[(store.ids >= first) & (store.ids < first + part.rows)] - first

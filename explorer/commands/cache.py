@@ -79,9 +79,10 @@ def mend(options: Options) -> None:
         return model_for(store, options.model, options.adapter, options.template, options.device, say)
 
     with Bars() as bars:
-        # What can't be used isn't in the cache; whether all else is what it was made from, its hash tells.
-        data = [read_examples(each, reading_of(options), Review(each, skip=True)) for each in options.data]
+        reviews = [Review(each, skip=options.skip_bad) for each in options.data]
+        data = [(read_examples(each.source, reading_of(options), each), each) for each in reviews]
         lines = mend_cache(Path(options.cache), model, data, bars.report)
+    say_all(line for each in reviews for line in each.lines())
     say("\n".join(lines or ["There is nothing to mend."]))
 
 

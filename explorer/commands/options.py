@@ -227,6 +227,7 @@ reading = together(
         multiple=True,
         metavar="NAME=COLUMN",
     ),
+    flag("--skip-bad", "Leave out rows that can't be used, and say which."),
 )
 """What has to be said of data that doesn't say it itself."""
 training_data = together(
@@ -241,7 +242,6 @@ training_data = together(
         required=True,
     ),
     reading,
-    flag("--skip-bad", "Leave out rows that can't be used, and say which."),
 )
 _device = option("--device", "cpu, cuda, cuda:1 or mps.", default="", show_default="a GPU where there is one")
 

@@ -40,12 +40,12 @@ class _Fields:
 
     def __init__(self, row: Row, columns: Mapping[str, str]):
         self._row, self._columns = row, columns
+        self._value: dict[str, Any] = _without_nulls(row.value) if row.columnar else row.value
         self.used = set[str]()
         """The names of those that became part of the example."""
 
     def __getitem__(self, name: str) -> Any:
-        value = self._row.value.get(self._columns.get(name, name))
-        return _without_nulls(value) if self._row.columnar else value
+        return self._value.get(self._columns.get(name, name))
 
     def says(self, name: str) -> bool:
         """Whether there is such a column, with something in it."""

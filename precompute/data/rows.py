@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from explorer.errors import DataError
@@ -40,7 +41,7 @@ class Row:
 class Review:
     """What is to be said of some data when all its rows have been looked at."""
 
-    def __init__(self, source: object = "The data", skip: bool | None = None):
+    def __init__(self, source: str | Path = "The data", skip: bool | None = None):
         """`skip` leaves out the rows that can't be used; None where nobody can ask for that."""
         self.source, self._skip = source, skip
         self._bad: list[tuple[str, str]] = []

@@ -26,7 +26,7 @@ from explorer.paths import DEMO
 from explorer.records import Example
 from explorer.serving.session import model_for
 from precompute.build import append_examples, build_cache
-from precompute.data import read_examples
+from precompute.data import Review, read_examples
 from precompute.mend import mend_cache
 from tests.cache.test_store import MANIFEST, ROWS, shard, token_shard
 from tests.conftest import TINY_SETTINGS, Tiny
@@ -253,7 +253,7 @@ def test_mending_gives_back_the_bytes_there_were(tiny: Tiny, grown: Path, damage
     assert {problem.file for problem in verify(grown)} == set(hurt)
     others = [grown / name for name in before if name not in hurt and not name.endswith(".json")]
     times = {path: path.stat().st_mtime_ns for path in others}
-    said = mend_cache(grown, model_for, [read_examples(tiny.data), NEW])
+    said = mend_cache(grown, model_for, [(read_examples(tiny.data), Review()), (NEW, Review())])
     assert digests(grown) == before and verify(grown) == []
     assert len(said) == len(hurt) and not [line for line in said if "differ" in line]
     assert {path: path.stat().st_mtime_ns for path in others} == times, "what was whole was written anew"
@@ -275,7 +275,7 @@ def test_damaged_examples_ask_for_the_data_they_came_from(tiny: Tiny, grown: Pat
     (grown / "examples-2.parquet").unlink()
     before = digests(grown)
     with pytest.raises(CacheError, match=r"only the training data can mend it.*--data new\.jsonl"):
-        mend_cache(grown, model_for, [read_examples(tiny.data)])
+        mend_cache(grown, model_for, [(read_examples(tiny.data), Review())])
     assert digests(grown) == before
 
 

@@ -92,7 +92,9 @@ def test_all_bad_rows_are_named_and_left_out_by_every_command_that_reads_data(
         assert (cache / name).read_bytes() == (tmp_path / "same" / name).read_bytes()
     (cache / "examples.parquet").unlink()
     assert "only the training data can mend it" in refused(capsys, "mend", cache, "--device", "cpu")
-    answered(capsys, "mend", cache, "--device", "cpu", "--data", data, *NAMED)
+    assert "has 2 rows that can't be used" in refused(capsys, "mend", cache, "--device", "cpu", "--data", data, *NAMED)
+    lines = reported(capsys, "mend", cache, "--device", "cpu", "--data", data, *NAMED, "--skip-bad")
+    assert any(line.startswith(f"3 rows of {data} left out") for line in lines)
     assert (cache / "examples.parquet").read_bytes() == (tmp_path / "same" / "examples.parquet").read_bytes()
 
 
