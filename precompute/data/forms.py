@@ -32,7 +32,8 @@ _EXPECTED = (
 _PAIRS = "pairs of a question and an answer (rename the column if it is a label)"
 _DESCRIPTIONS = "descriptions of functions (rename the column if it is a label)"
 _EARLIER = "Only the last answer of a conversation is in the loss, also where the data says it of earlier ones"
-_CONTEXT = "The column context is a label and no part of the prompt; --column input=context puts it there"
+_ALIKE = {"context": "input", "system_prompt": "system"}
+"""Columns that other programs put into the prompt, and what they are known as here."""
 
 
 class _Fields:
@@ -101,9 +102,13 @@ def read_row(row: Row, columns: Mapping[str, str], review: Review) -> Example:
             review.note(f"The column {one_line(column, 40)} is read as {name}, and is part of the prompt")
     if found.earlier:
         review.note(_EARLIER)
-    if "instruction" in forms[0] and not fields.says("input") and isinstance(row.value.get("context"), str):
-        review.note(_CONTEXT)
     labels = {key: value for key, value in row.value.items() if key not in fields.used}
+    for column, name in _ALIKE.items():
+        fits = "instruction" in forms[0] if name == "input" else messages[0]["role"] != "system"
+        if fits and isinstance(labels.get(column), str) and labels[column] and not fields.says(name):
+            review.note(
+                f"The column {column} is a label and no part of the prompt; --column {name}={column} puts it there"
+            )
     return Example(tuple(messages), found.response, labels, found.turn, tools, row.place)
 
 
