@@ -19,14 +19,22 @@ _GZIP, _ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 def file_rows(path: Path) -> list[Row]:
     """All rows of a file, also those that can't be read alone. Raises DataError where the file as a whole can't be."""
-    name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
-    ending = PurePath(name).suffix
+    ending = _ending(path)
     read = _READERS.get(ending)
     if read is None:
         *others, last = _READERS
         expected = f"{', '.join(others)} or {last}"
         raise DataError(f"{path} ends in {ending or 'nothing'}; expected {expected}, also with .gz or .zst behind it.")
     return read(path, _content(path))
+
+
+def is_data(path: Path) -> bool:
+    """Whether a file's name ends as one of data does."""
+    return _ending(path) in _READERS
+
+
+def _ending(path: Path) -> str:
+    return PurePath(path.name.lower().removesuffix(".gz").removesuffix(".zst")).suffix
 
 
 def _content(path: Path) -> bytes:

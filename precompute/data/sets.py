@@ -6,17 +6,17 @@ from typing import Any
 
 from explorer.errors import DataError
 from explorer.visible import one_line
+from precompute.data.files import is_data
 from precompute.data.rows import Row
 
 
 def folder_rows(path: Path, split: str) -> list[Row]:
     """All rows of a folder that `save_to_disk` wrote. Raises DataError for another one, or an unknown split."""
     if not any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
-        files = sorted(each.name for each in path.iterdir() if each.is_file())
-        raise DataError(
-            f"{path} is no folder that save_to_disk wrote; give one of its files instead: "
-            f"{one_line(', '.join(files), 200) or 'it has none'}."
-        )
+        there = [*path.glob("*"), *path.glob("*/*")]
+        files = sorted(str(each.relative_to(path)) for each in there if each.is_file() and is_data(each))
+        give = f"give a file of data, such as its {files[0]}" if files else "and it has no file of data"
+        raise DataError(f"{path} is no folder that save_to_disk wrote; {give}.")
     from datasets import DatasetDict, load_from_disk
 
     try:

@@ -172,9 +172,14 @@ def test_a_split_that_is_not_there_is_refused_with_those_that_are(
 
 
 def test_another_folder_is_refused_with_what_lies_in_it(tmp_path: Path) -> None:
-    (tmp_path / "data.jsonl").write_text("{}")
-    with pytest.raises(DataError, match=r"is no folder that save_to_disk wrote; give one of its files .*data\.jsonl"):
+    with pytest.raises(DataError, match="is no folder that save_to_disk wrote; and it has no file of data"):
         read_examples(tmp_path)
+    (tmp_path / "README.md").write_text("Read me.")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "train.parquet").write_bytes(content_of("parquet"))
+    with pytest.raises(DataError, match=r"save_to_disk wrote; give a file of data, such as its deep.train\.parquet"):
+        read_examples(tmp_path)
+    (tmp_path / "data.jsonl").write_text("{}")
     (tmp_path / "state.json").write_text("{}")
     with pytest.raises(DataError, match="can't be read as a data set"):
         read_examples(tmp_path)
