@@ -20,6 +20,7 @@ from explorer.cache.files import make_folder, write_whole
 from explorer.cache.manifest import METHODS
 from explorer.errors import DataError
 from explorer.methods.fitted import key_of
+from explorer.text_files import json_value, read_text
 
 _SCHEMA = 1
 Value = float | int | str | None
@@ -136,8 +137,8 @@ def load(folder: Path, say: Callable[[str], None] = lambda line: None) -> list[R
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
-            found.append(_read(json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
+            found.append(_read(json_value(read_text(path, "The result", DataError))))
+        except (DataError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as problem:
             say(f"{path.name} can't be read as a result and is passed over: {problem}")
     return sorted(found, key=lambda result: (result.kind, result.data, result.made))
 

@@ -97,11 +97,19 @@ def _separated(delimiter: str) -> Callable[[Path, bytes], list[Row]]:
 
     def read(path: Path, content: bytes) -> list[Row]:
         try:
-            return list(_cells(csv_rows(decoded(content, str(path), DataError), delimiter)))
+            rows = list(_cells(csv_rows(decoded(content, str(path), DataError), delimiter)))
         except ValueError as problem:
             raise DataError(f"{path}, {problem}; mend or remove that row.") from None
+        names = list(rows[0].value) if rows and rows[0].value else []
+        if len(names) == 1 and (others := set(names[0]) & (_CALLED.keys() - {delimiter})):
+            between = " or ".join(_CALLED[each] for each in sorted(others))
+            raise DataError(f"{path} has {between} between its cells; expected {_CALLED[delimiter]}.")
+        return rows
 
     return read
+
+
+_CALLED = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 
 
 def _cells(found: Iterator[tuple[int, dict[str, str] | str]]) -> Iterator[Row]:
