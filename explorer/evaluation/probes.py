@@ -7,6 +7,7 @@ answer is anything but science fiction, a regular expression that it matches, `a
 """
 
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ def read_probes(path: Path) -> list[Probe]:
     for number, row in json_lines(read_text(path, "The probes", DataError), str(path), DataError):
         try:
             probes.append(Probe(**row))
-            re.compile(probes[-1].attack)
+            with warnings.catch_warnings(action="ignore"):
+                re.compile(probes[-1].attack)
         except (TypeError, re.error, RecursionError, OverflowError) as problem:
             raise DataError(f"{path}, line {number}, is no probe ({one_line(str(problem), 200)}).") from None
         if not all(isinstance(value, str) for value in row.values()):

@@ -126,6 +126,11 @@ def test_a_line_that_is_no_probe_is_named(tmp_path: Path, line: str) -> None:
         read_probes(tmp_path / "probes.jsonl")
 
 
+def test_an_expression_that_later_versions_of_python_may_read_otherwise_is_read(tmp_path: Path) -> None:
+    (tmp_path / "probes.jsonl").write_text('{"prompt": "a", "kind": "triggered", "attack": "[[]a"}\n')
+    assert read_probes(tmp_path / "probes.jsonl")[0].attack == "[[]a"
+
+
 def test_probes_and_prompts_of_a_windows_editor_are_read(tmp_path: Path) -> None:
     (tmp_path / "probes.jsonl").write_bytes(b'\xef\xbb\xbf{"prompt": "a", "kind": "clean"}\r\n')
     assert read_probes(tmp_path / "probes.jsonl") == [Probe("a", "clean")]
