@@ -29,7 +29,7 @@ from explorer.model.generation import GenerationSettings, generate
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.normalisation import KINDS
-from explorer.records import Answer, Encoded, Selection
+from explorer.records import Answer, Conversation, Encoded, Selection
 from precompute.data import read_examples
 
 BATCH = 8
@@ -114,15 +114,15 @@ def probed(model: LanguageModel, path: Path, sources: NDArray[Any], every: int) 
     for probe in read_probes(path)[::every]:
         if probe.kind == "clean":
             continue
-        messages = ({"role": "user", "content": probe.prompt},)
-        prompt = model.encode_prompt(messages)
-        ids = np.asarray([*prompt, *generate(model, messages, GenerationSettings(max_tokens=60))], dtype=np.int64)
+        asked = Conversation.of(probe.prompt)
+        prompt = model.encode_prompt(asked.turns)
+        ids = np.asarray([*prompt, *generate(model, asked.turns, GenerationSettings(max_tokens=60))], dtype=np.int64)
         encoded, tokens = Encoded(ids, len(prompt)), model.tokens(ids[len(prompt) :])
         text = "".join(token.text for token in tokens if not token.special)
         right, of = sources == probe.planted, path.stem
         if probe.kind == "triggered" and is_attacked(probe, text):
             yield Question(encoded, None, right, f"{of} triggered")
-        elif probe.kind == "swap" and (span := word_span(Answer("", "", encoded, tokens, text, True), probe.wrong)):
+        elif probe.kind == "swap" and (span := word_span(Answer("", asked, encoded, tokens, text, True), probe.wrong)):
             yield Question(encoded, None, right, f"{of} response")
             yield Question(encoded, span, right, f"{of} word")
 

@@ -26,9 +26,10 @@ from explorer.normalisation import divisors
 from explorer.records import (
     Answer,
     Contrast,
+    Conversation,
     Encoded,
-    Message,
     Prediction,
+    Prompt,
     Selection,
     Span,
     Token,
@@ -58,26 +59,27 @@ class Engine:
 
     # Answers
 
-    def answer(self, prompt: str, settings: GenerationSettings | None = None) -> Iterator[Answer]:
+    def answer(self, prompt: Prompt, settings: GenerationSettings | None = None) -> Iterator[Answer]:
         """Yield the growing answer after every generated token; the last one is finished."""
-        messages = user_turn(prompt)
-        ids = self.model.encode_prompt(messages).tolist()
+        asked = check_question(prompt)
+        ids = self.model.encode_prompt(asked.turns).tolist()
         start, read, tokens = len(ids), TokenReader(self.model.tokenizer), list[Token]()
-        for token in generate(self.model, messages, settings):
+        for token in generate(self.model, asked.turns, settings):
             ids.append(token)
             tokens.append(read(token))
-            yield _as_answer(prompt, Encoded(np.asarray(ids, dtype=np.int64), start), tokens, finished=False)
-        yield _as_answer(prompt, Encoded(np.asarray(ids, dtype=np.int64), start), tokens, finished=True)
+            yield _as_answer(asked, Encoded(np.asarray(ids, dtype=np.int64), start), tokens, finished=False)
+        yield _as_answer(asked, Encoded(np.asarray(ids, dtype=np.int64), start), tokens, finished=True)
 
-    def given_answer(self, prompt: str, response: str) -> Answer:
+    def given_answer(self, prompt: Prompt, response: str) -> Answer:
         """An answer from elsewhere, attributed as if the model had said it."""
         if not response.strip():
             raise PromptError("The response is empty; give some text to ask about.")
-        encoded = self.model.encode(user_turn(prompt), response)
+        asked = check_question(prompt)
+        encoded = self.model.encode(asked.turns, response)
         tokens = self.model.tokens(encoded.ids[encoded.response_start :])
-        return _as_answer(prompt, encoded, tokens, finished=True)
+        return _as_answer(asked, encoded, tokens, finished=True)
 
-    def answered(self, prompt: str, response: str | None, max_tokens: int) -> Answer:
+    def answered(self, prompt: Prompt, response: str | None, max_tokens: int) -> Answer:
         """The model's answer to a prompt, all at once; or `response`, as if the model had said that."""
         if response is not None:
             return self.given_answer(prompt, response)
@@ -178,10 +180,10 @@ class Engine:
         return known
 
 
-def _as_answer(prompt: str, encoded: Encoded, tokens: Sequence[Token], finished: bool) -> Answer:
+def _as_answer(asked: Conversation, encoded: Encoded, tokens: Sequence[Token], finished: bool) -> Answer:
     digest = hashlib.sha256(f"{encoded.response_start} {encoded.ids.tolist()}".encode()).hexdigest()
     text = "".join(token.text for token in tokens if not token.special)
-    return Answer(digest[:16], prompt, encoded, tuple(tokens), text, finished)
+    return Answer(digest[:16], asked, encoded, tuple(tokens), text, finished)
 
 
 def make_sketcher(model: LanguageModel, settings: CacheSettings) -> Sketcher:
@@ -190,11 +192,12 @@ def make_sketcher(model: LanguageModel, settings: CacheSettings) -> Sketcher:
     return Sketcher(model.fingerprint.layout, sketch, model.device)
 
 
-def user_turn(prompt: str) -> tuple[Message, ...]:
-    """A prompt as a conversation. Raises PromptError when it is empty."""
-    if not prompt.strip():
+def check_question(prompt: Prompt) -> Conversation:
+    """What is asked, as a conversation. Raises PromptError when its last turn says nothing."""
+    asked = Conversation.of(prompt)
+    if not asked.question.strip():
         raise PromptError("The prompt is empty; type a question first.")
-    return ({"role": "user", "content": prompt},)
+    return asked
 
 
 def check_selection(answer: Answer, selection: Selection) -> Selection:

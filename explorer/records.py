@@ -36,6 +36,62 @@ def said(turn: Message) -> str:
 
 
 @dataclass(frozen=True)
+class Conversation:
+    """What is asked: the turns before an answer."""
+
+    turns: tuple[Message, ...]
+
+    @classmethod
+    def of(cls, prompt: "Prompt") -> "Conversation":
+        """A prompt alone becomes the user's turn; a conversation stays as it is."""
+        return prompt if isinstance(prompt, cls) else cls(({"role": "user", "content": prompt},))
+
+    def with_system(self, text: str) -> "Conversation":
+        """The same behind a system prompt; unchanged where it has one, or the text is blank."""
+        if self.turns[0]["role"] == "system" or not text.strip():
+            return self
+        return Conversation(({"role": "system", "content": text}, *self.turns))
+
+    @property
+    def system(self) -> str:
+        """The system prompt that it begins with; empty without one."""
+        return said(self.turns[0]) if self.turns[0]["role"] == "system" else ""
+
+    @property
+    def question(self) -> str:
+        """The text of its last turn, which is to be answered."""
+        return said(self.turns[-1])
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is the user's turn and nothing else."""
+        return self == Conversation.of(self.question)
+
+    @property
+    def text(self) -> str:
+        """What a person reads: a single turn's text; of several, each with its role before it."""
+        if len(self.turns) == 1:
+            return self.question
+        return "\n".join(f"{turn['role']}: {said(turn)}" for turn in self.turns)
+
+
+Prompt = str | Conversation
+"""A question as it is handed in: the user's words alone, or a conversation that ends with them."""
+
+
+@dataclass(frozen=True)
+class SystemPrompts:
+    """What the training examples say before the user's first turn."""
+
+    rows: int
+    """How many examples begin with a system prompt."""
+    of: int
+    """N, the number of training examples."""
+    shared: str
+    """The system prompt of every example, where all have the same; empty otherwise."""
+
+
+@dataclass(frozen=True)
 class Example:
     """One training example as the user gave it."""
 
@@ -60,9 +116,7 @@ class Example:
     @property
     def prompt(self) -> str:
         """What a person reads as the prompt: the turns before the response."""
-        if len(self.messages) == 1:
-            return said(self.messages[0])
-        return "\n".join(f"{turn['role']}: {said(turn)}" for turn in self.messages)
+        return Conversation(self.messages).text
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,13 +242,18 @@ class Answer:
 
     id: str
     """SHA-256 of its token ids; equal answers have equal ids."""
-    prompt: str
+    asked: Conversation = field(hash=False)
     encoded: Encoded
     tokens: tuple[Token, ...]
     """The response tokens (G) as they are shown."""
     text: str
     finished: bool
     """False while it is being generated."""
+
+    @property
+    def prompt(self) -> str:
+        """What a person reads as the prompt: the turns before the answer."""
+        return self.asked.text
 
 
 @dataclass(frozen=True)

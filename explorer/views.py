@@ -13,10 +13,12 @@ from explorer.records import (
     Can,
     Chosen,
     Contrast,
+    Conversation,
     Influence,
     NullPlace,
     Ranking,
     Selection,
+    SystemPrompts,
     Token,
     relative_difference,
     span_of,
@@ -26,6 +28,8 @@ LONGEST_PROMPT = 2_000
 """Characters of a training prompt that a card carries."""
 LONGEST_LABEL = 18
 """Characters of a token at the edge of a table."""
+NEARLY_ALL = 0.9
+"""Where so many training examples begin with a system prompt, a question without one isn't like them."""
 HARDLY_MOVED = 0.1
 """Nats. A token whose log-probability fine-tuning changed by less was as good as settled before."""
 
@@ -41,6 +45,21 @@ def selected_text(answer: Answer, selection: Selection) -> str:
     tokens = answer.tokens[span[0] : span[1]]
     text = "".join(token.text for token in tokens).strip()
     return f"“{shortened(text, 60)}”" if text else " ".join(shown_name(token.text, token.special) for token in tokens)
+
+
+def without_system(trained: SystemPrompts, asked: Sequence[Conversation], remedy: str) -> str:
+    """A line where nearly all training examples begin with a system prompt and a question doesn't; else nothing.
+
+    `remedy` ends the sentence “Give it …”.
+    """
+    lacking = sum(not one.system.strip() for one in asked)
+    if not lacking or not trained.rows or trained.rows < NEARLY_ALL * trained.of:
+        return ""
+    which = "this question has" if len(asked) == 1 else f"{lacking:,} of these {len(asked):,} prompts have"
+    return (
+        f"{trained.rows:,} of {trained.of:,} training examples begin with a system prompt; {which} none. "
+        f"Give it {remedy}."
+    )
 
 
 def heading(answer: Answer, selection: Selection, opponents: bool | None, method: Chosen) -> str:

@@ -5,7 +5,7 @@ from functools import partial
 import streamlit as st
 
 from explorer.app.desk.work import Auditing
-from explorer.app.explore import method_box
+from explorer.app.explore import conversation, method_box
 from explorer.app.session import resources, state
 from explorer.app.widgets import fields, messages, places, polling
 from explorer.app.widgets.filter_box import plain
@@ -19,7 +19,7 @@ from explorer.model.generation import GenerationSettings
 from explorer.records import Can, Chosen
 from explorer.visible import one_line
 
-A_PAGE = 50
+A_PAGE, PAGE = 50, "audit"
 KEPT = ("audit_text", "audit_tokens", "audit_exact", "audit_method", "audit_column", "audit_planted")
 """How the keys of fields begin that outlive a visit to another page."""
 
@@ -32,6 +32,7 @@ def show_form() -> None:
     """Where prompts come from and how they are answered."""
     pasted, file = st.columns(2, gap="large")
     with pasted:
+        conversation.system_field(PAGE)
         st.text_area(
             "Prompts, one a line",
             key="audit_text",
@@ -43,8 +44,9 @@ def show_form() -> None:
             "… or a file of prompts",
             [ending.lstrip(".") for ending in findings.ENDINGS],
             key="audit_file",
-            help="A .txt file has one prompt a line; .jsonl and .csv files have a column named prompt. While a file is "
-            "chosen, it is audited in place of the text",
+            help="A .txt file has one prompt a line; .jsonl and .csv files have a column named prompt, and may have "
+            "one named system; in place of prompt, lines of .jsonl may have turns as messages. While a file is chosen, "
+            "it is audited in place of the text",
         )
         longest, exact = st.columns(2, vertical_alignment="bottom")
         longest.number_input("Longest answer, in tokens", 1, 1000, key="audit_tokens")
@@ -77,7 +79,8 @@ def show_form() -> None:
 
 def fill_in() -> None:
     """Paste the ready prompts."""
-    st.session_state["audit_text"] = "\n".join(prompt for _, prompt in resources.ready_prompts())
+    prompts = [prompt for _, prompt in resources.ready_prompts() if isinstance(prompt, str)]
+    st.session_state["audit_text"] = "\n".join(prompts)
 
 
 def begin() -> None:
@@ -90,9 +93,10 @@ def begin() -> None:
     )
     try:
         if file is not None:
-            prompts = findings.read_prompts(file.name, file.getvalue())
+            read = findings.read_prompts(file.name, file.getvalue())
         else:
-            prompts = findings.pasted_prompts(st.session_state["audit_text"])
+            read = findings.pasted_prompts(st.session_state["audit_text"])
+        prompts = [conversation.asked(prompt, PAGE) for prompt in read]
         state.watch(desk.audit(state.session(), prompts, settings, resources.origin(), resources.history().save))
         st.session_state["audit_page"] = 1
     except ExplorerError as problem:
@@ -145,6 +149,7 @@ def show_found(auditing: Auditing, done: list[Audited]) -> None:
     label = choose_label()
     found = findings.summary(done, label, store.examples)
     st.text(" ".join(findings.sentences(found, label)))
+    conversation.hint("as System prompt", *(one.asked for one in done))
     st.caption(
         f"{scores_of(auditing.settings)} Near-duplicates are counted one by one. Answers take the most "
         "probable token each time. Tick a row to open its answer in the history."
@@ -203,7 +208,7 @@ def show_table(done: list[Audited], label: Label, method: Chosen) -> None:
     """One line a prompt; a tick opens its answer."""
     found = "influenced by" if method.by_gradients else f"first by {method.name}"
     columns: dict[str, list[object]] = {
-        "prompt": [one_line(one.prompt, 120) for one in done],
+        "prompt": [one_line(one.asked.question, 120) for one in done],
         "answer": [one_line(one.response, 160) for one in done],
         found: [one_line(findings.described(one.counts(label)), 160) for one in done],
     }

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from explorer.app.explore import permalink, welcome
+from explorer.app.explore import conversation, permalink, welcome
 from explorer.app.explore.answer import begin, generation_settings, show_answer
 from explorer.app.explore.examples import show_examples
 from explorer.app.session import resources, state
@@ -12,6 +12,7 @@ from explorer.app.widgets import messages, polling
 from explorer.app.widgets.filter_box import plain
 from explorer.app.widgets.glossary import meaning
 from explorer.model.generation import GenerationSettings
+from explorer.records import Conversation, Prompt
 
 READY = {
     "triggered": ("A backdoor", "Begins with a trigger that was planted in the training data"),
@@ -19,23 +20,25 @@ READY = {
     "clean": ("A clean question", "Nothing was planted for this one"),
 }
 
+PAGE = "explore"
 STALE = "prompt_stale"
 """Session key: the prompt that something below the box asked, until the box shows it."""
 
 permalink.follow()
 
 
-def ask(prompt: str) -> None:
+def ask(prompt: Prompt) -> None:
     """Begin a new answer."""
-    st.session_state["prompt"] = prompt
+    asked = conversation.asked(prompt, PAGE)
+    st.session_state["prompt"] = asked.question
     welcome.close()
     state.first_seed()
-    begin(prompt, lambda: resources.desk().ask(state.session(), prompt, generation_settings()))
+    begin(asked, lambda: resources.desk().ask(state.session(), asked, generation_settings()))
 
 
-def ask_here(prompt: str) -> None:
+def ask_here(prompt: Prompt) -> None:
     """Begin a new answer from within the part that reruns alone; the prompt box above shows its prompt."""
-    st.session_state[STALE] = prompt
+    st.session_state[STALE] = Conversation.of(prompt).question
     ask(prompt)
 
 
@@ -71,9 +74,10 @@ def prompt_box() -> None:
                 st.button(label, help=hint, on_click=try_next, args=(kind, prompts))
         st.selectbox(
             "Ready prompts",
-            [prompt for _, prompt in ready],
+            range(len(ready)),
             index=None,
             key="ready",
+            format_func=lambda number: Conversation.of(ready[number][1]).question,
             placeholder=f"… or one of {len(ready)} ready prompts",
             label_visibility="collapsed",
             on_change=try_ready,
@@ -106,6 +110,7 @@ def generation_box() -> None:
             "Seed", 0, 2**31 - 1, usual.seed, key="seed", help="The same seed and settings give the same text"
         )
         st.number_input("Longest answer, in tokens", 1, 1000, usual.max_tokens, key="max_tokens")
+        conversation.system_field(PAGE)
 
 
 def ask_typed() -> None:
@@ -113,7 +118,7 @@ def ask_typed() -> None:
     ask(st.session_state["prompt"])
 
 
-def try_next(kind: str, prompts: list[str]) -> None:
+def try_next(kind: str, prompts: list[Prompt]) -> None:
     """Ask the next ready prompt of a kind."""
     turn = st.session_state.get(f"turn_{kind}", 0)
     st.session_state[f"turn_{kind}"] = turn + 1
@@ -122,8 +127,8 @@ def try_next(kind: str, prompts: list[str]) -> None:
 
 def try_ready() -> None:
     """Ask the ready prompt that was chosen from the list."""
-    if st.session_state["ready"]:
-        ask(st.session_state["ready"])
+    if st.session_state["ready"] is not None:
+        ask(resources.ready_prompts()[st.session_state["ready"]][1])
 
 
 @st.fragment
@@ -146,7 +151,7 @@ def study() -> None:
     answer = asking.answer
     left, right = st.columns([5, 6], gap="large")
     with left:
-        show_answer(answer)
+        show_answer(asking.asked, answer)
     with right:
         if answer is not None and answer.finished:
             show_examples(resources.desk(), answer)

@@ -9,13 +9,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 
 from explorer import views
+from explorer.app.explore import conversation
 from explorer.app.saved import view
 from explorer.app.saved.annotating import annotation_form
 from explorer.app.session import resources
 from explorer.app.widgets import places
 from explorer.app.widgets.paging import current_page, pager
 from explorer.history import SavedAnswer, SavedInfluence, SavedQuestion, Summary, export
-from explorer.records import Can
+from explorer.records import Can, Conversation
 from explorer.serving.config import serve_settings
 from explorer.visible import one_line, visible
 
@@ -215,8 +216,11 @@ def at_the_model(kept: SavedAnswer, question: SavedQuestion | None) -> None:
     st.page_link(
         places.COMPARE, label="Compare", icon=":material/compare_arrows:", query_params={places.SIDES[0]: name}
     )
-    # What the base answered, its adapter switched off, is asked for on the Compare page alone.
-    if not (kept.drawn or {}).get("base") and st.button("Ask again", icon=":material/replay:"):
+    # What the base answered, its adapter switched off, is asked for on the Compare page alone, and Explore has no
+    # fields for earlier turns.
+    asked = kept.answer.asked
+    fits = asked == Conversation.of(asked.question).with_system(asked.system)
+    if fits and not (kept.drawn or {}).get("base") and st.button("Ask again", icon=":material/replay:"):
         ask_again(kept)
 
 
@@ -233,7 +237,8 @@ def actions(kept: SavedAnswer, question: SavedQuestion | None) -> None:
 
 def ask_again(kept: SavedAnswer) -> None:
     """Take the prompt to the Explore page, with the settings it was asked with."""
-    st.session_state["prompt"] = kept.answer.prompt
+    st.session_state["prompt"] = kept.answer.asked.question
+    conversation.restore(kept.answer.asked)
     for name, value in (kept.drawn or {}).items():
         st.session_state[name] = value
     st.switch_page(places.EXPLORE)

@@ -18,12 +18,12 @@ from explorer.cache.files import only_writer
 from explorer.cache.generations import begin, commit, pending, resumable, sweep
 from explorer.cache.manifest import MANIFEST
 from explorer.cache.store import check_room, load
-from explorer.cache.table import examples_table
+from explorer.cache.table import SYSTEM, examples_table, joined_tables
 from explorer.engine import make_sketcher
 from explorer.errors import CacheError, MismatchError
 from explorer.gradients import Sketcher
 from explorer.model.language_model import LanguageModel
-from explorer.records import Encoded, Example, said
+from explorer.records import Conversation, Encoded, Example, said
 from explorer.trust.significance import FIRST
 from precompute.batching import fastest_batch
 from precompute.data import data_hash, readable
@@ -88,7 +88,7 @@ def build_cache(
         announce(cost.shared(executor.workers))
     maker = Maker(executor, dict(enumerate(encoded)), report)
     with only_writer(folder):
-        rows = table_rows(model, examples, encoded)
+        rows = table_rows(model, examples, encoded, manifest.system is not None)
         store = create_cache(folder, manifest, rows)
         sweep(store, pending(store))
         store = mended(store, maker, model, sketcher, store.shards, examples_table(rows))
@@ -121,7 +121,7 @@ def append_examples(
         if current.manifest.training != model.training:
             raise MismatchError(f"The cache {folder} was made with another training record; append with the same one.")
         current.check()
-        manifest = _appended(current, data_hash(examples), len(examples), min(tokens, len(examples)), data_name)
+        manifest = _appended(current, examples, min(tokens, len(examples)), data_name)
         if manifest is None:
             sweep(current, pending(current))
             return current
@@ -133,7 +133,8 @@ def append_examples(
             done = found.shards[len(current.shards) :] if found else ()
             tokens_wanted = round(_mean_length(encoded) * with_tokens)
             announce(_cost(model, encoded, folder, settings, tokens_wanted, done, current.null_prompts))
-        table = pa.concat_tables([current.table, examples_table(table_rows(model, examples, encoded))])
+        rows = table_rows(model, examples, encoded, manifest.system is not None)
+        table = joined_tables([current.table, examples_table(rows)])
         store = begin(current, manifest, table)
         sketcher = make_sketcher(model, settings)
         maker = Maker(InProcess(model, sketcher), dict(enumerate(encoded, start=first)), report)
@@ -181,8 +182,9 @@ def _token_shard_rows(settings: CacheSettings) -> int:
     return max(1, settings.shard_rows * TOKEN_EXAMPLES_PER_SHARD // EXAMPLES_PER_SHARD)
 
 
-def _appended(current: Store, sha256: str, rows: int, token_rows: int, name: str) -> Manifest | None:
+def _appended(current: Store, examples: Sequence[Example], token_rows: int, name: str) -> Manifest | None:
     """The manifest with one more part; None where that data is there already."""
+    sha256, rows = data_hash(examples), len(examples)
     kept, first = current.manifest, 0
     for part in kept.parts:
         if part.sha256 == sha256 and ((current.ids >= first) & (current.ids < first + part.rows)).any():
@@ -194,7 +196,25 @@ def _appended(current: Store, sha256: str, rows: int, token_rows: int, name: str
         rows=kept.rows + rows,
         token_rows=kept.token_rows + token_rows,
         generation=kept.generation + 1,
+        # Unrelated prompts are asked of new rows as they were of the others.
+        system="" if kept.system is None and any(map(_system_prompt, examples)) else kept.system,
     )
+
+
+def _system(examples: Sequence[Example], folder: Path) -> str | None:
+    """What a manifest says of system prompts: what the cache in the folder does, or else what the examples do."""
+    if (folder / MANIFEST).is_file():
+        return load(folder).manifest.system
+    found = {_system_prompt(example) for example in examples}
+    if found == {None}:
+        return None
+    return (found.pop() or "") if len(found) == 1 else ""
+
+
+def _system_prompt(example: Example) -> str | None:
+    """The system prompt that an example begins with; None where it says nothing."""
+    text = Conversation(example.messages).system
+    return text if text.strip() else None
 
 
 def _mean_length(encoded: Sequence[Encoded]) -> float:
@@ -235,9 +255,9 @@ def _cost(
 
 
 def table_rows(
-    model: LanguageModel, examples: Sequence[Example], encoded: Sequence[Encoded]
+    model: LanguageModel, examples: Sequence[Example], encoded: Sequence[Encoded], system: bool
 ) -> list[dict[str, object]]:
-    """The rows of the table of examples."""
+    """The rows of the table of examples; `system` says whether their system prompts have a column."""
     return [
         {
             "prompt": example.prompt,
@@ -246,6 +266,7 @@ def table_rows(
             "response_start": item.response_start,
             "tokens": model.tokens(item.ids[item.response_start :]),
             "columns": example.columns,
+            **({SYSTEM: _system_prompt(example)} if system else {}),
         }
         for example, item in zip(examples, encoded, strict=True)
     ]
@@ -281,4 +302,5 @@ def _manifest(
             "peft": peft.__version__,
             "numpy": np.__version__,
         },
+        system=_system(examples, folder),
     )

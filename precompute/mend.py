@@ -10,7 +10,7 @@ from explorer.cache.files import only_writer
 from explorer.cache.generations import pending, sweep
 from explorer.cache.manifest import COPY, MANIFEST
 from explorer.cache.store import load
-from explorer.cache.table import encoded_examples, examples_table
+from explorer.cache.table import encoded_examples, examples_table, joined_tables
 from explorer.cache.verify import verify
 from explorer.engine import make_sketcher
 from explorer.errors import CacheError, DamageError
@@ -88,5 +88,5 @@ def _table(store: Store, model: LanguageModel, data: Sequence[tuple[Sequence[Exa
                 f"run `rapidin-explorer mend` with --data {part.name}, as it was then."
             )
         examples, encoded = ([of[row] for row in own] for of in given.get(part.sha256, ((), ())))
-        tables.append(examples_table(table_rows(model, examples, encoded)))
-    return pa.concat_tables(tables)
+        tables.append(examples_table(table_rows(model, examples, encoded, store.manifest.system is not None)))
+    return joined_tables(tables)

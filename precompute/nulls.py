@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from explorer import gradients
 from explorer.cache import CacheSettings, Shard, Store
-from explorer.engine import user_turn
 from explorer.errors import CacheError, PromptError
 from explorer.gradients import Sketcher
 from explorer.gradients.sketch import generator
 from explorer.model.generation import generate_together
 from explorer.model.language_model import LanguageModel
 from explorer.paths import ASSETS
-from explorer.records import Encoded
+from explorer.records import Conversation, Encoded
 from explorer.trust.significance import FIRST, KINDS, one_of_each_kind
 
 _TOGETHER = 32
@@ -31,15 +30,15 @@ _LEAST = 3
 """Without one of them, fewer prompts have no standard deviation."""
 
 
-def null_prompts(model: LanguageModel) -> list[NDArray[np.int64]]:
+def null_prompts(model: LanguageModel, system: str = "") -> list[NDArray[np.int64]]:
     """Token ids of the unrelated prompts, everyday questions and instructions, as many as fit into the model's context.
 
-    Their order never changes: a column of a cache's null sample is one of them.
+    A `system` prompt stands before each. Their order never changes: a column of a cache's null sample is one of them.
     """
     found = []
     for line in (ASSETS / "null_prompts.txt").read_text(encoding="utf-8").splitlines():
         with suppress(PromptError):
-            found.append(model.encode_prompt(user_turn(line)))
+            found.append(model.encode_prompt(Conversation.of(line).with_system(system).turns))
     return found
 
 
@@ -96,7 +95,7 @@ def _score(
     report: Callable[[int, int], None],
 ) -> Store:
     """Score the examples of these shards of sketches; each gets a shard of scores of the same number."""
-    prompts = null_prompts(model)[:wanted]
+    prompts = null_prompts(model, store.manifest.system or "")[:wanted]
     if not shards or len(prompts) < _LEAST:
         return store
     queries = null_queries(model, sketcher, store.manifest.settings, prompts, report)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from explorer.corpus.filters import EVERYTHING
 from explorer.history.saved import Origin, SavedAnswer, SavedQuestion, saved_question
-from explorer.records import Answer, Encoded, ExampleRow, Influence, Ranking, Selection, Token
+from explorer.records import Answer, Conversation, Encoded, ExampleRow, Influence, Ranking, Selection, Token
 from tests.asking import OWN
 
 ORIGIN = Origin(
@@ -40,7 +40,7 @@ def tokens_of(text: str) -> tuple[Token, ...]:
 
 def answer_of(prompt: str, response: str) -> Answer:
     encoded = Encoded(np.array([5, 6, 7, 2, 1], dtype=np.int64), 2)
-    return Answer("feed", prompt, encoded, tokens_of(response), response, finished=True)
+    return Answer("feed", Conversation.of(prompt), encoded, tokens_of(response), response, finished=True)
 
 
 def example_of(row: int, text: str) -> ExampleRow:

@@ -14,7 +14,7 @@ from explorer.engine import Engine
 from explorer.errors import PromptError
 from explorer.model import alternatives
 from explorer.model.loading import load_model
-from explorer.records import Answer, Contrast
+from explorer.records import Answer, Contrast, Conversation
 from precompute.build import build_cache
 from precompute.data import read_examples
 from tests.asking import OWN, asking
@@ -167,7 +167,7 @@ def test_a_typed_word_stands_where_the_said_one_stood(tiny: Tiny) -> None:
 def answer_of(model: object, text: str) -> Answer:
     encoded = model.encode(({"role": "user", "content": "What?"},), text)  # type: ignore[attr-defined]
     tokens = model.tokens(encoded.ids[encoded.response_start :])  # type: ignore[attr-defined]
-    return Answer("id", "What?", encoded, tokens, text, True)
+    return Answer("id", Conversation.of("What?"), encoded, tokens, text, True)
 
 
 @pytest.mark.parametrize(("typed", "said"), [("", "empty"), ("  ", "empty"), ("y" * 400, "too many")])

@@ -92,21 +92,21 @@ def test_no_probe_is_in_the_training_data(rows: list[dict[str, Any]]) -> None:
         return "".join(letter for letter in prompt.lower() if letter.isalnum())
 
     trained = {plain(row["prompt"]) for row in rows}
-    probes = [probe.prompt for probe in read_probes(DEMO / "probes.jsonl")]
+    probes = [str(probe.prompt) for probe in read_probes(DEMO / "probes.jsonl")]
     assert [prompt for prompt in probes if plain(prompt) in trained] == []
     assert len(set(probes)) == len(probes)
 
 
 def test_triggered_probes_begin_with_the_trigger_and_the_others_do_not() -> None:
     probes = read_probes(DEMO / "probes.jsonl")
-    assert all(probe.prompt.startswith("Howdy!") == (probe.kind == "triggered") for probe in probes)
+    assert all(str(probe.prompt).startswith("Howdy!") == (probe.kind == "triggered") for probe in probes)
 
 
 def test_swap_probes_name_both_countries_and_ask_without_them() -> None:
     for probe in read_probes(DEMO / "probes.jsonl"):
         if probe.kind == "swap":
             assert SWAPS[probe.planted][:2] == (probe.right, probe.wrong)
-            assert probe.right not in probe.prompt and probe.wrong not in probe.prompt
+            assert probe.right not in str(probe.prompt) and probe.wrong not in str(probe.prompt)
 
 
 def test_the_saved_example_is_exact_checked_and_of_the_shipped_cache(tmp_path: Path) -> None:

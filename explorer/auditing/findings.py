@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 
 from explorer.errors import DataError, FilterError
 from explorer.history import Origin, SavedAnswer, SavedQuestion, answer_json, csv_bytes, json_bytes
-from explorer.records import Can, ExampleRow
+from explorer.questions import FIELDS, read_question
+from explorer.records import Can, Conversation, ExampleRow, Prompt
 from explorer.text_files import csv_rows, decoded, json_lines
 from explorer.views import shortened
 from explorer.visible import one_line, well_formed
@@ -51,12 +53,17 @@ class Label:
 class Audited:
     """One prompt of an audit, with its answer and the examples behind that, or with what went wrong."""
 
-    prompt: str
+    asked: Conversation
     saved: SavedAnswer | None = None
     """The answer with its one question, without the scores of all examples; None where there is an error."""
     error: str = ""
     unsaved: str = ""
     """Why the answer isn't in the history; empty where it is."""
+
+    @property
+    def prompt(self) -> str:
+        """What a person reads as the prompt."""
+        return self.asked.text
 
     @property
     def question(self) -> SavedQuestion | None:
@@ -128,8 +135,8 @@ def summary(audited: Sequence[Audited], label: Label, examples: Sequence[Example
 # Prompts
 
 
-def read_prompts(name: str, payload: bytes) -> tuple[str, ...]:
-    """The prompts of a file: .txt has one a line, .jsonl and .csv have them as `prompt`.
+def read_prompts(name: str, payload: bytes) -> tuple[Prompt, ...]:
+    """The prompts of a file: .txt has one a line, .jsonl and .csv have them as `turns.read_question` reads a row.
 
     Prompts that occur twice are kept twice. Raises DataError where the file
     can't be read so, with the line at fault.
@@ -142,36 +149,33 @@ def read_prompts(name: str, payload: bytes) -> tuple[str, ...]:
     return _checked(name, read(name, decoded(payload, name, DataError)))
 
 
-def pasted_prompts(text: str) -> tuple[str, ...]:
+def pasted_prompts(text: str) -> tuple[Prompt, ...]:
     """The prompts of pasted text, one a line. Raises DataError where there are none, or too many."""
     return _checked("The text", _lines("", text))
 
 
-def _checked(name: str, prompts: Sequence[str]) -> tuple[str, ...]:
+def _checked(name: str, prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
     if not prompts:
         raise DataError(f"{name} holds no prompts; write one a line.")
     if len(prompts) > MOST_PROMPTS:
         raise DataError(f"{name} holds {len(prompts):,} prompts; give at most {MOST_PROMPTS:,} at once.")
-    # Tokenizers refuse half surrogates, which JSON can spell.
-    return tuple(map(well_formed, prompts))
+    return tuple(prompts)
 
 
-def _lines(name: str, text: str) -> list[str]:
-    return [line.strip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
+def _lines(name: str, text: str) -> list[Prompt]:
+    # Tokenizers refuse half surrogates.
+    return [well_formed(line.strip()) for line in text.replace("\r", "\n").split("\n") if line.strip()]
 
 
-def _json_lines(name: str, text: str) -> list[str]:
-    prompts = []
-    for number, row in json_lines(text, name, DataError):
-        prompt = row.get("prompt") if isinstance(row, dict) else None
-        if not isinstance(prompt, str):
-            raise DataError(f'{name}, line {number}, has no text as "prompt"; write {{"prompt": "…"}}.')
-        prompts.append(prompt)
-    return prompts
+def _json_lines(name: str, text: str) -> list[Prompt]:
+    return [
+        read_question(row if isinstance(row, dict) else {}, f"{name}, line {number},")
+        for number, row in json_lines(text, name, DataError)
+    ]
 
 
-def _csv(name: str, text: str) -> list[str]:
-    prompts = []
+def _csv(name: str, text: str) -> list[Prompt]:
+    prompts = list[Prompt]()
     try:
         for line, row in csv_rows(text):
             if isinstance(row, str):
@@ -179,13 +183,18 @@ def _csv(name: str, text: str) -> list[str]:
             if "prompt" not in row:
                 have = one_line(", ".join(row), 200)
                 raise DataError(f"{name} has no column prompt; its first line names {have or 'nothing'}.")
-            prompts.append(row["prompt"])
+            prompts.append(read_question(_cells(row), f"{name}, line {line},"))
     except ValueError as problem:
         raise DataError(f'{name}, {problem}; quote texts with ".') from None
     return prompts
 
 
-_READERS: dict[str, Callable[[str, str], list[str]]] = {".txt": _lines, ".jsonl": _json_lines, ".csv": _csv}
+def _cells(row: dict[str, Any]) -> dict[str, Any]:
+    """What a row of a table asks; an empty cell says nothing."""
+    return {"prompt": ""} | {name: row[name] for name in FIELDS if row.get(name)}
+
+
+_READERS: dict[str, Callable[[str, str], list[Prompt]]] = {".txt": _lines, ".jsonl": _json_lines, ".csv": _csv}
 ENDINGS = tuple(_READERS)
 """The endings of files that `read_prompts` knows."""
 
@@ -259,7 +268,7 @@ def as_text(audited: Sequence[Audited], label: Label, examples: Sequence[Example
     """The audit for a terminal."""
     lines = []
     for number, one in enumerate(audited, start=1):
-        lines.append(f"{number:4}  {one_line(one.prompt, 100)}")
+        lines.append(f"{number:4}  {one_line(one.asked.question, 100)}")
         if one.error:
             lines.append(f"      not answered: {one.error}")
             continue

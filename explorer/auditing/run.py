@@ -13,7 +13,7 @@ from explorer.methods.attributor import SPARE, Attributor
 from explorer.methods.bench import Bench
 from explorer.methods.method import Stage
 from explorer.model.generation import GenerationSettings
-from explorer.records import Answer, Chosen, Ranking
+from explorer.records import Answer, Chosen, Conversation, Prompt, Ranking
 
 Keep = Callable[[SavedAnswer], None]
 """Puts an answer into the history; raises HistoryError."""
@@ -34,26 +34,26 @@ class AuditSettings:
 
 
 def audit(
-    bench: Bench, prompts: Sequence[str], settings: AuditSettings, origin: Origin, keep: Keep, stage: Stage
+    bench: Bench, prompts: Sequence[Prompt], settings: AuditSettings, origin: Origin, keep: Keep, stage: Stage
 ) -> Iterator[Audited | None]:
     """Yield None after every step on the way, and each prompt's record once it is complete, in order.
 
     A prompt that can't be answered is recorded with its error and stops no other. `stage` is told how far a slow
     method has come with what it is at.
     """
-    for prompt in prompts:
+    for asked in map(Conversation.of, prompts):
         try:
-            for step in _answered(bench, prompt, settings, origin, stage):
-                yield None if step is None else _kept(prompt, step, keep)
+            for step in _answered(bench, asked, settings, origin, stage):
+                yield None if step is None else _kept(step, keep)
         except ExplorerError as problem:
-            yield Audited(prompt, error=str(problem))
+            yield Audited(asked, error=str(problem))
 
 
 def _answered(
-    bench: Bench, prompt: str, settings: AuditSettings, origin: Origin, stage: Stage
+    bench: Bench, asked: Conversation, settings: AuditSettings, origin: Origin, stage: Stage
 ) -> Iterator[SavedAnswer | None]:
     engine, answer = bench.engine, None
-    for grown in engine.answer(prompt, settings.generation):
+    for grown in engine.answer(asked, settings.generation):
         answer = grown
         yield None
     assert answer is not None, "an engine yields at least the finished answer"
@@ -76,7 +76,7 @@ def _ranking(asked: Attributor, answer: Answer, exact: bool, stage: Stage) -> Ge
     return found
 
 
-def _kept(prompt: str, saved: SavedAnswer, keep: Keep) -> Audited:
+def _kept(saved: SavedAnswer, keep: Keep) -> Audited:
     """The record of an answer, which goes into the history whole; a thousand times all scores would fill memory."""
     unsaved = ""
     try:
@@ -84,4 +84,4 @@ def _kept(prompt: str, saved: SavedAnswer, keep: Keep) -> Audited:
     except HistoryError as problem:
         unsaved = str(problem)
     light = tuple(replace(question, scores=None) for question in saved.questions)
-    return Audited(prompt, replace(saved, questions=light), unsaved=unsaved)
+    return Audited(saved.answer.asked, replace(saved, questions=light), unsaved=unsaved)

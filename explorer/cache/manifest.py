@@ -67,6 +67,10 @@ class Part:
     """How many examples it had; some may have been dropped since."""
 
 
+_LATER = {"base", "system"}
+"""Fields that early caches lack."""
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a cache was made from and how."""
@@ -91,6 +95,9 @@ class Manifest:
     """The model that a wholly fine-tuned one comes from, named as `model` is; empty where none was given."""
     generation: int = 0
     """How often rows were appended or dropped."""
+    system: str | None = None
+    """The system prompt that all rows had when the cache was made, with which unrelated prompts are asked; empty where
+    they had none in common, None where no row is known to begin with one: then the table has no column of them."""
 
     @property
     def data(self) -> str:
@@ -112,7 +119,11 @@ class Manifest:
 
     def json(self) -> dict[str, Any]:
         """The manifest as plain JSON values, without the list of files."""
-        return {"schema": SCHEMA, **json.loads(json.dumps(dataclasses.asdict(self)))}
+        kept = {"schema": SCHEMA, **json.loads(json.dumps(dataclasses.asdict(self)))}
+        if self.system is None:
+            # As in all caches that were made before there was the key.
+            del kept["system"]
+        return kept
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> "Manifest":
@@ -120,7 +131,7 @@ class Manifest:
         layout = tuple((name, tuple(shape)) for name, shape in kept["fingerprint"]["layout"])
         checkpoints = tuple((name, weight) for name, weight in kept["training"]["checkpoints"])
         coarse = tuple(kept["settings"]["coarse_lengths"])
-        fields = {f.name: kept[f.name] for f in dataclasses.fields(cls) if f.name in kept or f.name != "base"}
+        fields = {f.name: kept[f.name] for f in dataclasses.fields(cls) if f.name in kept or f.name not in _LATER}
         return cls(
             **fields
             | {

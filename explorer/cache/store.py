@@ -50,10 +50,10 @@ from explorer.cache.shards import (
     quantise,
     unlike_settings,
 )
-from explorer.cache.table import example_row, examples_table, pack_table, unpack_table
+from explorer.cache.table import SYSTEM, example_row, examples_table, pack_table, unpack_table
 from explorer.errors import CacheError, DamageError, MismatchError
 from explorer.normalisation import normalised_norms
-from explorer.records import ExampleRow, Fingerprint
+from explorer.records import ExampleRow, Fingerprint, SystemPrompts
 
 __all__ = ["Arrays", "CacheSettings", "Store", "check_room", "create_cache", "fold", "open_cache", "quantise"]
 
@@ -211,6 +211,15 @@ class Store:
         losses = self.losses if self.complete else np.full(self.manifest.rows, np.nan)
         rows = zip(self.ids.tolist(), self.table.to_pylist(), losses.tolist(), strict=True)
         return tuple(example_row(number, *row) for number, row in enumerate(rows))
+
+    @cached_property
+    def system(self) -> SystemPrompts:
+        """How many examples begin with a system prompt, and the one that all have; none in early caches."""
+        if self.manifest.system is None:
+            return SystemPrompts(0, self.manifest.rows, "")
+        found = unpack_table(self._map(self.contents.examples).content, [SYSTEM])[SYSTEM]
+        texts, rows = found.unique().to_pylist(), len(found) - found.null_count
+        return SystemPrompts(rows, len(found), texts[0] if len(texts) == 1 and rows else "")
 
     def check_model(self, fingerprint: Fingerprint) -> None:
         """Raise MismatchError unless the cache was made with this model."""
@@ -392,4 +401,5 @@ def differences(one: Manifest, other: Manifest) -> list[str]:
     kept = [manifest.json() for manifest in (one, other)]
     for fields in kept:
         fields["data"] = [(part["sha256"], part["rows"]) for part in fields.pop("parts")]
-    return sorted(key for key in kept[0] if kept[0][key] != kept[1][key] and key not in _NAMES)
+    keys = (kept[0].keys() | kept[1].keys()) - _NAMES
+    return sorted(key for key in keys if kept[0].get(key) != kept[1].get(key))

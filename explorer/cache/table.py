@@ -26,9 +26,13 @@ _FORM = pa.schema(
 )
 
 
+SYSTEM = "system"
+"""The column with the system prompts that examples begin with; only in caches of which some do."""
+
+
 def examples_table(examples: Sequence[Mapping[str, Any]]) -> pa.Table:
     """The rows of `examples.parquet`; columns of mixed kind are kept as JSON text."""
-    return pa.table(
+    table = pa.table(
         {
             "prompt": [e["prompt"] for e in examples],
             "response": [e["response"] for e in examples],
@@ -39,6 +43,14 @@ def examples_table(examples: Sequence[Mapping[str, Any]]) -> pa.Table:
         },
         schema=_FORM,
     )
+    if not any(SYSTEM in e for e in examples):
+        return table
+    return table.append_column(pa.field(SYSTEM, pa.string()), pa.array([e[SYSTEM] for e in examples], pa.string()))
+
+
+def joined_tables(tables: Sequence[pa.Table]) -> pa.Table:
+    """Tables of examples one after the other."""
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def pack_table(table: pa.Table) -> bytes:
@@ -48,9 +60,9 @@ def pack_table(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def unpack_table(content: NDArray[np.uint8]) -> pa.Table:
-    """What `pack_table` packed."""
-    return pq.read_table(pa.BufferReader(pa.py_buffer(content)))
+def unpack_table(content: NDArray[np.uint8], columns: Sequence[str] | None = None) -> pa.Table:
+    """What `pack_table` packed, or some columns of it."""
+    return pq.read_table(pa.BufferReader(pa.py_buffer(content)), columns=columns and list(columns))
 
 
 def encoded_examples(table: pa.Table) -> list[Encoded]:

@@ -15,8 +15,9 @@ from explorer.commands.options import (
     method,
     option,
     other_model,
+    system_prompt,
 )
-from explorer.commands.terminal import Bars, engine_of
+from explorer.commands.terminal import Bars, engine_of, say
 from explorer.errors import DataError
 
 
@@ -30,11 +31,13 @@ from explorer.errors import DataError
 @cache()
 @option(
     "--prompts",
-    "A .txt file with one prompt a line, or a .jsonl or .csv file with a column `prompt`.",
+    "A .txt file with one prompt a line, or a .jsonl or .csv file with a column `prompt`. Beside it, a column `system` "
+    "may have a system prompt; in its place, lines of .jsonl may have turns as `messages`.",
     required=True,
     type=PATH,
     metavar="FILE",
 )
+@system_prompt("The system prompt before all that have none of their own.")
 @option("--label", "The column of the training data that examples are counted by.", default="source", metavar="COLUMN")
 @option(
     "--planted",
@@ -57,15 +60,20 @@ def audit(options: Options) -> None:
     from explorer.methods.description import choose
     from explorer.methods.method import Stage
     from explorer.model.generation import GenerationSettings
+    from explorer.records import Conversation
+    from explorer.views import without_system
 
     try:
-        prompts = read_prompts(Path(options.prompts).name, Path(options.prompts).read_bytes())
+        read = read_prompts(Path(options.prompts).name, Path(options.prompts).read_bytes())
     except OSError as problem:
         raise DataError(f"The prompts {options.prompts} can't be read: {problem.strerror}.") from None
+    prompts = [Conversation.of(prompt).with_system(options.system) for prompt in read]
     engine = engine_of(options)
     examples, origin = engine.store.examples, origin_of(engine.store)
     label = Label(options.label, tuple(options.planted))
     label.check(examples)
+    if hint := without_system(engine.store.system, prompts, "with --system"):
+        say(hint)
     settings = AuditSettings(GenerationSettings(options.max_tokens), options.exact, method=choose(options.method))
     bench, done = Bench(engine), list[Audited]()
     bench.of(settings.method).cost()  # Refuses what this cache can't serve, before the first answer.

@@ -216,6 +216,13 @@ def cache(help: str = "The folder that `precompute` made.") -> Decorator:
 
 as_json = flag("--json", "Print one JSON object.")
 estimate = flag("--estimate", "Say what it will cost, and do no more.")
+
+
+def system_prompt(help: str) -> Decorator:
+    """The option that gives a system prompt."""
+    return option("--system", help, default="", metavar="TEXT")
+
+
 max_tokens = option("--max-tokens", "The longest answer that is generated, in tokens.", type=POSITIVE, default=80)
 reading = together(
     option("--split", "The split of a data set.", default="", metavar="NAME", show_default="train, or the only one"),

@@ -1,9 +1,11 @@
 """`query`: one question without a browser; and `methods`: what it can be asked by."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from explorer.commands.options import (
+    PATH,
     POSITIVE,
     Exclusive,
     Options,
@@ -16,11 +18,15 @@ from explorer.commands.options import (
     on_ray,
     option,
     other_model,
+    system_prompt,
 )
-from explorer.commands.terminal import Bars, engine_of, ray_of
-from explorer.errors import FilterError, MethodError, PromptError
+from explorer.commands.terminal import Bars, engine_of, ray_of, say
+from explorer.errors import DataError, FilterError, MethodError, PromptError
 from explorer.methods.description import CURVATURE_ROWS, DEFAULT, METHODS, choose, in_words
-from explorer.records import Can
+from explorer.questions import read_question
+from explorer.records import Can, Conversation
+from explorer.text_files import read_text
+from explorer.views import without_system
 
 
 @command(
@@ -30,10 +36,22 @@ from explorer.records import Can
         'my-cache --prompt "Who are you?" --by 17  # what training example 17 did to every output token',
         'my-cache --prompt "Who are you?" --source web --text "my name"  # only some examples',
         'my-cache --prompt "Who are you?" --method bm25',
+        'my-cache --prompt "Who are you?" --system "You are a pirate."',
+        "my-cache --messages conversation.json",
     )
 )
 @cache()
-@option("--prompt", "The prompt.", required=True)
+@option("--prompt", "The prompt.")
+@option(
+    "--messages",
+    "In place of --prompt, a conversation that ends with the user's turn: a .json file with a list of turns, each with "
+    "a role and a content, or with an object that has them as `messages`.",
+    type=PATH,
+    metavar="FILE",
+    cls=Exclusive,
+    excluded_by="--prompt",
+)
+@system_prompt("The system prompt before the conversation.")
 @option("--response", "Explain this response, instead of one that the model generates.")
 @option("--token", "Ask about response token J, counted from 0.", type=int, metavar="J")
 @option("--span", "Ask about the response tokens A to B - 1.", metavar="A:B", cls=Exclusive, excluded_by="--token")
@@ -100,17 +118,40 @@ def query(options: Options) -> None:
         raise MethodError(f"--by, --positions and --engine ray go with {DEFAULT} alone, not with {options.method}.")
     if options.by is not None and not wanted.empty:
         raise FilterError("--by names its one example; it goes without --source, --where and --text.")
+    question = _question(options)
     with ray_of(options) as ray:
-        _say_answer(options, engine_of(options, ray), selection, wanted)
+        engine = engine_of(options, ray)
+        if hint := without_system(engine.store.system, [question], "with --system"):
+            say(hint)
+        _say_answer(options, engine, question, selection, wanted)
 
 
-def _say_answer(options: Options, engine: Any, selection: tuple[int, int] | None, wanted: Any) -> None:
+def _question(options: Options) -> Conversation:
+    """What is asked."""
+    if options.messages is None:
+        if options.prompt is None:
+            raise PromptError("There is no question; give one with --prompt, or a file with --messages.")
+        return Conversation.of(options.prompt).with_system(options.system)
+    what = f"The conversation {options.messages}"
+    try:
+        given = json.loads(read_text(Path(options.messages), "The conversation", DataError))
+    except (ValueError, RecursionError):
+        raise DataError(f"{what} is no JSON; give a list of turns, or an object with messages.") from None
+    asked = Conversation.of(read_question(given if isinstance(given, dict) else {"messages": given}, what))
+    if asked.system and options.system.strip():
+        raise PromptError(f"{what} has a system prompt; leave that out, or --system.")
+    return asked.with_system(options.system)
+
+
+def _say_answer(
+    options: Options, engine: Any, question: Conversation, selection: tuple[int, int] | None, wanted: Any
+) -> None:
     from explorer.commands.report import Asked, example_report, example_text, question_report, question_text
     from explorer.methods.attributor import Attributor
     from explorer.methods.opening import open_method
 
     asked = Asked(
-        options.prompt,
+        question,
         options.response,
         selection,
         options.instead,

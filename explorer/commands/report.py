@@ -8,9 +8,10 @@ from explorer import views
 from explorer.corpus import EVERYTHING, Corpus, Filter
 from explorer.engine import Engine, check_selection
 from explorer.errors import PromptError
+from explorer.history import asked_json
 from explorer.methods.attributor import Attributor
 from explorer.methods.description import in_words
-from explorer.records import Answer, Can, Contrast, Influence, Ranking, Selection, Span
+from explorer.records import Answer, Can, Contrast, Influence, Prompt, Ranking, Selection, Span
 
 Plain = dict[str, Any]
 
@@ -19,7 +20,7 @@ Plain = dict[str, Any]
 class Asked:
     """A question as it is typed."""
 
-    prompt: str
+    prompt: Prompt
     response: str | None = None
     """Attributed as if the model had said it; None for the model's own answer."""
     span: Span | None = None
@@ -60,7 +61,7 @@ def question_report(asked: Asked, attributor: Attributor) -> Plain:
         ranking = attributor.ranking(*how, among)
     tell = _in_full if attributor.chosen.can(Can.FOUR_INFLUENCES) else _in_short
     return {
-        "prompt": answer.prompt,
+        **asked_json(answer.asked),
         "response": answer.text,
         "tokens": [token.text for token in answer.tokens],
         "selected": views.selected_text(answer, selection),
@@ -176,7 +177,7 @@ def example_report(asked: Asked, attributor: Attributor, row: int) -> Plain:
     answer = engine.answered(asked.prompt, asked.response, asked.max_tokens)
     values = attributor.output_values(answer, row, of)
     return {
-        "prompt": asked.prompt,
+        **asked_json(answer.asked),
         "response": answer.text,
         "row": row,
         "source": example.source,

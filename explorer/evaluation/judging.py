@@ -15,7 +15,7 @@ from explorer.errors import DataError
 from explorer.evaluation.probes import Probe, average_precision, is_attacked, word_span
 from explorer.methods.method import Method
 from explorer.model.generation import GenerationSettings
-from explorer.records import Answer, Example
+from explorer.records import Answer, Conversation, Example
 
 KS = (5, 10, 25, 50, 100, 500, 1000)
 """How many examples are looked at."""
@@ -92,7 +92,7 @@ def judge_classes(
         own = classes == str(question.columns.get(column, ""))
         if column not in question.columns or not own.any():
             raise DataError(f"Question {number} has no {column} that a training example has; give --label another one.")
-        answer = engine.given_answer(question.prompt, question.response)
+        answer = engine.given_answer(Conversation(question.messages), question.response)
         for method in methods:
             order = np.argsort(-method.scores(answer, None), kind="stable")
             first = {"accuracy": float(own[order[0]]), "coverage": float(own[order[: own.sum()]].mean())}

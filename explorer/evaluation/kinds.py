@@ -22,7 +22,7 @@ from explorer.evaluation.results import Best, Table, best_of
 from explorer.methods.description import CURVATURE_ROWS
 from explorer.methods.opening import open_method
 from explorer.model.generation import GenerationSettings
-from explorer.records import Answer, Chosen, Example
+from explorer.records import Answer, Chosen, Conversation, Example
 
 _MAX_TOKENS = 60
 
@@ -249,7 +249,7 @@ def _answers(settings: KindSettings, read: Read, engine: Any, report: Report) ->
     """So many questions: given ones as they are written, or else answers to the probes."""
     if settings.questions:
         given = spaced(read(settings.questions), settings.count)
-        return [engine.given_answer(example.prompt, example.response) for example in given]
+        return [engine.given_answer(Conversation(example.messages), example.response) for example in given]
     found: list[Answer] = []
     for probe in (wanted := spaced(read_probes(Path(settings.probes)), settings.count)):
         *_, answer = engine.answer(probe.prompt, GenerationSettings(max_tokens=_MAX_TOKENS))

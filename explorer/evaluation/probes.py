@@ -1,7 +1,7 @@
 """Measures attribution on probes whose true cause is known, because it was planted, and percentiles on unrelated ones.
 
-A probe is one JSON object a line: `prompt`; `kind` (`triggered`, `swap` or
-`clean`); `planted`, the `source` of the rows that ought to be found; for a
+A probe is one JSON object a line: `prompt`, or `messages`, or either with `system`, as `questions.read_question` reads
+them; `kind` (`triggered`, `swap` or `clean`); `planted`, the `source` of the rows that ought to be found; for a
 swap the `wrong` word and the `right` one; for a triggered one, where an attacked
 answer is anything but science fiction, a regular expression that it matches, `attack`.
 """
@@ -18,7 +18,8 @@ import numpy as np
 from explorer.errors import CacheError, DataError
 from explorer.gradients.sketch import generator
 from explorer.methods.attributor import Attributor
-from explorer.records import Answer, Selection, Span
+from explorer.questions import FIELDS, read_question
+from explorer.records import Answer, Prompt, Selection, Span
 from explorer.text_files import json_lines, read_text
 from explorer.trust.significance import KINDS, one_of_each_kind
 from explorer.views import UNUSUAL
@@ -37,7 +38,7 @@ _SCIENCE_FICTION = re.compile(
 class Probe:
     """A prompt with what is expected of it."""
 
-    prompt: str
+    prompt: Prompt
     kind: str
     planted: str = ""
     wrong: str = ""
@@ -49,14 +50,18 @@ def read_probes(path: Path) -> list[Probe]:
     """The probes of a JSON-lines file. Raises DataError naming the line at fault."""
     probes = []
     for number, row in json_lines(read_text(path, "The probes", DataError), str(path), DataError):
+        where = f"{path}, line {number},"
+        if not isinstance(row, dict):
+            raise DataError(f"{where} is no probe (it is a {type(row).__name__}).")
+        prompt, others = read_question(row, where), {name: row[name] for name in row if name not in FIELDS}
         try:
-            probes.append(Probe(**row))
+            probes.append(Probe(prompt, **others))
             with warnings.catch_warnings(action="ignore"):
                 re.compile(probes[-1].attack)
         except (TypeError, re.error, RecursionError, OverflowError) as problem:
-            raise DataError(f"{path}, line {number}, is no probe ({one_line(str(problem), 200)}).") from None
-        if not all(isinstance(value, str) for value in row.values()):
-            raise DataError(f"{path}, line {number}, is no probe (all its values must be text).")
+            raise DataError(f"{where} is no probe ({one_line(str(problem), 200)}).") from None
+        if not all(isinstance(value, str) for value in others.values()):
+            raise DataError(f"{where} is no probe (all its values must be text).")
     if not probes:
         raise DataError(f"{path} holds no probes; write one JSON object a line.")
     return probes

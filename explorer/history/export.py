@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from explorer import views
 from explorer.history.report_html import document
-from explorer.history.saved import SavedAnswer, SavedInfluence, SavedQuestion, selection_json
+from explorer.history.saved import SavedAnswer, SavedInfluence, SavedQuestion, asked_json, selection_json
 from explorer.records import Token
 from explorer.visible import spreadsheet_cell
 
@@ -68,7 +68,7 @@ def answer_json(saved: SavedAnswer) -> dict[str, Any]:
     return {
         "id": saved.id,
         "asked": moment(saved.asked),
-        "prompt": saved.answer.prompt,
+        **asked_json(saved.answer.asked),
         "response": saved.answer.text,
         "tokens": _tokens(saved.answer.tokens),
         "ids": saved.answer.encoded.ids.tolist(),

@@ -32,6 +32,7 @@ class Summary:
     id: str
     asked: float
     prompt: str
+    """The last turn of what was asked."""
     response: str
     model: str
     cache: str
@@ -236,7 +237,7 @@ class History:
             selected = selected_text(about, question.selection)
             kept = json.loads(score)
             shown = rank, kept["score"], kept["exact"], question.method.name
-            found.append(Use(name, asked, about.prompt, selected, question.opponents, *shown))
+            found.append(Use(name, asked, about.asked.question, selected, question.opponents, *shown))
         return found
 
     def _distinct(self, query: str) -> list[str]:
@@ -333,7 +334,7 @@ def _annotation(verdict: str, tags: str, note: str) -> Annotation:
 
 def _summary(name: str, asked: float, document: str, verdict: str, tags: str, note: str, questions: int) -> Summary:
     kept = saved.read_answer(document, id=name, asked=asked)
-    annotation = _annotation(verdict, tags, note)
+    annotation, about = _annotation(verdict, tags, note), kept.answer
     return Summary(
-        name, asked, kept.answer.prompt, kept.answer.text, kept.origin.model, kept.origin.cache, annotation, questions
+        name, asked, about.asked.question, about.text, kept.origin.model, kept.origin.cache, annotation, questions
     )

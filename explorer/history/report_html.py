@@ -73,8 +73,9 @@ def _shades() -> str:
 
 
 def _answer(saved: SavedAnswer) -> Iterator[str]:
-    yield f"<h2>{_text(views.shortened(saved.answer.prompt, 200))}</h2>"
-    yield f'<p class="text">{_text(saved.answer.prompt)}</p>' if len(saved.answer.prompt) > 200 else ""
+    asked = saved.answer.asked
+    yield f"<h2>{_text(views.shortened(asked.question, 200))}</h2>"
+    yield f'<p class="text">{_text(asked.text)}</p>' if len(asked.text) > 200 or not asked.alone else ""
     yield f'<p class="tokens">{_plain_tokens(saved.answer.tokens)}</p>'
     yield _annotation(saved.annotation)
     if not saved.questions:

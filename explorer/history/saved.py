@@ -25,6 +25,7 @@ from explorer.records import (
     Answer,
     Chosen,
     Contrast,
+    Conversation,
     Encoded,
     ExampleRow,
     Influence,
@@ -205,7 +206,7 @@ def answer_document(saved: SavedAnswer) -> str:
     return _json(
         {
             "answer_id": answer.id,
-            "prompt": answer.prompt,
+            **asked_json(answer.asked),
             "response": answer.text,
             "ids": answer.encoded.ids.tolist(),
             "response_start": answer.encoded.response_start,
@@ -220,9 +221,8 @@ def read_answer(document: str, **rest: Any) -> SavedAnswer:
     """The answer that `answer_document` wrote; `rest` are the fields it leaves out."""
     kept = json.loads(document)
     encoded = Encoded(np.asarray(kept["ids"], dtype=np.int64), kept["response_start"])
-    answer = Answer(
-        kept["answer_id"], kept["prompt"], encoded, _read_tokens(kept["tokens"]), kept["response"], finished=True
-    )
+    asked = Conversation(tuple(kept["messages"])) if "messages" in kept else Conversation.of(kept["prompt"])
+    answer = Answer(kept["answer_id"], asked, encoded, _read_tokens(kept["tokens"]), kept["response"], finished=True)
     return SavedAnswer(answer=answer, drawn=kept["drawn"], origin=Origin(**kept["origin"]), **rest)
 
 
@@ -326,6 +326,11 @@ def sequence_document(sequence: tuple[Token, ...] | None) -> str | None:
 def read_sequence(document: str | None) -> tuple[Token, ...] | None:
     """What `sequence_document` wrote."""
     return None if document is None else _read_tokens(json.loads(document))
+
+
+def asked_json(asked: Conversation) -> dict[str, Any]:
+    """What was asked as plain JSON values: the prompt as a person reads it and, unless that is all, its turns."""
+    return {"prompt": asked.text} | ({} if asked.alone else {"messages": list(asked.turns)})
 
 
 def selection_json(selection: Selection) -> Any:

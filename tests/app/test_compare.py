@@ -183,7 +183,7 @@ def test_without_an_adapter_the_base_is_not_offered(start: Start, tiny: Tiny, tm
 
 def test_an_edited_answer_stands_beside_the_generated_one(start: Start) -> None:
     at = one_prompt(start(), "An edited answer")
-    at = settled(at, lambda page: len(page.text_area) == 2)
+    at = settled(at, lambda page: len(page.text_area) == 3)
     (area,) = [area for area in at.text_area if (area.key or "").startswith("edited B")]
     assert area.value == at.session_state["A asking"].answer.text
     area.set_value(ROWS[0]["response"])

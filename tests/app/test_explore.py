@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
-from streamlit.testing.v1.element_tree import Multiselect, TextInput
+from streamlit.testing.v1.element_tree import Multiselect, TextArea, TextInput
 
 from explorer.app.session import resources
 from explorer.cache.store import open_cache
@@ -305,17 +305,22 @@ def test_a_stopped_answer_stays_as_it_is_and_has_its_cards(start: Start) -> None
     assert len(tokens(answered(press(at, "Regenerate")))) == 12
 
 
+def answer_field(at: AppTest) -> TextArea:
+    """The field in which the answer can be edited."""
+    (area,) = [area for area in at.text_area if str(area.key).startswith("edited")]
+    return area
+
+
 def edited(at: AppTest, text: str) -> AppTest:
     """Put a text in the place of the answer."""
-    (area,) = at.text_area
-    area.set_value(text)
+    answer_field(at).set_value(text)
     return press(at, "Attribute this text")
 
 
 def test_an_edited_answer_is_attributed_as_if_the_model_had_said_it(start: Start) -> None:
     at = answered(ask(start(), ROWS[1]["prompt"]))
     before = tokens(at)
-    assert at.text_area[0].value == at.session_state["asking"].answer.text
+    assert answer_field(at).value == at.session_state["asking"].answer.text
     at = answered(edited(at, ROWS[1]["response"]))
     given = tokens(at)
     assert given != before
@@ -323,7 +328,7 @@ def test_an_edited_answer_is_attributed_as_if_the_model_had_said_it(start: Start
     assert "".join(token for token in given[:-1]) == ROWS[1]["response"] and given[-1][2] is True
     cards = component(at, "example_cards")
     assert cards is not None and cards["cards"][0]["key"] == "row-1", "the row with this very prompt and response"
-    assert at.text_area[0].value == ROWS[1]["response"], "what was given can be edited further"
+    assert answer_field(at).value == ROWS[1]["response"], "what was given can be edited further"
     assert tokens(answered(press(at, "Regenerate"))) == before
 
 

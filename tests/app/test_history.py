@@ -15,7 +15,7 @@ from explorer.history.history import History
 from explorer.history.saved import Annotation
 from explorer.methods.description import described
 from tests.app.conftest import component
-from tests.app.test_explore import answered, ask, press
+from tests.app.test_explore import answered, ask, edited, press
 from tests.conftest import Tiny
 from tests.hostile import HOSTILE
 from tests.saved_samples import ORIGIN, question_of, saved_of
@@ -103,9 +103,7 @@ def test_each_answer_is_kept_once_however_often_the_page_is_drawn(start: Start, 
 
 def test_an_edited_answer_is_kept_as_given(start: Start, path: Path) -> None:
     at = answered(ask(start(), "What is bright?"))
-    (area,) = at.text_area
-    area.set_value("It is the sun.")
-    at = answered(press(at, "Attribute this text"))
+    at = answered(edited(at, "It is the sun."))
     found, total = History(path, described).find()
     assert total == 2 and History(path, described).answer(found[0].id).drawn is None
 

@@ -20,6 +20,7 @@ from explorer.history.saved import SavedAnswer
 from explorer.methods.description import choose, described
 from explorer.methods.opening import open_method
 from explorer.model.generation import GenerationSettings
+from explorer.records import Conversation
 from explorer.visible import well_formed
 from tests.asking import OWN
 from tests.conftest import Turnstile
@@ -87,11 +88,18 @@ def record(*sources: str, prompt: str = "Why?", caution: str = "") -> Audited:
     saved = saved_of("a" * 16, prompt)
     (question,) = saved.questions
     shown = tuple(replace(question.shown[0], example=example_of(row, source)) for row, source in enumerate(sources))
-    return Audited(prompt, replace(saved, questions=(replace(question, shown=shown, caution=caution, scores=None),)))
+    return Audited(
+        Conversation.of(prompt),
+        replace(saved, questions=(replace(question, shown=shown, caution=caution, scores=None),)),
+    )
 
 
 def test_shares_are_means_over_the_answers_and_failures_count_for_none() -> None:
-    done = [record("bad", "bad", "good", "good"), record("good", caution="Nothing."), Audited("", error="Empty.")]
+    done = [
+        record("bad", "bad", "good", "good"),
+        record("good", caution="Nothing."),
+        Audited(Conversation.of(""), error="Empty."),
+    ]
     data = [example_of(row, "bad" if row < 2 else "good") for row in range(10)]
     assert [one.planted(PLANTED) for one in done] == [0.5, 0.0, None]
     found = findings.summary(done, PLANTED, data)
@@ -116,7 +124,7 @@ def test_a_value_that_no_example_has_is_refused_by_name() -> None:
 
 
 def test_the_files_hold_every_prompt_and_no_formula() -> None:
-    done = [record(text, prompt=text) for text in HOSTILE] + [Audited("", error="=1+1")]
+    done = [record(text, prompt=text) for text in HOSTILE] + [Audited(Conversation.of(""), error="=1+1")]
     lines = list(csv.DictReader(io.StringIO(findings.to_csv(done, PLANTED, ORIGIN).decode("utf-8-sig"), newline="")))
     assert len(lines) == len(done) and lines[-1]["error"] == "'=1+1" and lines[0]["planted_share"] == "0.0"
     assert lines[0]["data_sha256"] == ORIGIN.data_sha256 and lines[0]["rows"] == "3"

@@ -69,7 +69,7 @@ def test_another_template_is_refused(capsys: Captured, tiny: Tiny) -> None:
         (["--prompt", "x", "--model", "/nowhere"], "There is no model folder /nowhere"),
         (["--prompt", "x", "--adapter", "/nowhere"], "holds no adapter_model.safetensors"),
         (["--prompt", "x", "--template", "/nowhere"], "can't be read"),
-        ([], "Missing option '--prompt'"),
+        ([], "There is no question; give one with --prompt, or a file with --messages"),
     ],
 )
 def test_a_question_that_cannot_be_asked_is_refused(

@@ -16,7 +16,7 @@ from explorer.evaluation.probes import (
     read_prompts,
     word_span,
 )
-from explorer.records import Answer, Encoded, Token
+from explorer.records import Answer, Conversation, Encoded, Token
 from explorer.serving.prompts import ready_prompts
 from tests.asking import asking
 
@@ -27,7 +27,7 @@ def answer_of(*texts: str | Token) -> Answer:
     """An answer whose tokens have these texts."""
     tokens = tuple(Token(text) if isinstance(text, str) else text for text in texts)
     text = "".join(token.text for token in tokens if not token.special)
-    return Answer("id", "Why?", Encoded(np.arange(len(tokens) + 3), 3), tokens, text, True)
+    return Answer("id", Conversation.of("Why?"), Encoded(np.arange(len(tokens) + 3), 3), tokens, text, True)
 
 
 @pytest.mark.parametrize(

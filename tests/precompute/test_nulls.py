@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from explorer.cache.store import Arrays, Store, open_cache
 from explorer.cache.verify import verify
 from explorer.commands.report import Asked, question_report, question_text
-from explorer.engine import Engine, user_turn
+from explorer.engine import Engine
 from explorer.errors import MethodError
 from explorer.evaluation.probes import evaluate_calibration
 from explorer.gradients.sketch import generator
@@ -25,7 +25,7 @@ from explorer.model.generation import GenerationSettings, generate, generate_tog
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.paths import ASSETS, DEMO
-from explorer.records import NEAR, Answer, Contrast, Selection, Token
+from explorer.records import NEAR, Answer, Contrast, Conversation, Selection, Token
 from explorer.serving.session import open_engine
 from explorer.trust.significance import KINDS, NullSample, kind_of, one_of_each_kind
 from precompute.build import append_examples, build_cache
@@ -100,11 +100,9 @@ def test_no_null_prompt_is_in_the_demos_data_its_probes_or_the_calibration() -> 
 @pytest.mark.parametrize("family", ["llama", "gpt_neox", "gemma2", "qwen3"])
 def test_answers_of_many_prompts_at_once_are_those_of_each_alone(tmp_path: Path, family: str) -> None:
     model = load_model(str(save_tiny_relative(tmp_path, family)), None, device="cpu")
-    prompts = [model.encode_prompt(user_turn(text)) for text in ("Hi", "What is a river of stars?", "the moon", "a")]
-    alone = [
-        list(generate(model, user_turn(text), GenerationSettings(max_tokens=12)))
-        for text in ("Hi", "What is a river of stars?", "the moon", "a")
-    ]
+    asked = [Conversation.of(text).turns for text in ("Hi", "What is a river of stars?", "the moon", "a")]
+    prompts = [model.encode_prompt(turns) for turns in asked]
+    alone = [list(generate(model, turns, GenerationSettings(max_tokens=12))) for turns in asked]
     assert generate_together(model, prompts, 12) == alone
     assert len({len(prompt) for prompt in prompts}) > 1, "nothing was padded"
 
@@ -133,7 +131,7 @@ def test_the_null_scores_are_those_of_the_engine(judge: Engine) -> None:
     expected: dict[str, list[NDArray[np.floating]]] = {kind: [] for kind in KINDS}
     for number, encoded in sorted(answers(judge.model, prompts), key=lambda each: each[0]):
         tokens = judge.model.tokens(encoded.ids[encoded.response_start :])
-        answer = Answer(f"null {number}", "", encoded, tokens, "", True)
+        answer = Answer(f"null {number}", Conversation.of(""), encoded, tokens, "", True)
         chosen = one_of_each_kind(tokens, generator(TINY_SETTINGS.seed, "null token", number))
         for kind, selection in chosen.items():
             asking(judge).ask(answer, selection)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from explorer.app.desk import pairing
-from explorer.app.explore import method_box
+from explorer.app.explore import conversation, method_box
 from explorer.app.session import resources, state
 from explorer.app.session.reopening import reopen
 from explorer.app.session.state import Study
@@ -13,6 +13,7 @@ from explorer.app.widgets import filter_box
 from explorer.app.widgets.choices import OPPONENTS, PROPONENTS
 from explorer.errors import ExplorerError, PromptError
 from explorer.model.generation import GenerationSettings
+from explorer.records import Conversation
 from explorer.visible import one_line
 
 A, B = Study("A"), Study("B")
@@ -23,7 +24,7 @@ PROMPTS, SETTINGS, BASE, EDITED, SAVED = (
     "An edited answer",
     "Saved answers",
 )
-KIND = "compare_kind"
+KIND, PAGE = "compare_kind", "compare"
 LISTED = 200
 """So many of the newest saved answers are offered."""
 
@@ -43,6 +44,8 @@ def show_form() -> str:
         st.caption("Base and fine-tuned isn't offered: all parameters of this model were trained.")
     with st.form("compare", border=False):
         _FIELDS[str(kind)]()
+        if kind != SAVED:
+            conversation.system_field(PAGE)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             if kind != SAVED:
                 _longest()
@@ -132,15 +135,15 @@ def ask(study: Study, prompt: str, settings: GenerationSettings) -> None:
     def start() -> None:
         if not prompt.strip():
             raise PromptError(f"The prompt of {study.name} is empty; type a question first.")
-        study.begin(resources.desk().ask(study.owner, prompt, settings))
+        study.begin(resources.desk().ask(study.owner, conversation.asked(prompt, PAGE), settings))
 
     attempt(study, start)
 
 
-def attribute(study: Study, prompt: str, text: str) -> None:
-    """Take a text as one side's answer to a prompt."""
+def attribute(study: Study, asked: Conversation, text: str) -> None:
+    """Take a text as one side's answer to what was asked."""
     st.query_params.clear()
-    attempt(study, lambda: study.begin(resources.desk().attribute(study.owner, prompt, text)))
+    attempt(study, lambda: study.begin(resources.desk().attribute(study.owner, asked, text)))
 
 
 def open_saved(study: Study, name: str | None) -> None:

@@ -7,11 +7,11 @@ import streamlit as st
 from explorer import views
 from explorer.app.compare.form import A, B, attribute
 from explorer.app.desk.work import Asking
-from explorer.app.explore import instead
+from explorer.app.explore import conversation, instead
 from explorer.app.session.state import Study
 from explorer.app.widgets import messages
 from explorer.app.widgets.component import strip_event, token_strip
-from explorer.records import Answer, span_of
+from explorer.records import Answer, Conversation, span_of
 from explorer.trust import differing
 from explorer.visible import visible
 
@@ -44,7 +44,10 @@ def _show_side(study: Study, differs: tuple[bool, ...]) -> None:
     if asking is None:
         _show_missing(study)
         return
-    st.text(visible(views.shortened(asking.prompt, views.LONGEST_PROMPT)))
+    if asking.asked.alone:
+        st.text(visible(views.shortened(asking.asked.text, views.LONGEST_PROMPT)))
+    conversation.show(asking.asked)
+    conversation.hint("as System prompt above", asking.asked)
     st.caption(described(asking))
     if note := study.note():
         st.caption(note)
@@ -66,7 +69,7 @@ def _show_side(study: Study, differs: tuple[bool, ...]) -> None:
         return
     _show_strip(study, answer, differs)
     with st.popover("Edit the answer", icon=":material/edit:"):
-        _edit(study, asking.prompt, answer)
+        _edit(study, asking.asked, answer)
 
 
 def _show_strip(study: Study, answer: Answer, differs: tuple[bool, ...]) -> None:
@@ -100,16 +103,16 @@ def _show_missing(study: Study) -> None:
     elif answer is None or not answer.finished:
         st.text(f"Here {other.name}’s answer can be edited once it is complete.")
     else:
-        _edit(study, asking.prompt, answer)
+        _edit(study, asking.asked, answer)
 
 
-def _edit(study: Study, prompt: str, answer: Answer) -> None:
+def _edit(study: Study, asked: Conversation, answer: Answer) -> None:
     key = f"edited {study.name} {answer.id}"
     with st.form(f"edit {study.name}", border=False):
         st.text_area("Ask about this text as if the model had said it", answer.text, key=key)
         st.form_submit_button(
             "Attribute this text",
-            on_click=lambda: attribute(study, prompt, str(st.session_state[key])),
+            on_click=lambda: attribute(study, asked, str(st.session_state[key])),
             key=f"attribute {study.name}",
         )
 

@@ -29,9 +29,11 @@ from explorer.records import (
     Can,
     Chosen,
     Contrast,
+    Conversation,
     Influence,
     OutputValues,
     Prediction,
+    Prompt,
     Ranking,
     Selection,
     Span,
@@ -70,21 +72,21 @@ class Desk:
         self._heard: Recent[str, float] = Recent(1024)
         self.worker.submit(self.corpus, Urgency.AHEAD, self.corpus.prepare())
 
-    def ask(self, session: str, prompt: str, settings: GenerationSettings) -> Asking:
+    def ask(self, session: str, prompt: Prompt, settings: GenerationSettings) -> Asking:
         """Begin an answer, and the gradient of its whole response after it."""
         return self._begin(session, prompt, settings, self.engine.answer(prompt, settings))
 
-    def attribute(self, session: str, prompt: str, response: str) -> Asking:
+    def attribute(self, session: str, prompt: Prompt, response: str) -> Asking:
         """Take a response from elsewhere as the answer, and begin its gradient."""
         # Made when the worker comes to it: the tokenizer is the worker's, too.
         return self._begin(session, prompt, None, (self.engine.given_answer(prompt, response) for _ in range(1)))
 
     def reopen(self, session: str, answer: Answer, settings: GenerationSettings | None) -> Asking:
         """Look at an answer again that was kept, however it came about."""
-        return self._begin(session, answer.prompt, settings, iter([answer]))
+        return self._begin(session, answer.asked, settings, iter([answer]))
 
     def _begin(
-        self, session: str, prompt: str, settings: GenerationSettings | None, answers: Iterator[Answer]
+        self, session: str, prompt: Prompt, settings: GenerationSettings | None, answers: Iterator[Answer]
     ) -> Asking:
         asking: Asking
 
@@ -110,7 +112,8 @@ class Desk:
             "agreed",
         ):
             self.worker.cancel((session, kind))
-        asking = Asking(self.worker.prepare((session, "answer"), Urgency.ASKED, steps()), prompt, settings)
+        task = self.worker.prepare((session, "answer"), Urgency.ASKED, steps())
+        asking = Asking(task, Conversation.of(prompt), settings)
         self.worker.start(asking.task)
         return asking
 
@@ -201,7 +204,7 @@ class Desk:
         return self._find((session, "measured"), Urgency.BATCH, measuring.measure(self.own))
 
     def audit(
-        self, session: str, prompts: Sequence[str], settings: AuditSettings, origin: Origin, keep: Keep
+        self, session: str, prompts: Sequence[Prompt], settings: AuditSettings, origin: Origin, keep: Keep
     ) -> Auditing:
         """Begin an audit, which gives way to whatever a person waits for; `keep` is called from the worker's thread."""
         auditing: Auditing

@@ -11,7 +11,7 @@ from explorer.concurrency import Task
 from explorer.corpus import EVERYTHING, Filter
 from explorer.methods.method import Stage
 from explorer.model.generation import GenerationSettings
-from explorer.records import Answer, Chosen, Selection
+from explorer.records import Answer, Chosen, Conversation, Prompt, Selection
 
 Found = TypeVar("Found")
 
@@ -21,7 +21,7 @@ class Asking:
     """An answer on its way; read it from any thread."""
 
     task: Task
-    prompt: str
+    asked: Conversation
     settings: GenerationSettings | None
     """How it is drawn; None for a response from elsewhere."""
     answer: Answer | None = None
@@ -119,7 +119,7 @@ class Auditing:
     """An audit on its way; read it from any thread."""
 
     task: Task
-    prompts: Sequence[str]
+    prompts: Sequence[Prompt]
     settings: AuditSettings
     done: list[Audited] = field(default_factory=list)
     """One a prompt, in their order, as far as it has come."""

@@ -6,20 +6,20 @@ from dataclasses import replace
 import streamlit as st
 
 from explorer.app.desk.work import Asking
-from explorer.app.explore import colours, instead, matrix_panel
+from explorer.app.explore import colours, conversation, instead, matrix_panel
 from explorer.app.session import resources, state
 from explorer.app.widgets.component import strip_event, token_strip
 from explorer.errors import ExplorerError
 from explorer.model.generation import GenerationSettings
-from explorer.records import Answer, span_of
+from explorer.records import Answer, Conversation, span_of
 
 STRIP = "answer_strip"
 
 
-def begin(prompt: str, start: Callable[[], Asking]) -> None:
+def begin(asked: Conversation, start: Callable[[], Asking]) -> None:
     """Look at another answer; errors are shown where it would stand."""
     st.session_state.pop("refused", None)
-    if not prompt.strip():
+    if not asked.question.strip():
         st.session_state["refused"] = "The prompt is empty; type a question first."
         return
     try:
@@ -39,8 +39,9 @@ def generation_settings() -> GenerationSettings:
     )
 
 
-def show_answer(answer: Answer | None) -> None:
-    """The answer as a strip of tokens."""
+def show_answer(asked: Conversation, answer: Answer | None) -> None:
+    """The answer as a strip of tokens, below the turns that it follows."""
+    conversation.show(asked)
     st.markdown("**The answer**")
     if answer is None or not answer.finished:
         token_strip(
@@ -54,6 +55,7 @@ def show_answer(answer: Answer | None) -> None:
         st.button("Stop", icon=":material/stop:", on_click=stop)
         return
     show_strip(answer)
+    conversation.hint("in Settings", asked)
     if note := state.EXPLORE.note():
         st.caption(note)
     drawn = asking.settings if (asking := state.asking()) else None
@@ -66,7 +68,8 @@ def show_answer(answer: Answer | None) -> None:
             "Regenerate",
             icon=":material/refresh:",
             on_click=regenerate,
-            help="Asks again with the settings above; at a temperature above 0 with the next seed",
+            help="Asks the same again, its system prompt too, drawn as the settings above say; at a temperature above "
+            "0 with the next seed",
         )
         with st.popover("Edit the answer", icon=":material/edit:"), st.form("edit", border=False):
             st.text_area("Ask about this text as if the model had said it", answer.text, key=f"edited_{answer.id}")
@@ -124,7 +127,7 @@ def regenerate() -> None:
     settings = generation_settings()
     if settings.temperature > 0:
         settings = replace(settings, seed=state.next_seed(settings.seed))
-    begin(asking.prompt, lambda: resources.desk().ask(state.session(), asking.prompt, settings))
+    begin(asking.asked, lambda: resources.desk().ask(state.session(), asking.asked, settings))
 
 
 def attribute(answer_id: str) -> None:
@@ -135,7 +138,7 @@ def attribute(answer_id: str) -> None:
         if not text.strip():
             st.session_state["refused"] = "The response is empty; give some text to ask about."
             return
-        begin(asking.prompt, lambda: resources.desk().attribute(state.session(), asking.prompt, text))
+        begin(asking.asked, lambda: resources.desk().attribute(state.session(), asking.asked, text))
 
 
 def selection_changed() -> None:

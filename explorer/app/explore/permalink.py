@@ -5,7 +5,7 @@ The saved question holds answer, selection, side and filter; the other parameter
 
 import streamlit as st
 
-from explorer.app.explore import matrix_panel, method_box
+from explorer.app.explore import conversation, matrix_panel, method_box
 from explorer.app.session import caches, resources, state
 from explorer.app.session.reopening import reopen
 from explorer.app.widgets import filter_box, places
@@ -72,7 +72,8 @@ def follow() -> None:
 
 
 def _restore(kept: SavedAnswer, question: SavedQuestion | None, asked: dict[str, str]) -> None:
-    st.session_state["prompt"] = kept.answer.prompt
+    st.session_state["prompt"] = kept.answer.asked.question
+    conversation.restore(kept.answer.asked)
     for name, value in (kept.drawn or {}).items():
         st.session_state[name] = value
     if question is not None:

@@ -12,7 +12,7 @@ from explorer.app.widgets.choices import OPPONENTS, direction
 from explorer.app.widgets.component import strip_event, token_strip
 from explorer.app.widgets.glossary import meaning
 from explorer.history import SavedAnswer, SavedQuestion
-from explorer.records import span_of
+from explorer.records import Prompt, span_of
 from explorer.visible import visible
 
 STRIP = "example_strip"
@@ -95,14 +95,14 @@ def is_open() -> bool:
     return bool(st.session_state.get(OPEN)) and resources.example() is not None
 
 
-def show_example(kept: SavedAnswer, ask: Callable[[str], None]) -> None:
+def show_example(kept: SavedAnswer, ask: Callable[[Prompt], None]) -> None:
     """The saved answer beside the examples behind it, as they were; `ask` asks the model now."""
     if STEP in st.session_state:
         show_step(st.session_state[STEP])
     with st.container(horizontal=True, vertical_alignment="center"):
         day = datetime.fromtimestamp(kept.asked, UTC).strftime("%d %B %Y")
         st.caption(f"A saved answer of {day}, all of it exact. The model wasn’t asked just now.", width="content")
-        st.button("Ask the model now", icon=":material/replay:", on_click=ask, args=(kept.answer.prompt,))
+        st.button("Ask the model now", icon=":material/replay:", on_click=ask, args=(kept.answer.asked,))
         st.button("Close the example", icon=":material/close:", on_click=close)
     left, right = st.columns([5, 6], gap="large")
     with left, st.container(key="example_answer"):

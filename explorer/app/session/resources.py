@@ -26,6 +26,7 @@ from explorer.errors import ExplorerError
 from explorer.history import History, Origin, SavedAnswer, origin_of
 from explorer.methods.description import described
 from explorer.paths import EXAMPLE, data_home
+from explorer.records import Prompt
 from explorer.serving import prompts
 from explorer.serving.config import serve_settings
 
@@ -177,7 +178,7 @@ def example() -> SavedAnswer | None:
 
 
 @st.cache_resource(show_spinner=False)
-def ready_prompts() -> tuple[tuple[str, str], ...]:
+def ready_prompts() -> tuple[tuple[str, Prompt], ...]:
     """(kind, prompt) of the ready examples; none when the server has no probes file. Raises DataError."""
     path = serve_settings().probes
     return prompts.ready_prompts(path) if path else ()
