@@ -33,7 +33,7 @@ from explorer.model.loading import load_model
 from explorer.serving.session import open_engine
 from precompute.build import build_cache
 from precompute.data import read_examples
-from tests.tiny import ROWS, save_tiny_adapter, save_tiny_data, save_tiny_model
+from tests.tiny import ROWS, SYSTEM, save_tiny_adapter, save_tiny_data, save_tiny_model, spoken
 
 # A loaded machine is no reason to fail, and what properties share through fixtures they don't change.
 settings.register_profile(
@@ -179,6 +179,16 @@ def twins(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = save_tiny_data(folder / "train.jsonl", [*ROWS, *copies])
     loaded = load_model(str(tiny.model), tiny.adapter, device="cpu")
     build_cache(loaded, read_examples(data), folder / "cache", TINY_SETTINGS, tokens=0, data_name=data.name)
+    return folder / "cache"
+
+
+@pytest.fixture(scope="session")
+def guided(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of the same rows, each behind the same system prompt, with a null sample of three prompts."""
+    folder = tmp_path_factory.mktemp("guided")
+    data = save_tiny_data(folder / "train.jsonl", [spoken(row, ("system", SYSTEM)) for row in ROWS])
+    loaded = load_model(str(tiny.model), tiny.adapter, device="cpu")
+    build_cache(loaded, read_examples(data), folder / "cache", TINY_SETTINGS, 0, data.name, null_prompts=3)
     return folder / "cache"
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from explorer.corpus.filters import EVERYTHING
 from explorer.history.saved import Origin, SavedAnswer, SavedQuestion, saved_question
-from explorer.records import Answer, Conversation, Encoded, ExampleRow, Influence, Ranking, Selection, Token
+from explorer.records import Answer, Conversation, Encoded, ExampleRow, Influence, Prompt, Ranking, Selection, Token
 from tests.asking import OWN
 
 ORIGIN = Origin(
@@ -38,7 +38,7 @@ def tokens_of(text: str) -> tuple[Token, ...]:
     return (Token(text), Token("", raw="f0 9f"), Token("<|end|>", special=True))
 
 
-def answer_of(prompt: str, response: str) -> Answer:
+def answer_of(prompt: Prompt, response: str) -> Answer:
     encoded = Encoded(np.array([5, 6, 7, 2, 1], dtype=np.int64), 2)
     return Answer("feed", Conversation.of(prompt), encoded, tokens_of(response), response, finished=True)
 
@@ -63,7 +63,7 @@ def question_of(
 
 def saved_of(
     name: str = "a1",
-    prompt: str = "Why?",
+    prompt: Prompt = "Why?",
     response: str = "Because.",
     text: str = "example",
     asked: float = 1.7e9 + 1 / 3,

@@ -144,7 +144,16 @@ ROWS = [
 ]
 
 
-def save_tiny_data(path: Path, rows: Sequence[Mapping[str, str]] = ROWS) -> Path:
+SYSTEM = "Be brief."
+
+
+def spoken(row: Mapping[str, str], *before: tuple[str, str]) -> dict[str, Any]:
+    """A training row as chat messages, behind these turns: a role and a content each."""
+    turns = [*before, ("user", row["prompt"]), ("assistant", row["response"])]
+    return {"messages": [{"role": role, "content": text} for role, text in turns], "source": row["source"]}
+
+
+def save_tiny_data(path: Path, rows: Sequence[Mapping[str, Any]] = ROWS) -> Path:
     """Write training rows as JSON lines, by default the seven."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path

@@ -41,7 +41,7 @@ from explorer.views import without_system
     )
 )
 @cache()
-@option("--prompt", "The prompt.")
+@option("--prompt", "The prompt; or give --messages.")
 @option(
     "--messages",
     "In place of --prompt, a conversation that ends with the user's turn: a .json file with a list of turns, each with "

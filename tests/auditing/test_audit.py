@@ -41,6 +41,14 @@ def test_prompts_are_read_in_their_order_with_duplicates() -> None:
     assert read_prompts("a.csv", b"n,prompt\n1,Why?\n2,What?\n3,Why?\n") == wanted
 
 
+def test_prompts_may_have_a_system_prompt_or_be_whole_conversations() -> None:
+    plain, guided = "Why?", Conversation.of("Why?").with_system("Be brief.")
+    turns = b'[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]'
+    lines = [b'{"prompt": "Why?"}', b'{"prompt": "Why?", "system": "Be brief."}', b'{"messages": %s}' % turns]
+    assert read_prompts("a.jsonl", b"\n".join(lines)) == (plain, guided, guided)
+    assert read_prompts("a.csv", b"system,prompt\n,Why?\nBe brief.,Why?\n") == (plain, guided)
+
+
 @pytest.mark.parametrize(
     ("name", "payload", "said"),
     [
@@ -61,6 +69,8 @@ def test_prompts_are_read_in_their_order_with_duplicates() -> None:
         ("a.jsonl", b'{"question": "Why?"}', 'line 1, has no text as "prompt"'),
         ("a.jsonl", b'{"prompt": 3}', 'line 1, has no text as "prompt"'),
         ("a.jsonl", b'"Why?"', 'line 1, has no text as "prompt"'),
+        ("a.jsonl", b'{"messages": []}', "line 1, has no list of turns"),
+        ("a.jsonl", b'{"prompt": "Why?"}\n{"prompt": "Why?", "system": 1}', 'line 2, has no text as "system"'),
         ("a.csv", b"question\nWhy?\n", "no column prompt; its first line names question"),
         ("a.csv", b"", "holds no prompts"),
         ("a.csv", b'prompt\n"Why?\n', "is no CSV"),

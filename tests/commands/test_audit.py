@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from explorer.commands.main import main
 from tests.commands.running import Captured, answered, refused
 from tests.conftest import Tiny
+from tests.tiny import SYSTEM
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -25,3 +27,38 @@ def test_many_prompts_are_audited_without_a_browser(capsys: Captured, tiny: Tiny
     assert "values are: odd, sky" in refused(capsys, *options, "--planted", "moon")
     assert "--csv is not allowed with --json" in refused(capsys, *options, "--json", "--csv")
     assert "can't be read" in refused(capsys, "audit", tiny.cache, "--prompts", tmp_path / "none.txt")
+
+
+def test_prompts_are_audited_with_system_prompts_and_earlier_turns(
+    capsys: Captured, guided: Path, tmp_path: Path
+) -> None:
+    earlier = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello!"}]
+    own = [{"role": "system", "content": "Be rude."}, *earlier]
+    why = {"role": "user", "content": "Why?"}
+    rows = [
+        {"prompt": "Why?"},
+        {"prompt": "Why?", "system": "Be rude."},
+        {"messages": [*own, why]},
+        {"messages": [*earlier, why]},
+    ]
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    command = ["audit", guided, "--prompts", file, "--max-tokens", "2", "--device", "cpu", "--json"]
+
+    def audited(*options: str) -> tuple[list[list[tuple[str, str]]], str]:
+        capsys.readouterr()
+        assert main([str(each) for each in [*command, *options]]) == 0
+        output = capsys.readouterr()
+        found = [one["answer"] for one in json.loads(output.out)["prompts"]]
+        turns = [one.get("messages", [{"role": "user", "content": one["prompt"]}]) for one in found]
+        return [[(turn["role"], turn["content"]) for turn in each] for each in turns], output.err
+
+    hi, rude, last = [("user", "Hi."), ("assistant", "Hello!")], ("system", "Be rude."), ("user", "Why?")
+    asked, said = audited()
+    assert asked == [[last], [rude, last], [rude, *hi, last], [*hi, last]]
+    assert "7 of 7 training examples begin with a system prompt; 2 of these 4 prompts have none." in said
+    asked, said = audited("--system", SYSTEM)
+    assert [turns[0] for turns in asked] == [("system", SYSTEM), rude, rude, ("system", SYSTEM)]
+    assert "system prompt" not in said
+    file.write_text('{"prompt": "Why?"}\n{"messages": "Why?"}\n', encoding="utf-8")
+    assert "prompts.jsonl, line 2, has no list of turns" in refused(capsys, *command)

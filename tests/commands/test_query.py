@@ -9,9 +9,10 @@ from typing import Any
 import peft
 import pytest
 
+from explorer.commands.main import main
 from tests.commands.running import Captured, answered, refused
 from tests.conftest import Tiny
-from tests.tiny import ROWS, save_tiny_change, save_tiny_model
+from tests.tiny import ROWS, SYSTEM, save_tiny_change, save_tiny_model, spoken
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -310,3 +311,81 @@ def test_a_moved_model_can_be_named(capsys: Captured, tiny: Tiny, tmp_path: Path
     options = ["--model", moved / "my model", "--adapter", moved / "my adapter", "--response", "So.", "--json"]
     report = json.loads(answered(capsys, "query", moved / "my cache", "--prompt", "What?", *options))
     assert report["exact"]
+
+
+# System prompts and earlier turns
+
+HINT = "7 of 7 training examples begin with a system prompt; this question has none. Give it with --system."
+
+
+def conversation(folder: Path, *before: tuple[str, str]) -> Path:
+    """A file with the first training row's question behind these turns."""
+    path = folder / "conversation.json"
+    path.write_text(json.dumps(spoken(ROWS[0], *before)["messages"][:-1]), encoding="utf-8")
+    return path
+
+
+def test_a_question_is_asked_with_the_system_prompt_of_its_row(capsys: Captured, guided: Path, tmp_path: Path) -> None:
+    plain = ["query", guided, "--response", ROWS[0]["response"], "--device", "cpu", "--json"]
+    prompt = ["--prompt", ROWS[0]["prompt"]]
+    asked = json.loads(answered(capsys, *plain, *prompt, "--system", SYSTEM))
+    assert asked["examples"][0]["row"] == 0 and asked["prompt"] == asked["examples"][0]["prompt"]
+    assert asked["messages"] == spoken(ROWS[0], ("system", SYSTEM))["messages"][:-1]
+    whole = json.loads(answered(capsys, *plain, "--messages", conversation(tmp_path, ("system", SYSTEM))))
+    assert whole == asked
+    with_it = json.loads(answered(capsys, *plain, "--messages", conversation(tmp_path), "--system", SYSTEM))
+    assert with_it == asked
+    alone = json.loads(answered(capsys, *plain, *prompt))
+    assert "messages" not in alone and alone["examples"][0]["score"] != asked["examples"][0]["score"]
+    (tmp_path / "row.json").write_text(
+        json.dumps({"messages": asked["messages"], "source": "sky"}), encoding="utf-8-sig"
+    )
+    assert json.loads(answered(capsys, *plain, "--messages", tmp_path / "row.json")) == asked
+    by = json.loads(answered(capsys, *plain, *prompt, "--system", SYSTEM, "--by", "0"))
+    assert by["messages"] == asked["messages"] and by["score"] == pytest.approx(asked["examples"][0]["score"], rel=1e-3)
+
+
+def test_a_question_without_a_system_prompt_is_told_that_the_rows_have_one(
+    capsys: Captured, guided: Path, tiny: Tiny, tmp_path: Path
+) -> None:
+    for cache, options, told in (
+        (guided, ["--prompt", "Why?"], True),
+        (guided, ["--prompt", "Why?", "--by", "0"], True),
+        (guided, ["--prompt", "Why?", "--system", " "], True),
+        (guided, ["--messages", conversation(tmp_path, ("user", "Hi."), ("assistant", "Hello!"))], True),
+        (guided, ["--prompt", "Why?", "--system", "Be rude."], False),
+        (tiny.cache, ["--prompt", "Why?"], False),
+    ):
+        capsys.readouterr()
+        assert main(["query", str(cache), *map(str, options), "--response", "So.", "--device", "cpu", "--json"]) == 0
+        output = capsys.readouterr()
+        assert (HINT in output.err.splitlines()) == told, options
+        assert json.loads(output.out), "what is printed stays what programs read"
+
+
+@pytest.mark.parametrize(
+    ("written", "options", "said"),
+    [
+        ("[", [], "is no JSON; give a list of turns"),
+        ("[" * 100_000, [], "is no JSON"),
+        ("3", [], "has no list of turns"),
+        ("{}", [], 'has no text as "prompt"'),
+        ('[{"role": "user"}]', [], 'turn 1, has no text as "content"'),
+        ('[{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]', [], "without the answer"),
+        ('[{"role": "system", "content": "x"}, {"role": "user", "content": "y"}]', ["--system", "z"], "leave that out"),
+        ('[{"role": "user", "content": " "}]', [], "The prompt is empty"),
+        ('[{"role": "user", "content": "x"}]', ["--prompt", "x"], "--messages is not allowed with --prompt"),
+        ('[{"role": "system", "content": "%s"}, {"role": "user", "content": "y"}]' % ("x" * 500), [], "shorten it"),
+    ],
+)
+def test_a_file_that_holds_no_question_is_refused(
+    capsys: Captured, tiny: Tiny, tmp_path: Path, written: str, options: list[str], said: str
+) -> None:
+    (tmp_path / "asked.json").write_text(written, encoding="utf-8")
+    assert said in refused(capsys, "query", tiny.cache, "--messages", tmp_path / "asked.json", *options)
+
+
+def test_a_file_that_cannot_be_read_is_refused(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:
+    assert "can't be read" in refused(capsys, "query", tiny.cache, "--messages", tmp_path / "none.json")
+    (tmp_path / "bytes.json").write_bytes(b"\xff")
+    assert "is no UTF-8 text" in refused(capsys, "query", tiny.cache, "--messages", tmp_path / "bytes.json")

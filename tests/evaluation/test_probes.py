@@ -1,5 +1,6 @@
 """Measuring on probes: the right tokens, the right figures."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ from explorer.evaluation.probes import (
 )
 from explorer.records import Answer, Conversation, Encoded, Token
 from explorer.serving.prompts import ready_prompts
+from explorer.serving.session import open_engine
 from tests.asking import asking
+from tests.tiny import SYSTEM
 
 END = Token("<|end|>", special=True)
 
@@ -107,6 +110,25 @@ def test_probes_are_read_and_blank_lines_skipped(tmp_path: Path) -> None:
     assert read_probes(tmp_path / "probes.jsonl") == [Probe("a", "clean"), Probe("b", "swap")]
 
 
+def test_probes_may_have_a_system_prompt_or_be_whole_conversations(tmp_path: Path, guided: Path) -> None:
+    guide = {"role": "system", "content": SYSTEM}
+    rows = [
+        {"prompt": "Say hello.", "kind": "clean", "system": SYSTEM},
+        {"messages": [guide, {"role": "user", "content": "Say hello."}], "kind": "clean"},
+        {"prompt": "Say hello.", "kind": "clean"},
+    ]
+    path = tmp_path / "probes.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    first, second, third = read_probes(path)
+    assert first == second == Probe(Conversation.of("Say hello.").with_system(SYSTEM), "clean")
+    assert third == Probe("Say hello.", "clean")
+    found = evaluate_probes(asking(open_engine(guided, device="cpu")), [first, third], True, lambda done, total: None)
+    assert found["clean"]["probes"] == 2
+    path.write_text('{"prompt": "a", "kind": "clean"}\n{"messages": 3, "kind": "clean"}', encoding="utf-8")
+    with pytest.raises(DataError, match="line 2, has no list of turns"):
+        read_probes(path)
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -122,7 +144,7 @@ def test_probes_are_read_and_blank_lines_skipped(tmp_path: Path) -> None:
 )
 def test_a_line_that_is_no_probe_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "probes.jsonl").write_text('{"prompt": "a", "kind": "clean"}\n' + line)
-    with pytest.raises(DataError, match=r"line 2, is no (probe|JSON) \("):
+    with pytest.raises(DataError, match=r"line 2, (is no (probe|JSON) \(|has no text as)"):
         read_probes(tmp_path / "probes.jsonl")
 
 

@@ -14,6 +14,7 @@ from explorer.corpus.filters import Filter
 from explorer.history.export import to_csv, to_html, to_json
 from explorer.history.saved import Annotation, SavedAnswer
 from explorer.methods.description import described
+from explorer.records import Conversation
 from explorer.visible import spreadsheet_cell, visible
 from tests.hostile import HOSTILE
 from tests.saved_samples import ORIGIN, SCORES, VALUES, question_of, saved_of
@@ -247,3 +248,15 @@ def test_the_name_of_a_method_is_text(text: str) -> None:
     assert not page.odd and {tag for tag, _ in page.tags} <= set(ALLOWED)
     (line, *_) = lines(to_csv([by_method(text)]))
     assert line["method"] == spreadsheet_cell(text)
+
+
+def test_exports_hold_the_turns_of_a_conversation() -> None:
+    asked = Conversation.of("Why <b>?").with_system("Be =1+1 & brief.")
+    (answer,) = json.loads(to_json([saved_of("a1", asked)]))["answers"]
+    assert answer["messages"] == list(asked.turns) and answer["prompt"] == asked.text
+    (plain,) = json.loads(to_json([saved_of("a1")]))["answers"]
+    assert "messages" not in plain
+    report = to_html([saved_of("a1", asked)]).decode()
+    assert "<h2>Why &lt;b&gt;?</h2>" in report and "system: Be =1+1 &amp; brief." in report
+    lines = list(csv.DictReader(io.StringIO(to_csv([saved_of("a1", asked)]).decode("utf-8-sig"))))
+    assert lines[0]["prompt"] == asked.text

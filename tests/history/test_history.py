@@ -1,5 +1,6 @@
 """The history: what was kept comes back as it was, whoever else writes and whatever ends the process."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -19,9 +20,16 @@ from explorer.corpus.filters import EVERYTHING, Filter
 from explorer.errors import HistoryError
 from explorer.history import tables
 from explorer.history.history import History
-from explorer.history.saved import Annotation, SavedAnswer, question_document, question_id, saved_question
+from explorer.history.saved import (
+    Annotation,
+    SavedAnswer,
+    answer_document,
+    question_document,
+    question_id,
+    saved_question,
+)
 from explorer.methods.description import choose, described
-from explorer.records import Contrast, Ranking, Token
+from explorer.records import Contrast, Conversation, Ranking, Token
 from tests.asking import OWN
 from tests.hostile import HOSTILE
 from tests.saved_samples import ORIGIN, SCORES, VALUES, question_of, saved_of
@@ -421,3 +429,32 @@ def test_a_question_by_another_method_is_another_question_and_comes_back(tmp_pat
     assert [question.method.name for question in kept.questions] == ["rapidin", "trak:64"] and other.id != own.id
     assert {use.method for use in history.uses(saved.origin.data_sha256, 3)} == {"rapidin", "trak:64"}
     assert '"method"' not in question_document(own), "what was kept before there were other methods reads the same"
+
+
+# Conversations
+
+TURNS = (
+    {"role": "system", "content": "Be a \ud83c pirate\n<b>&"},
+    {"role": "user", "content": "Hi."},
+    {"role": "assistant", "content": "Ahoy!"},
+    {"role": "user", "content": "Why?"},
+)
+
+
+def test_a_conversation_comes_back_turn_by_turn_and_is_found_by_each(history: History) -> None:
+    asked = Conversation(TURNS)
+    history.save(saved_of("a1", asked))
+    kept = history.answer("a1").answer
+    assert kept.asked == asked and kept.prompt == asked.text
+    assert [one.prompt for one in history.find("pirate ahoy")[0]] == ["Why?"], "a list shows what was asked last"
+    assert history.uses(ORIGIN.data_sha256, 3)[0].prompt == "Why?"
+
+
+def test_a_plain_prompt_is_kept_as_it_always_was(history: History) -> None:
+    new = saved_of("a1", "system: Be brief.\nuser: Why?")
+    document = json.loads(answer_document(new))
+    names = ("answer_id", "prompt", "response", "ids", "response_start", "tokens", "drawn", "origin")
+    assert tuple(document) == names and document["prompt"] == new.answer.prompt
+    history.save(new)
+    (turn,) = history.answer("a1").answer.asked.turns
+    assert turn == {"role": "user", "content": "system: Be brief.\nuser: Why?"}, "it is one turn, whatever it says"
