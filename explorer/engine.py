@@ -22,17 +22,20 @@ from explorer.model import alternatives
 from explorer.model.generation import GenerationSettings, generate
 from explorer.model.language_model import LanguageModel
 from explorer.model.reader import TokenReader
+from explorer.model.sequences import Tools
 from explorer.normalisation import divisors
 from explorer.records import (
     Answer,
     Contrast,
     Conversation,
     Encoded,
+    Message,
     Prediction,
     Prompt,
     Selection,
     Span,
     Token,
+    said,
     span_of,
 )
 
@@ -70,12 +73,13 @@ class Engine:
             yield _as_answer(asked, Encoded(np.asarray(ids, dtype=np.int64), start), tokens, finished=False)
         yield _as_answer(asked, Encoded(np.asarray(ids, dtype=np.int64), start), tokens, finished=True)
 
-    def given_answer(self, prompt: Prompt, response: str) -> Answer:
-        """An answer from elsewhere, attributed as if the model had said it."""
-        if not response.strip():
+    def given_answer(self, prompt: Prompt, response: str | Message, tools: Tools = ()) -> Answer:
+        """An answer from elsewhere, a text or a whole turn, attributed as if the model had said it."""
+        turn = {"role": "assistant", "content": response} if isinstance(response, str) else response
+        if not said(turn).strip():
             raise PromptError("The response is empty; give some text to ask about.")
         asked = check_question(prompt)
-        encoded = self.model.encode(asked.turns, response)
+        encoded = self.model.encode(asked.turns, turn, tools)
         tokens = self.model.tokens(encoded.ids[encoded.response_start :])
         return _as_answer(asked, encoded, tokens, finished=True)
 

@@ -127,8 +127,11 @@ def test_a_row_asks_its_prompt_or_its_turns_behind_its_system_prompt() -> None:
 
 
 def test_a_question_has_the_tokens_of_the_training_row_that_it_repeats(mixed: Path) -> None:
-    engine = open_engine(mixed, device="cpu")
+    engine, read = open_engine(mixed, device="cpu"), read_examples(mixed.parent / "train.jsonl")
     for example, row, before in zip(engine.store.examples, ROWS, BEFORE, strict=False):
+        whole = read[example.row]
+        held_out = engine.given_answer(Conversation(whole.messages), whole.answer, whole.tools)
+        assert held_out.encoded.ids.tolist() == example.encoded.ids.tolist()
         asked = read_question({"messages": spoken(row, *before)["messages"][:-1]}, "")
         given = engine.given_answer(asked, row["response"])
         assert given.encoded.ids.tolist() == example.encoded.ids.tolist(), before

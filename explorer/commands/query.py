@@ -1,7 +1,6 @@
 """`query`: one question without a browser; and `methods`: what it can be asked by."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from explorer.commands.options import (
@@ -25,7 +24,7 @@ from explorer.errors import DataError, FilterError, MethodError, PromptError
 from explorer.methods.description import CURVATURE_ROWS, DEFAULT, METHODS, choose, in_words
 from explorer.questions import read_question
 from explorer.records import Can, Conversation
-from explorer.text_files import read_text
+from explorer.text_files import json_value, read_text
 from explorer.views import without_system
 
 
@@ -134,9 +133,9 @@ def _question(options: Options) -> Conversation:
         return Conversation.of(options.prompt).with_system(options.system)
     what = f"The conversation {options.messages}"
     try:
-        given = json.loads(read_text(Path(options.messages), "The conversation", DataError))
-    except (ValueError, RecursionError):
-        raise DataError(f"{what} is no JSON; give a list of turns, or an object with messages.") from None
+        given = json_value(read_text(options.messages, "The conversation", DataError))
+    except ValueError as problem:
+        raise DataError(f"{what} is no JSON ({problem}); give a list of turns, or an object with messages.") from None
     asked = Conversation.of(read_question(given if isinstance(given, dict) else {"messages": given}, what))
     if asked.system and options.system.strip():
         raise PromptError(f"{what} has a system prompt; leave that out, or --system.")

@@ -92,7 +92,7 @@ def judge_classes(
         own = classes == str(question.columns.get(column, ""))
         if column not in question.columns or not own.any():
             raise DataError(f"Question {number} has no {column} that a training example has; give --label another one.")
-        answer = engine.given_answer(Conversation(question.messages), question.response)
+        answer = engine.given_answer(Conversation(question.messages), question.answer, question.tools)
         for method in methods:
             order = np.argsort(-method.scores(answer, None), kind="stable")
             first = {"accuracy": float(own[order[0]]), "coverage": float(own[order[: own.sum()]].mean())}

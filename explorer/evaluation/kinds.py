@@ -249,7 +249,7 @@ def _answers(settings: KindSettings, read: Read, engine: Any, report: Report) ->
     """So many questions: given ones as they are written, or else answers to the probes."""
     if settings.questions:
         given = spaced(read(settings.questions), settings.count)
-        return [engine.given_answer(Conversation(example.messages), example.response) for example in given]
+        return [engine.given_answer(Conversation(each.messages), each.answer, each.tools) for each in given]
     found: list[Answer] = []
     for probe in (wanted := spaced(read_probes(Path(settings.probes)), settings.count)):
         *_, answer = engine.answer(probe.prompt, GenerationSettings(max_tokens=_MAX_TOKENS))

@@ -366,8 +366,9 @@ def test_a_question_without_a_system_prompt_is_told_that_the_rows_have_one(
 @pytest.mark.parametrize(
     ("written", "options", "said"),
     [
-        ("[", [], "is no JSON; give a list of turns"),
-        ("[" * 100_000, [], "is no JSON"),
+        ("[", [], "give a list of turns, or an object with messages"),
+        ("[" * 100_000, [], "is no JSON (nested deeper"),
+        ('{"messages": [], "messages": []}', [], 'the key "messages" stands twice'),
         ("3", [], "has no list of turns"),
         ("{}", [], 'has no text as "prompt"'),
         ('[{"role": "user"}]', [], 'turn 1, has no text as "content"'),
