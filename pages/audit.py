@@ -32,7 +32,6 @@ def show_form() -> None:
     """Where prompts come from and how they are answered."""
     pasted, file = st.columns(2, gap="large")
     with pasted:
-        conversation.system_field(PAGE)
         st.text_area(
             "Prompts, one a line",
             key="audit_text",
@@ -58,6 +57,7 @@ def show_form() -> None:
             "usually several times as long as the answer itself.",
         )
         method_box.method_field(desk, "audit_method")
+        conversation.system_field(PAGE)
     with st.container(horizontal=True):
         st.button(
             "Audit",

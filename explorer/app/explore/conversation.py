@@ -4,11 +4,12 @@ import streamlit as st
 
 from explorer import views
 from explorer.app.session import caches, resources
-from explorer.records import Conversation, Prompt
+from explorer.records import Conversation, Prompt, said
 from explorer.visible import visible
 
-_KEPT, _RESTORED = "system", "system_restored"
-"""Session keys: the system prompt, which outlives the fields that show it; how often it was restored."""
+_KEPT, _AT_FIRST, _RESTORED = "system", "system_at_first", "system_restored"
+"""Session keys: the system prompt, which outlives the fields that show it; what the field at hand was made with; how
+often it was restored."""
 
 
 def restore(asked: Conversation) -> None:
@@ -19,10 +20,14 @@ def restore(asked: Conversation) -> None:
 
 def system_field(page: str) -> None:
     """Show the system prompt of the next question; each page has a field of its own."""
-    st.session_state.setdefault(_key(page), _system())
+    key = _key(page)
+    if key not in st.session_state:
+        # The field's own default, not its state: a popover that is opened later shows what the field was made with.
+        st.session_state[_AT_FIRST] = _system()
     st.session_state[_KEPT] = st.text_area(
         "System prompt",
-        key=_key(page),
+        st.session_state[_AT_FIRST],
+        key=key,
         height=100,
         placeholder="None",
         help="Stands before the next question. Where all training examples have the same one, it is filled in",
@@ -39,9 +44,10 @@ def show(conversation: Conversation) -> None:
     """The turns before an answer, where there are several."""
     if conversation.alone:
         return
-    for turn in conversation.turns:
-        st.caption(str(turn["role"]).capitalize())
-        st.text(visible(views.shortened(str(turn["content"]), views.LONGEST_PROMPT)))
+    with st.container(gap="small"):
+        for turn in conversation.turns:
+            st.caption(str(turn["role"]).capitalize())
+            st.text(visible(views.shortened(said(turn), views.LONGEST_PROMPT)))
 
 
 def hint(remedy: str, *asked: Conversation) -> None:
