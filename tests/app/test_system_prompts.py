@@ -55,6 +55,7 @@ def test_the_system_prompt_that_all_rows_share_is_filled_in_and_asked_with(start
     assert asked(at) == guided_turns(ROWS[0]["prompt"]) and not at.exception
     assert {"System", SYSTEM, "User", ROWS[0]["prompt"]} <= set(said(at)), "all that was asked is shown"
     assert HINT not in said(at)
+    assert field(at).proto.default == SYSTEM, "a browser that opens Settings now shows this"
     at = answered(edited(at, ROWS[0]["response"]))
     assert asked(at) == guided_turns(ROWS[0]["prompt"])
     ids = at.session_state["asking"].answer.encoded.ids.tolist()
