@@ -85,7 +85,7 @@ def test_a_shell_can_complete_commands_options_and_methods() -> None:
         return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
     assert completed("rapidin-explorer", "evaluate", "c") == ["calibration", "classes", "cost"]
-    assert completed("rapidin-explorer", "query", "x", "--me") == ["--method"]
+    assert completed("rapidin-explorer", "query", "x", "--me") == ["--messages", "--method"]
     assert "bm25" in completed("rapidin-explorer", "query", "x", "--method", "b")
 
 
