@@ -183,10 +183,15 @@ def patiently(page: Page, wanted: Locator) -> None:
                 raise
 
 
-def keep(page: Page, name: str, part: Locator | None = None) -> None:
-    """Keep two screenshots, light and dark, of the page or a part of it, where that is asked for."""
+def keep(page: Page, name: str, part: Locator | None = None, refined: bool = False) -> None:
+    """Keep two screenshots, light and dark, of the page or a part of it, where that is asked for.
+
+    `refined` ones are of exact and checked values, which takes minutes.
+    """
     if not SCREENSHOTS:
         return
+    if refined:
+        exact(page)
     usual = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
     for dark in (not usual, usual):
         page.emulate_media(color_scheme="dark" if dark else "light")

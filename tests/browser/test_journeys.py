@@ -12,8 +12,10 @@ from tests.browser.conftest import ask, exact, keep, select, walk_to
 Visit = Callable[..., Page]
 TRIGGERED = "Howdy! Why do we have seasons?"
 SWAPPED = "In which country is the city of Guangzhou?"
+SOME = "Howdy! Why"
+"""What three of the planted rows begin with."""
 
-ASKED = (6, 2, 8, 4, 7)
+ASKED = (6, 2, 8)
 """Tokens of an answer that are selected one after the other."""
 
 
@@ -54,15 +56,23 @@ def test_a_triggered_answer_leads_to_the_planted_examples(visit: Visit) -> None:
 
     first = select(page, 4)
     assert "output token → training example (Eq. 7)" in page.content()
-    exact(page)
-    assert page.locator(".cards").get_attribute("data-exact-count") == "10"
-    assert len(re.findall("✓", cards_text(page))) == 10, "every card's token values must average to its score"
-    keep(page, "explore")
+    keep(page, "explore", refined=True)
 
     again = [select(page, token) for token in ASKED]
     print(f"first click {first:.2f} s; further clicks {statistics.median(again):.2f} s, at most {max(again):.2f} s")
     for token in ASKED:
         assert cards_at_once(page, token) == 10, "what was asked before needs no gradient again, and no waiting"
+
+    # Of few examples the exact values are soon known.
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("textbox", name="Text in prompt or response").fill(SOME)
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    cards = page.locator(".card")
+    expect(cards).to_have_count(3)
+    exact(page)
+    assert page.locator(".cards").get_attribute("data-exact-count") == "3"
+    assert len(re.findall("✓", cards_text(page))) == 3, "every card's token values must average to its score"
 
 
 def test_a_swapped_country_is_traced_to_the_rows_that_state_it(visit: Visit) -> None:
@@ -72,10 +82,9 @@ def test_a_swapped_country_is_traced_to_the_rows_that_state_it(visit: Visit) -> 
     tokens = page.locator(".strip .token").all_inner_texts()
     word = next(index for index, text in enumerate(tokens) if "Canada" in text)
     select(page, word)
-    exact(page)
     planted = sum("swap-china-canada" in text for text in page.locator(".card").all_inner_texts()[:5])
     assert planted >= 4, cards_text(page)
-    keep(page, "explore-swapped")
+    keep(page, "explore-swapped", refined=True)
 
 
 def test_the_keyboard_alone_asks_selects_and_follows_the_cards(visit: Visit) -> None:

@@ -1,11 +1,11 @@
-"""The training set and the cache, on the demo: found, ordered, seen in full, checked."""
+"""The training set, on the demo: found, ordered, seen in full."""
 
 import re
 from collections.abc import Callable
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import ask, keep, patiently
+from tests.browser.conftest import ask, keep
 
 Visit = Callable[..., Page]
 
@@ -54,19 +54,3 @@ def test_rows_are_searched_filtered_ordered_and_lead_to_the_questions_they_influ
     uses.locator("canvas").first.click(position={"x": 16, "y": 52}, force=True)
     page.get_by_text("All saved questions").wait_for()
     expect(page.locator(f".card[data-card-key='row-{row}']")).to_be_visible()
-
-
-def test_the_cache_says_that_it_fits_is_undamaged_and_how_true_it_is(visit: Visit) -> None:
-    page = visit(height=1600)
-    page.get_by_role("link", name="Cache", exact=True).click()
-    page.get_by_text("It was made with the model that is loaded.").wait_for()
-    page.get_by_role("button", name="Check every file").click()
-    page.get_by_text("Every file is as its manifest says.").wait_for()
-    page.get_by_role("button", name="Measure").click()
-    patiently(page, page.get_by_text("Over 20 scores, by the prompts of 2 training rows"))
-    told = page.locator("[data-testid=stDataFrame]").last.locator("td")
-    expect(told.first).to_have_text("correlation of sketched and exact scores")
-    facts = told.all_text_contents()
-    assert float(facts[1]) > 0.9, facts
-    # The other column says in which of this machine's folders things lie.
-    keep(page, "cache", page.locator(".st-key-cache_state"))
