@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from explorer import gradients
 from explorer.cache import CacheSettings, Store
 from explorer.concurrency import Recent
-from explorer.errors import PromptError
+from explorer.errors import PromptError, about
 from explorer.gradients import Gradient, Sketcher, SketchSettings
 from explorer.gradients.forward_mode import prepare_forward_mode
 from explorer.model import alternatives
@@ -115,7 +115,8 @@ class Engine:
         """
         question = (answer.id, check_selection(answer, selection))
         if not self.known(answer, selection):
-            self._sketches.put(question, self.sketcher(self.direction(answer, selection)))
+            with about("This question"):
+                self._sketches.put(question, self.sketcher(self.direction(answer, selection)))
 
     def known(self, answer: Answer, selection: Selection) -> bool:
         """Whether the question's RapidGrad is remembered."""
@@ -139,7 +140,8 @@ class Engine:
             selection = None
             if gradient is not None:
                 selection, done = (done, done + 1), done + 1
-                self._sketches.put((answer.id, selection), self.sketcher(self._normalised(gradient, norms)))
+                with about("This question"):
+                    self._sketches.put((answer.id, selection), self.sketcher(self._normalised(gradient, norms)))
             yield selection
 
     def direction(self, answer: Answer, selection: Selection) -> Gradient:

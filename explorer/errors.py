@@ -13,11 +13,15 @@ it in a box.
     ├── CacheError       the cache is missing, damaged or not readable
     │   ├── MismatchError    the cache belongs to another model, adapter or data
     │   └── DamageError      a file of the cache isn't what was written
+    ├── NonFiniteError   a loss, gradient or prediction isn't a finite number
     ├── MethodError      there is no such method, or it can't be asked this
     ├── HistoryError     the saved questions can't be read or written
     ├── ClusterError     the Ray cluster can't be used, or its workers keep dying
     └── Cancelled        the person, or a newer question, stopped the work
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class ExplorerError(Exception):
@@ -67,6 +71,32 @@ class DamageError(CacheError):
 
 class ClusterError(ExplorerError):
     """The Ray cluster can't be used, or its workers keep dying."""
+
+
+class NonFiniteError(ExplorerError):
+    """A loss, gradient or prediction isn't a finite number: it overflowed, or weights of the model aren't finite."""
+
+    def __init__(self, what: str, whose: str = ""):
+        """`what` isn't finite, such as `a gradient`, and `whose` it is, where that is known already."""
+        super().__init__(
+            f"{whose or 'The model'} has {what} that isn't a finite number. Numbers overflow in half precision: load "
+            "the model with --precision bfloat16 or float32, for a cache when it is made. Where that doesn't help, "
+            "weights of the model aren't finite, or too large; fine-tune it anew with a smaller --learning-rate."
+        )
+        self.what, self.whose = what, whose
+
+    def __reduce__(self) -> tuple[type["NonFiniteError"], tuple[str, str]]:
+        # As for damage.
+        return NonFiniteError, (self.what, self.whose)
+
+
+@contextmanager
+def about(whose: str) -> Iterator[None]:
+    """Say whose numbers are computed, should one of them not be finite."""
+    try:
+        yield
+    except NonFiniteError as problem:
+        raise (problem if problem.whose else NonFiniteError(problem.what, whose)) from None
 
 
 class MethodError(ExplorerError):

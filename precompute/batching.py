@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from explorer.cache import CacheSettings
-from explorer.errors import DataError, UnsupportedError
+from explorer.errors import NonFiniteError, UnsupportedError
 from explorer.gradients import Sketcher
 from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded
@@ -38,8 +38,8 @@ def fastest_batch(model: LanguageModel, sketcher: Sketcher, settings: CacheSetti
             break
         try:
             taken = _seconds(model, sketcher, replace(settings, batch=size), some)
-        except (UnsupportedError, DataError, torch.OutOfMemoryError):
-            # A gradient that isn't finite is reported with its row when its turn comes.
+        except (UnsupportedError, NonFiniteError, torch.OutOfMemoryError):
+            # What isn't finite is reported with its row when its turn comes.
             break
         if taken > _GAIN * least:
             break

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from explorer.errors import DataError, ModelError
+from explorer.errors import DataError, ModelError, NonFiniteError
 from explorer.gradients import token_losses
 from explorer.model.checkpoints import CHECKPOINTS, FINAL, TRAINING_RECORD
 from explorer.model.language_model import LanguageModel
@@ -131,6 +131,8 @@ def train(
         spent, tokens = 0.0, 0
         for batch in _batches(encoded, settings, epoch):
             losses = torch.cat(token_losses(model, batch))
+            if not torch.isfinite(losses).all():
+                raise NonFiniteError("a loss", f"Step {step + 1} of the fine-tuning")
             losses.mean().backward()
             rates.append(float(schedule.get_last_lr()[0]))
             optimizer.step()

@@ -5,7 +5,7 @@ A model that has learnt its data has hardly any gradient left on it. On the stra
 fallen by a third and by two thirds of what it falls in all.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from explorer.model.checkpoints import FINAL
 from explorer.model.language_model import LanguageModel
 from explorer.model.way import point_name
 from explorer.records import Encoded
+from precompute.sketches import check_losses
 
 SHARES = (1 / 3, 2 / 3)
 """How much of its fall the loss has behind it at the points."""
@@ -41,11 +42,12 @@ class Moments:
 
 
 def moments_by_rule(
-    model: LanguageModel, encoded: Sequence[Encoded], report: Report = lambda stage, done, total: None
+    model: LanguageModel, encoded: Mapping[int, Encoded], report: Report = lambda stage, done, total: None
 ) -> Moments:
     """The points of the rule for a model and some of its training examples, or the final model where there is no way.
 
-    Costs one forward pass of the examples for each of about eight points; `sampled` says which rows suffice.
+    The examples are given by their rows; `sampled` says which suffice. Costs one forward pass of them for each of about
+    eight points. Raises NonFiniteError, naming the row, where a loss isn't finite.
     """
     if model.way.unknown:
         return Moments(FINAL, f"Gradients are taken at the final model alone: {model.way.unknown}.")
@@ -82,8 +84,8 @@ def _rounded(alpha: float) -> float:
 class _Curve:
     """The mean loss of some training examples over the way, each point computed once."""
 
-    def __init__(self, model: LanguageModel, encoded: Sequence[Encoded], report: Report):
-        some = sorted(encoded, key=lambda each: len(each.ids))
+    def __init__(self, model: LanguageModel, encoded: Mapping[int, Encoded], report: Report):
+        some = sorted(encoded.items(), key=lambda pair: len(pair[1].ids))
         self._model, self._report = model, report
         self._batches = [some[start : start + _TOGETHER] for start in range(0, len(some), _TOGETHER)]
         self._known: dict[float, float] = {}
@@ -96,7 +98,10 @@ class _Curve:
             losses: list[float] = []
             with torch.no_grad():
                 for batch in self._batches:
-                    losses += [float(each.mean()) for each in gradients.token_losses(self._model, batch, tensors)]
+                    rows, items = zip(*batch, strict=True)
+                    for row, each in zip(rows, gradients.token_losses(self._model, items, tensors), strict=True):
+                        check_losses(row, each.float().cpu().numpy(), point_name(alpha))
+                        losses.append(float(each.mean()))
             self._known[alpha] = float(np.mean(losses))
             self._report("points on the way", len(self._known), max(_STEPS, len(self._known)))
         return self._known[alpha]

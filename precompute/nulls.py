@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from explorer import gradients
 from explorer.cache import CacheSettings, Shard, Store
-from explorer.errors import CacheError, PromptError
+from explorer.errors import CacheError, PromptError, about
 from explorer.gradients import Sketcher
 from explorer.gradients.sketch import generator
 from explorer.model.generation import generate_together
@@ -127,7 +127,8 @@ def null_queries(
         tokens = model.tokens(answer.ids[answer.response_start :])
         for kind, selection in one_of_each_kind(tokens, generator(settings.seed, "null token", number)).items():
             gradient = whole if selection is None else gradients.gradient(model, answer, selection)
-            query = sketcher(gradients.normalised(model, gradient, norms, settings.normalisation))
+            with about(f"The unrelated prompt {number + 1}"):
+                query = sketcher(gradients.normalised(model, gradient, norms, settings.normalisation))
             queries[kind][number] = query / (np.linalg.norm(query) or 1.0)
         report(done, len(prompts))
     found = {kind: [of[number] for number in sorted(of)] for kind, of in queries.items()}

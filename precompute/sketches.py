@@ -1,5 +1,6 @@
 """One shard of sketches, of examples or of their tokens: pure functions of model, settings and rows."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from explorer import gradients
 from explorer.cache import Arrays, CacheSettings, Store, fold
 from explorer.cache.shards import level_names, quantise
-from explorer.errors import DataError
+from explorer.errors import NonFiniteError, about
 from explorer.gradients import Sketcher
 from explorer.model.language_model import LanguageModel
 from explorer.normalisation import divisors, reciprocals
@@ -40,7 +41,10 @@ class NormalisedSketch:
         return np.fromiter(self._norms.values(), dtype=np.float32)
 
     def values(self) -> NDArray[np.float32]:
-        """The RapidGrad (K) of the normalised gradient."""
+        """The RapidGrad (K) of the normalised gradient. Raises NonFiniteError, naming the tensor."""
+        for name, norm in self._norms.items():
+            if not math.isfinite(norm):
+                raise NonFiniteError(f"a gradient with respect to {name}")
         # The norm of the whole is known last; the sketch is linear, so it may be divided afterwards.
         whole = float(np.linalg.norm(self.norms)) if self._kind == "cosine" else 1.0
         return self._sketch.values() / np.float32(whole or 1.0)
@@ -52,7 +56,7 @@ def sketch_shard(
     """Yield None after every example, and at last the shard: sketch, scale, norms, loss, and the coarse levels.
 
     Gradients are normalised before sketching, as the settings say. Raises
-    DataError for a gradient that isn't finite.
+    NonFiniteError, naming the row, for a loss or gradient that isn't finite.
     """
     names = [name for name, _ in model.fingerprint.layout]
     found: dict[int, tuple[NDArray[np.float32], NDArray[np.float32], float]] = {}
@@ -64,10 +68,11 @@ def sketch_shard(
         for checkpoint in model.checkpoints:
             receive = partial(_add, sketches)
             losses = gradients.example_gradients(model, checkpoint, [encoded for _, encoded in batch], receive)
+            for (row, _), loss in zip(batch, losses, strict=True):
+                check_losses(row, loss, checkpoint.name)
         for (row, _), sketch, loss in zip(batch, sketches, losses, strict=True):
-            if not np.isfinite(sketch.norms).all():
-                raise DataError(f"Row {row + 1} of the data has a gradient that isn't finite; mend or remove it.")
-            found[row] = (sketch.values(), sketch.norms, float(loss.mean()))
+            with about(named(row)):
+                found[row] = (sketch.values(), sketch.norms, float(loss.mean()))
             yield None
     values, norms, losses_of = zip(*(found[row] for row, _ in rows), strict=True)
     yield {
@@ -75,6 +80,19 @@ def sketch_shard(
         "norms": np.stack(norms),
         "loss": np.asarray(losses_of, dtype=np.float32),
     }
+
+
+def named(row: int, start: str = "Row") -> str:
+    """A row as a person counts it, from 1."""
+    return f"{start} {row + 1} of the data"
+
+
+def check_losses(row: int, losses: NDArray[np.float32], checkpoint: str) -> None:
+    """Raise NonFiniteError where a loss of a row's response tokens (G) at a checkpoint isn't finite."""
+    (broken,) = np.nonzero(~np.isfinite(losses))
+    if len(broken):
+        at = f" at {checkpoint}" if checkpoint else ""
+        raise NonFiniteError(f"a loss at response token {broken[0]}{at}", named(row))
 
 
 def levels(sketches: NDArray[np.float32], settings: CacheSettings) -> Arrays:
@@ -122,8 +140,9 @@ def token_shard(
     for row, encoded in rows:
         by = divisors(norms[row], settings.normalisation)
         factors = dict(zip(names, reciprocals(by).tolist(), strict=True))
-        for _ in gradients.each_token(model, encoded, partial(sketch.add, factors=factors)):
-            sketches.append(fold(sketch.values(), settings.token_length))
+        for token, _ in enumerate(gradients.each_token(model, encoded, partial(sketch.add, factors=factors))):
+            with about(f"Response token {token} of {named(row, start='row')}"):
+                sketches.append(fold(sketch.values(), settings.token_length))
             sketch.clear()
             yield None
         offsets.append(len(sketches))

@@ -275,7 +275,7 @@ def _by_rule(model: Any, encoded: Sequence[Any], report: Any) -> tuple[str, str]
     """Where gradients are taken by the rule, and a line that says why."""
     from precompute.moments import moments_by_rule, sampled
 
-    found = moments_by_rule(model, [encoded[row] for row in sampled(len(encoded))], report)
+    found = moments_by_rule(model, {row: encoded[row] for row in sampled(len(encoded))}, report)
     return found.names, found.reason
 
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.autograd import forward_ad
 
+from explorer.errors import NonFiniteError
 from explorer.gradients.capture import Capture
 from explorer.gradients.forward_mode import forward_mode
 from explorer.model.language_model import Checkpoint, LanguageModel
@@ -290,7 +291,10 @@ def directional_token_losses(model: LanguageModel, encoded: Encoded, direction: 
 def directional_steps(
     model: LanguageModel, encoded: Encoded, direction: Gradient
 ) -> Generator[None, None, NDArray[np.float32]]:
-    """The same checkpoint by checkpoint (C, G), of which it is the sum; it yields after each."""
+    """The same checkpoint by checkpoint (C, G), of which it is the sum; it yields after each.
+
+    Raises NonFiniteError where a value isn't finite.
+    """
     # Derivatives are linear in the direction; of length one it can't overflow half precision.
     size = float(norms(direction).max()) or 1.0
     found = np.zeros((len(model.checkpoints), encoded.response_length), dtype=np.float64)
@@ -313,6 +317,8 @@ def directional_steps(
         for token, each in enumerate(token_gradients(model, encoded)):
             found[:, token] = [inner_product({name: each[name] for name in names}, direction) for names in own]
         found /= size
+    if not np.isfinite(found).all() or not np.isfinite(size):
+        raise NonFiniteError("a derivative")
     return (found * size).astype(np.float32)
 
 
@@ -342,6 +348,8 @@ def position_shares(model: LanguageModel, encoded: Encoded, direction: Gradient)
         along = {name: direction[checkpoint.qualified(name)] for name in checkpoint.tensors}
         shares = capture.shares(along, len(encoded.ids), _scored_positions([encoded]).tolist())
         total += shares.numpy() / loss_scale(model)
+    if not np.isfinite(total).all():
+        raise NonFiniteError("a gradient")
     return total.astype(np.float32)
 
 

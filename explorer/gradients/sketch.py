@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from explorer.errors import NonFiniteError
 from explorer.gradients.threads import thread_count, threads
 
 _SHORTEST = 1 << 20
@@ -189,9 +190,12 @@ class Sketch:
         self._signed.zero_()
 
     def values(self) -> NDArray[np.float32]:
-        """The RapidGrad (K) of what was added so far."""
+        """The RapidGrad (K) of what was added so far. Raises NonFiniteError where it isn't finite."""
         signed = self._signed.sum(0)
-        return (signed[: self._length] - signed[self._length :]).cpu().numpy()
+        found: NDArray[np.float32] = (signed[: self._length] - signed[self._length :]).cpu().numpy()
+        if not np.isfinite(found).all():
+            raise NonFiniteError("a gradient")
+        return found
 
 
 def bucket_table(parameters: int, settings: SketchSettings) -> NDArray[np.int32]:

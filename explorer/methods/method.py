@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from explorer.cache import Arrays
 from explorer.engine import Engine
-from explorer.errors import MethodError
+from explorer.errors import MethodError, NonFiniteError
 from explorer.methods.fitted import key_of, read_fitted, try_to_keep
 from explorer.records import Answer, Chosen, Contrast, Selection
 
@@ -108,13 +108,18 @@ class Method:
         return None
 
     def fitted(self, name: str, make: Callable[[], Arrays], **settings: Any) -> Arrays:
-        """What was kept under this name for these settings, or else what `make` gives, to be kept."""
+        """What was kept under this name for these settings, or else what `make` gives, to be kept.
+
+        Raises NonFiniteError where that isn't finite.
+        """
         key = key_of(self.engine.store, **settings)
         known = None if self.anew else read_fitted(self.engine.store, name, key)
         if known is None and self.kept_alone:
             raise NotFitted
         if known is None:
             known = make()
+            if not all(np.isfinite(array).all() for array in known.values() if array.dtype.kind == "f"):
+                raise NonFiniteError("a number", f"What {self.chosen.name} was fitted to")
             try_to_keep(self.engine.store, name, key, known)
         self.held += sum(array.nbytes for array in known.values())
         return known

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from explorer.errors import PromptError
+from explorer.errors import NonFiniteError, PromptError
 from explorer.model.language_model import LanguageModel
 from explorer.model.reader import TokenReader
 from explorer.records import Answer, Candidate, Contrast, Encoded, Prediction, Span
@@ -49,6 +49,8 @@ def _expectations(
         logits = model.network(input_ids=ids[None], use_cache=False, logits_to_keep=kept).logits[0, :-1]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     whole = logits.logsumexp(dim=-1)
+    if not torch.isfinite(whole).all():
+        raise NonFiniteError("a prediction", "This answer")
     said = logits.gather(1, ids[encoded.response_start :, None])[:, 0] - whole
     best = logits.topk(min(CANDIDATES, logits.shape[1]), dim=-1)
     values = (best.values - whole[:, None]).float().cpu().numpy()

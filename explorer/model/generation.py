@@ -1,5 +1,6 @@
 """Prompt → answer, one token at a time."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from explorer.errors import PromptError
+from explorer.errors import NonFiniteError, PromptError
 from explorer.model.language_model import LanguageModel
 from explorer.records import Message
 
@@ -34,7 +35,8 @@ def generate(
 ) -> Iterator[int]:
     """Yield the response's token ids as they are made, a stop token among them if it comes.
 
-    Raises PromptError when the prompt leaves no room in the context.
+    Raises PromptError when the prompt leaves no room in the context, NonFiniteError when what the model expects isn't
+    finite.
     """
     settings = settings or GenerationSettings()
     prompt = model.encode_prompt(messages)
@@ -44,12 +46,16 @@ def generate(
     random = torch.Generator().manual_seed(settings.seed)
     ids = torch.from_numpy(prompt)[None].to(model.device)
     past = None
-    for _ in range(min(settings.max_tokens, room)):
+    for number in range(min(settings.max_tokens, room)):
         # Switched off for the step alone: whoever asked for this pauses after each, and others use the model.
         with torch.no_grad(), model.without_adapter() if settings.base else nullcontext():
             out = model.network(input_ids=ids, past_key_values=past, use_cache=True, logits_to_keep=1)
         past = out.past_key_values
-        token = _choose(out.logits[0, -1].float().cpu(), settings, random)
+        logits = out.logits[0, -1].float().cpu()
+        # A few tokens may be ruled out by −∞; anything else would be the largest.
+        if not torch.isfinite(logits.max()):
+            raise NonFiniteError(f"a prediction for token {number} of its answer", "This prompt")
+        token = _choose(logits, settings, random)
         yield token
         if token in model.stop_ids:
             return
@@ -82,6 +88,10 @@ def generate_together(model: LanguageModel, prompts: Sequence[NDArray[np.int64]]
                 logits_to_keep=1,
             )
         past, ids = out.past_key_values, out.logits[:, -1].argmax(dim=-1, keepdim=True)
+        for row, best in enumerate(out.logits[:, -1].gather(1, ids)[:, 0].tolist()):
+            if not math.isfinite(best):
+                said = model.tokenizer.decode(prompts[row], skip_special_tokens=True)
+                raise NonFiniteError("a prediction", f"The prompt {said!r}")
         mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
         positions = positions[:, -1:] + 1
         for response, token in zip(responses, ids[:, 0].tolist(), strict=True):

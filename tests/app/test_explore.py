@@ -340,6 +340,14 @@ def test_an_empty_text_is_refused_with_the_way_out_and_the_page_goes_on(start: S
     assert not at.error and tokens(at)
 
 
+def test_numbers_that_are_not_finite_are_said_where_the_answer_would_be(start: Start, tiny: Tiny) -> None:
+    at = answered(ask(start(), "What is bright?"))
+    resources._model(str(tiny.cache)).network.get_input_embeddings().weight.data.fill_(float("nan"))
+    at = settled(ask(at, "What is dark?"), lambda page: bool(page.error))
+    assert any("prediction for token 0 of its answer that isn't a finite number" in text.value for text in at.text)
+    assert any("--precision bfloat16 or float32" in text.value for text in at.text) and not at.exception
+
+
 # What a colour means
 
 

@@ -208,7 +208,7 @@ def test_gauss_newton_products_agree_with_the_explicit_matrix(opened: Opened) ->
     model = at_checkpoint(engine.model, "")
     chosen = curvature_rows(engine.store.manifest.data_sha256, engine.store.manifest.rows, ROWS)
     rows = [encoded_rows(engine)[row] for row in chosen]
-    curvature = GaussNewton(model, rows)
+    curvature = GaussNewton(model, rows, range(len(rows)))
     v = curvature.start("test")
     found = curvature(v).numpy()
     assert_agree(found, mean_gauss_newton(explicit, rows) @ v.double().numpy(), 1e-4)

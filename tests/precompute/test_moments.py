@@ -49,7 +49,7 @@ def test_the_rule_s_points_are_where_the_loss_has_fallen_by_a_third_and_by_two_t
 ) -> None:
     model = load_model(str(tiny.model), trained, device="cpu")
     rows = encoded(model, tiny)
-    found = moments_by_rule(model, rows)
+    found = moments_by_rule(model, dict(enumerate(rows)))
     names = found.names.split(",")
     base, final = mean_loss(model, "0%", rows), mean_loss(model, "100%", rows)
     assert len(names) == 2 and base - final > 0.05
@@ -59,13 +59,13 @@ def test_the_rule_s_points_are_where_the_loss_has_fallen_by_a_third_and_by_two_t
         assert fallen == pytest.approx(share, abs=TOLERANCE + 0.03)
     assert f"{names[0]} and {names[1]} of the way from the base" in found.reason
     assert f"from {base:.3g} to {final:.3g}" in found.reason
-    assert moments_by_rule(model, rows) == found
+    assert moments_by_rule(model, dict(enumerate(rows))) == found
 
 
 def test_a_model_that_expects_the_data_no_better_than_its_base_is_doubted(tiny: Tiny, trained: Path) -> None:
     model = load_model(str(tiny.model), trained, device="cpu")
     strange = [model.encode(({"role": "user", "content": "zq"},), text) for text in ("%%&&((", "^^^~~~~", "QXQXQX")]
-    found = moments_by_rule(model, strange)
+    found = moments_by_rule(model, dict(enumerate(strange)))
     assert found.names == "33%,67%"
     assert "expects these examples no better than its base" in found.reason and "template" in found.reason
 
@@ -73,7 +73,7 @@ def test_a_model_that_expects_the_data_no_better_than_its_base_is_doubted(tiny: 
 def test_where_there_is_no_way_gradients_are_taken_at_the_model_and_that_is_said(tiny: Tiny, tmp_path: Path) -> None:
     oft = peft.OFTConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=0, oft_block_size=4)
     model = load_model(str(tiny.model), save_tiny_change(tmp_path / "oft", tiny.model, oft), device="cpu")
-    found = moments_by_rule(model, encoded(model, tiny))
+    found = moments_by_rule(model, dict(enumerate(encoded(model, tiny))))
     assert found.names == "final" and "the final model alone" in found.reason and "of the kind OFT" in found.reason
 
 
@@ -101,7 +101,7 @@ def test_without_flags_a_cache_is_of_the_rule_s_points(made: tuple[Tiny, Path]) 
     kept = open_cache(cache).manifest
     names = [name for name, _ in kept.training.checkpoints]
     model = load_model(str(own.model), own.adapter, device="cpu")
-    assert ",".join(names) == moments_by_rule(model, encoded(model, own)).names
+    assert ",".join(names) == moments_by_rule(model, dict(enumerate(encoded(model, own)))).names
     assert all(0 < (point_of(name) or 0) < 1 for name in names)
     assert (kept.settings.normalisation, kept.settings.tensors) == ("cosine", "lora_B")
     weights = [weight for _, weight in kept.training.checkpoints]

@@ -16,7 +16,7 @@ from explorer.cache.manifest import CacheSettings
 from explorer.cache.shards import Arrays
 from explorer.cache.store import Store, open_cache
 from explorer.engine import make_sketcher
-from explorer.errors import DataError, MismatchError, UnsupportedError
+from explorer.errors import MismatchError, UnsupportedError
 from explorer.gradients.sketch import Sketcher
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
@@ -132,22 +132,6 @@ def test_rows_keep_their_order_in_a_shard_made_in_batches(model: LanguageModel) 
         expected = shard(model, SETTINGS, [(row, items[row])])
         np.testing.assert_allclose(found["norms"][place], expected["norms"][0], rtol=1e-4, atol=1e-7)
         assert found["loss"][place] == pytest.approx(expected["loss"][0], rel=1e-4)
-
-
-@pytest.mark.parametrize("batch", [1, 3])
-def test_a_row_whose_gradient_is_not_finite_is_named(
-    model: LanguageModel, monkeypatch: pytest.MonkeyPatch, batch: int
-) -> None:
-    items = encoded(model)
-    true = gradients.token_losses
-
-    def broken(model: LanguageModel, batch: Sequence[Encoded], tensors: object = None) -> list[torch.Tensor]:
-        losses = true(model, batch, tensors)  # type: ignore[arg-type]
-        return [loss * float("inf") if item is items[4] else loss for item, loss in zip(batch, losses, strict=True)]
-
-    monkeypatch.setattr("explorer.gradients.losses.token_losses", broken)
-    with pytest.raises(DataError, match=r"^Row 5 of the data has a gradient that isn't finite; mend or remove it"):
-        shard(model, dataclasses.replace(SETTINGS, batch=batch), list(enumerate(items)))
 
 
 def test_a_batch_of_tensors_that_cannot_be_told_apart_is_refused_by_name(untold: LanguageModel) -> None:

@@ -21,7 +21,7 @@ from explorer.cache import Arrays, Store
 from explorer.cache.shards import quantise
 from explorer.concurrency import Recent
 from explorer.engine import Engine
-from explorer.errors import MethodError
+from explorer.errors import MethodError, about
 from explorer.gradients import Gradient
 from explorer.methods.method import Method
 from explorer.model.language_model import LanguageModel
@@ -132,7 +132,8 @@ def own_sketches(method: Method, model: LanguageModel, kind: str, whole_sequence
             encoded = with_prompt(example.encoded) if whole_sequence else example.encoded
             gradient = gradients.gradient(model, encoded)
             norms = gradients.norms(gradient)
-            sketch = engine.sketcher(gradients.divided(gradient, divisors(norms, held)))
+            with about(f"Row {row + 1} of the data"):
+                sketch = engine.sketcher(gradients.divided(gradient, divisors(norms, held)))
             (stored[row],), (scales[row],) = quantise(sketch[None], settings.dtype)
             sizes[row] = np.linalg.norm(norms)
             method.report("training gradients", row + 1, len(examples))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from explorer import gradients, retrieval
 from explorer.concurrency import Recent, cached
+from explorer.errors import about
 from explorer.methods.first_order.nulls import Nulls
 from explorer.methods.method import Method
 from explorer.records import Answer, Influence, Selection, Span
@@ -76,7 +77,8 @@ class RapidIn(Method):
         """One forward-mode pass over the example for each checkpoint; it yields after every one."""
         direction = self.engine.example_direction(answer, selection, row)
         encoded = self.engine.store.examples[row].encoded
-        parts = yield from gradients.directional_steps(self.engine.model, encoded, direction)
+        with about(f"Row {row + 1} of the data"):
+            parts = yield from gradients.directional_steps(self.engine.model, encoded, direction)
         values = parts.sum(axis=0, dtype=np.float64) * self._scale
         by_checkpoint = parts.mean(axis=1, dtype=np.float64) * self._scale
         return Influence(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from explorer.cache import Arrays
 from explorer.cache.files import file_sha256
 from explorer.concurrency import cached
+from explorer.errors import NonFiniteError, about
 from explorer.methods.likeness.encoder import Encoder, is_fetched, minilm
 from explorer.methods.likeness.lexical import example_texts, question_text
 from explorer.methods.method import Method, NotFitted
@@ -60,7 +61,10 @@ def hidden_states(model: LanguageModel, encoded: Encoded) -> NDArray[np.float32]
     ids = torch.from_numpy(encoded.ids).to(model.device)[None]
     with torch.no_grad():
         found = model.network(input_ids=ids, use_cache=False, logits_to_keep=1, output_hidden_states=True)
-    return found.hidden_states[-1][0, encoded.response_start :].float().cpu().numpy()
+    states: NDArray[np.float32] = found.hidden_states[-1][0, encoded.response_start :].float().cpu().numpy()
+    if not np.isfinite(states).all():
+        raise NonFiniteError("a hidden state")
+    return states
 
 
 def said(model: LanguageModel, encoded: Encoded) -> slice:
@@ -83,7 +87,8 @@ class _States(Method):
         """The states of every training example's response."""
         examples, model, done = self.engine.store.examples, self.engine.model, list[NDArray[np.float32]]()
         for example in examples:
-            done.append(hidden_states(model, example.encoded)[said(model, example.encoded)])
+            with about(f"Row {len(done) + 1} of the data"):
+                done.append(hidden_states(model, example.encoded)[said(model, example.encoded)])
             self.report("hidden states", len(done), len(examples))
         return done
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from explorer.errors import UnsupportedError
+from explorer.errors import NonFiniteError, UnsupportedError
 from explorer.gradients import Gradient, loss_scale, response_logits
 from explorer.gradients.forward_mode import forward_mode
 from explorer.gradients.sketch import generator
@@ -62,14 +62,17 @@ def shaped(model: LanguageModel, vector: torch.Tensor) -> Gradient:
 class GaussNewton:
     """G of some rows at a model's one checkpoint."""
 
-    def __init__(self, model: LanguageModel, rows: Sequence[Encoded]):
-        """`rows` are the token sequences."""
-        self._model, self.rows = model, rows
+    def __init__(self, model: LanguageModel, rows: Sequence[Encoded], numbers: Sequence[int]):
+        """`rows` are the token sequences, `numbers` which rows of the data they are."""
+        self._model, self.rows, self._numbers = model, rows, numbers
         (self._point,) = model.checkpoints
         self._batches = batches([len(encoded.ids) for encoded in rows])
 
     def __call__(self, v: torch.Tensor, rows_done: Callable[[int], None] = lambda count: None) -> torch.Tensor:
-        """G v (D); `rows_done` is told of so many more rows after every batch."""
+        """G v (D); `rows_done` is told of so many more rows after every batch.
+
+        Raises NonFiniteError, naming the row.
+        """
         found = torch.zeros_like(v)
         for batch in self._batches:
             found += self._sum_of(batch, v)
@@ -91,10 +94,16 @@ class GaussNewton:
         expected = response_logits(self._model, batch, self._point.standing_in())
         factor = loss_scale(self._model)
         each = [(logits * _bent(logits.detach(), m)).sum() for logits, m in zip(expected, moved, strict=True)]
+        for row, one in zip(rows, each, strict=True):
+            if not torch.isfinite(one):
+                raise NonFiniteError("a curvature", f"Row {self._numbers[row] + 1} of the data")
         tensors = list(self._point.tensors.values())
         parts = torch.autograd.grad(torch.stack(each).sum() * factor, tensors, allow_unused=True)
         whole = [torch.zeros_like(t) if part is None else part for t, part in zip(tensors, parts, strict=True)]
-        return torch.cat([part.reshape(-1).to(v.dtype) for part in whole]) * (size / factor)
+        product = torch.cat([part.reshape(-1).to(v.dtype) for part in whole]) * (size / factor)
+        if not torch.isfinite(product.norm()):
+            raise NonFiniteError("a curvature")
+        return product
 
     def _moved(self, batch: Sequence[Encoded], v: torch.Tensor) -> list[torch.Tensor]:
         """J v: how the logits (G, vocabulary) of every sequence change along v."""

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from explorer.cache import Arrays
 from explorer.concurrency import cached
-from explorer.errors import UnsupportedError
+from explorer.errors import NonFiniteError, UnsupportedError, about
 from explorer.gradients import Gradient, loss_scale, response_logits
 from explorer.gradients.capture import Call, Capture, outer
 from explorer.gradients.sketch import generator
@@ -119,7 +119,9 @@ class Ekfac(SecondOrder):
         """Passes over every curvature row with each of its draws, as many draws at once as fit."""
         for number, (row, encoded) in enumerate(zip(self.curvature_rows, self.encoded, strict=True), start=1):
             for batch in batches([len(encoded.ids)] * draws(len(self.encoded))):
-                yield sampled_pass(self.model, self._names, encoded, [f"{row}/{draw}" for draw in batch])
+                with about(f"Row {row + 1} of the data"):
+                    capture = sampled_pass(self.model, self._names, encoded, [f"{row}/{draw}" for draw in batch])
+                yield capture
             self.report(purpose, number, len(self.encoded))
 
 
@@ -147,7 +149,7 @@ def sampled_pass(model: LanguageModel, names: list[str], encoded: Encoded, seeds
 
     A sequence's loss is its tokens' weighted sum over √G. The mean of the outer
     product of such a gradient with itself is the row's Gauss-Newton matrix of
-    the mean token loss; see `drawn_labels`.
+    the mean token loss; see `drawn_labels`. Raises NonFiniteError where the loss isn't finite.
     """
     (point,) = model.checkpoints
     constant = {name: tensor.detach() for name, tensor in point.tensors.items()}
@@ -158,7 +160,10 @@ def sampled_pass(model: LanguageModel, names: list[str], encoded: Encoded, seeds
     for logits, seed in zip(each, seeds, strict=True):
         labels, weights = drawn_labels(logits.detach(), seed)
         losses.append((cross_entropy(logits, labels, reduction="none") * weights).sum() / len(logits) ** 0.5)
-    capture.finish(torch.stack(losses).sum() * loss_scale(model))
+    loss = torch.stack(losses).sum()
+    if not torch.isfinite(loss):
+        raise NonFiniteError("a loss")
+    capture.finish(loss * loss_scale(model))
     return capture
 
 

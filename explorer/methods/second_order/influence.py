@@ -133,7 +133,7 @@ class _Fitted(SecondOrder):
     @cached
     def curvature(self) -> GaussNewton:
         """G of the curvature rows."""
-        return GaussNewton(self.model, self.encoded)
+        return GaussNewton(self.model, self.encoded, self.curvature_rows)
 
     @cached
     def sharpness(self) -> tuple[float, float]:
