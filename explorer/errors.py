@@ -76,18 +76,21 @@ class ClusterError(ExplorerError):
 class NonFiniteError(ExplorerError):
     """A loss, gradient or prediction isn't a finite number: it overflowed, or weights of the model aren't finite."""
 
-    def __init__(self, what: str, whose: str = ""):
-        """`what` isn't finite, such as `a gradient`, and `whose` it is, where that is known already."""
+    def __init__(self, what: str, whose: str = "", row: int | None = None):
+        """`what` isn't finite, such as `a gradient`, and `whose` it is, where that is known already.
+
+        `row` is an example's number, where it is an example's.
+        """
         super().__init__(
             f"{whose or 'The model'} has {what} that isn't a finite number. Numbers overflow in half precision: load "
             "the model with --precision bfloat16 or float32, for a cache when it is made. Where that doesn't help, "
             "weights of the model aren't finite, or too large; fine-tune it anew with a smaller --learning-rate."
         )
-        self.what, self.whose = what, whose
+        self.what, self.whose, self.row = what, whose, row
 
-    def __reduce__(self) -> tuple[type["NonFiniteError"], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type["NonFiniteError"], tuple[str, str, int | None]]:
         # As for damage.
-        return NonFiniteError, (self.what, self.whose)
+        return NonFiniteError, (self.what, self.whose, self.row)
 
 
 @contextmanager

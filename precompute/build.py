@@ -31,7 +31,7 @@ from precompute.estimate import Cost, estimate, volume
 from precompute.executor import Executor, InProcess
 from precompute.filling import Maker, Report
 from precompute.nulls import add_nulls, mend_nulls
-from precompute.sketches import token_rows
+from precompute.sketches import named_as_in, token_rows
 
 EXAMPLES_PER_SHARD = 32
 """The least examples a shard holds; a stopped run loses at most one shard's work."""
@@ -92,9 +92,10 @@ def build_cache(
         store = create_cache(folder, manifest, rows)
         sweep(store, pending(store))
         store = mended(store, maker, model, sketcher, store.shards, examples_table(rows))
-        store = maker.fill(store, "sketches", store.ids.tolist(), settings.shard_rows)
-        chosen = token_rows(store, with_tokens)
-        store = maker.fill(store, "tokens", chosen, _token_shard_rows(settings))
+        with named_as_in(examples):
+            store = maker.fill(store, "sketches", store.ids.tolist(), settings.shard_rows)
+            chosen = token_rows(store, with_tokens)
+            store = maker.fill(store, "tokens", chosen, _token_shard_rows(settings))
         return add_nulls(model, sketcher, store, null_prompts, partial(report, "unrelated prompts"), renew=True)
 
 
@@ -139,9 +140,10 @@ def append_examples(
         sketcher = make_sketcher(model, settings)
         maker = Maker(InProcess(model, sketcher), dict(enumerate(encoded, start=first)), report)
         store = mended(store, maker, model, sketcher, store.shards[len(current.shards) :], table)
-        store = maker.fill(store, "sketches", store.ids[current.manifest.rows :].tolist(), settings.shard_rows)
-        chosen = token_rows(store, with_tokens, among=range(current.manifest.rows, manifest.rows))
-        store = maker.fill(store, "tokens", store.ids[chosen].tolist(), _token_shard_rows(settings))
+        with named_as_in(examples, first):
+            store = maker.fill(store, "sketches", store.ids[current.manifest.rows :].tolist(), settings.shard_rows)
+            chosen = token_rows(store, with_tokens, among=range(current.manifest.rows, manifest.rows))
+            store = maker.fill(store, "tokens", store.ids[chosen].tolist(), _token_shard_rows(settings))
         return commit(add_nulls(model, sketcher, store, current.null_prompts, partial(report, "unrelated prompts")))
 
 

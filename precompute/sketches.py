@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from explorer import gradients
 from explorer.cache import Arrays, CacheSettings, Store, fold
 from explorer.cache.shards import level_names, quantise
-from explorer.errors import NonFiniteError, about
+from explorer.errors import NonFiniteError
 from explorer.gradients import Sketcher
+from explorer.gradients.sketch import Sketch
 from explorer.model.language_model import LanguageModel
 from explorer.normalisation import divisors, reciprocals
-from explorer.records import Encoded
+from explorer.records import Encoded, Example
 from explorer.retrieval import ranked
 
 
@@ -71,8 +73,7 @@ def sketch_shard(
             for (row, _), loss in zip(batch, losses, strict=True):
                 check_losses(row, loss, checkpoint.name)
         for (row, _), sketch, loss in zip(batch, sketches, losses, strict=True):
-            with about(named(row)):
-                found[row] = (sketch.values(), sketch.norms, float(loss.mean()))
+            found[row] = (_values(sketch, row), sketch.norms, float(loss.mean()))
             yield None
     values, norms, losses_of = zip(*(found[row] for row, _ in rows), strict=True)
     yield {
@@ -82,9 +83,26 @@ def sketch_shard(
     }
 
 
-def named(row: int, start: str = "Row") -> str:
-    """A row as a person counts it, from 1."""
-    return f"{start} {row + 1} of the data"
+@contextmanager
+def named_as_in(examples: Sequence[Example], first: int = 0) -> Iterator[None]:
+    """Name a row whose numbers aren't finite by its place in the data; the first example has the number `first`."""
+    try:
+        yield
+    except NonFiniteError as problem:
+        place = "" if problem.row is None else examples[problem.row - first].place
+        whose = f"{place[:1].upper()}{place[1:]} of the data" if place else problem.whose
+        raise NonFiniteError(problem.what, whose, problem.row) from None
+
+
+def _values(sketch: NormalisedSketch | Sketch, row: int, where: str = "") -> NDArray[np.float32]:
+    try:
+        return sketch.values()
+    except NonFiniteError as problem:
+        raise NonFiniteError(problem.what + where, _named(row), row) from None
+
+
+def _named(row: int) -> str:
+    return f"Row {row + 1} of the data"
 
 
 def check_losses(row: int, losses: NDArray[np.float32], checkpoint: str) -> None:
@@ -92,7 +110,7 @@ def check_losses(row: int, losses: NDArray[np.float32], checkpoint: str) -> None
     (broken,) = np.nonzero(~np.isfinite(losses))
     if len(broken):
         at = f" at {checkpoint}" if checkpoint else ""
-        raise NonFiniteError(f"a loss at response token {broken[0]}{at}", named(row))
+        raise NonFiniteError(f"a loss at response token {broken[0]}{at}", _named(row), row)
 
 
 def levels(sketches: NDArray[np.float32], settings: CacheSettings) -> Arrays:
@@ -141,8 +159,7 @@ def token_shard(
         by = divisors(norms[row], settings.normalisation)
         factors = dict(zip(names, reciprocals(by).tolist(), strict=True))
         for token, _ in enumerate(gradients.each_token(model, encoded, partial(sketch.add, factors=factors))):
-            with about(f"Response token {token} of {named(row, start='row')}"):
-                sketches.append(fold(sketch.values(), settings.token_length))
+            sketches.append(fold(_values(sketch, row, f" at response token {token}"), settings.token_length))
             sketch.clear()
             yield None
         offsets.append(len(sketches))

@@ -21,8 +21,8 @@ from explorer.model.loading import load_model
 from explorer.records import Encoded
 from explorer.serving.session import open_engine
 from precompute.batching import fastest_batch
-from precompute.build import build_cache
-from precompute.data import read_examples
+from precompute.build import append_examples, build_cache
+from precompute.data import Review, read_examples
 from precompute.finetune import FinetuneSettings, finetune
 from precompute.moments import moments_by_rule
 from precompute.sketches import NormalisedSketch, sketch_shard, token_shard
@@ -108,7 +108,7 @@ def test_a_row_is_named_where_the_points_on_the_way_are_looked_for(model: Langua
 def test_a_token_whose_gradient_is_not_finite_is_named(model: LanguageModel, untied: Tiny) -> None:
     norms = {BROKEN_ROW: np.ones(len(model.fingerprint.layout), np.float32)}
     (row,) = (pair for pair in rows_of(model, untied.data) if pair[0] == BROKEN_ROW)
-    with pytest.raises(NonFiniteError, match=rf"^Response token 0 of row {BROKEN_ROW + 1} of the data has a gradient"):
+    with pytest.raises(NonFiniteError, match=rf"^{ROW} has a gradient at response token 0 "):
         list(token_shard(model, make_sketcher(model, SETTINGS), SETTINGS, norms, [row]))
 
 
@@ -146,12 +146,35 @@ def test_half_precision_that_overflows_is_refused_with_formats_that_do_not(
     options = ("--checkpoints", "final", "--precision")
     assert main([str(each) for each in precompute_command(large, large.cache, *options, "float16")]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("rapidin-explorer: Row 1 of the data has a loss at response token") and REMEDY in said
+    assert said.startswith("rapidin-explorer: Row 1 (line 1) of the data has a loss at ") and REMEDY in said
     assert main([str(each) for each in precompute_command(large, tmp_path / "other", *options, "bfloat16")]) == 0
     # Another format than a cache's is asked for on purpose, and is as bad for questions.
     model = load_model(str(large.model), large.adapter, device="cpu", precision="float16")
     with pytest.raises(NonFiniteError, match=r"^This prompt has a prediction for token 0"):
         list(generate(model, [{"role": "user", "content": "What is bright?"}]))
+
+
+def test_a_row_is_named_by_its_place_in_the_data_though_others_were_left_out(
+    model: LanguageModel, untied: Tiny, tmp_path: Path
+) -> None:
+    review = Review(str(untied.data), skip=True)
+    rows = untied.data.read_text(encoding="utf-8").splitlines()
+    data = tmp_path / "train.jsonl"
+    data.write_text("\n".join([rows[0], "{}", "", *rows[1:]]), encoding="utf-8")
+    examples = read_examples(data, review=review)
+    assert len(examples) == len(ROWS)
+    with pytest.raises(
+        NonFiniteError, match=rf"^Row {BROKEN_ROW + 2} \(line {BROKEN_ROW + 3}\) of the data has a loss "
+    ):
+        build_cache(model, examples, tmp_path / "cache", SETTINGS, tokens=0, data_name="x")
+
+
+def test_a_row_that_is_appended_is_named_by_its_place_in_what_is_appended(untied: Tiny, tmp_path: Path) -> None:
+    cache = shutil.copytree(untied.cache, untied.cache.parent / tmp_path.name)
+    model = spoil(load_model(str(untied.model), untied.adapter, device="cpu"))
+    data = save_tiny_data(tmp_path / "more.jsonl", [ROWS[0], {"prompt": BROKEN, "response": "It is a sign."}])
+    with pytest.raises(NonFiniteError, match=r"^Row 2 \(line 2\) of the data has a loss "):
+        append_examples(model, read_examples(data), cache, 0, data.name)
 
 
 # In answers
@@ -204,7 +227,7 @@ def test_exact_values_of_a_row_that_are_not_finite_are_refused_with_the_row(engi
     answer, method = engine.given_answer("What is bright?", "It is the sun."), asking(engine)
     list(method.ask_steps(answer, None))
     list(method.refine_steps(answer, None, [0, 1]))
-    with pytest.raises(NonFiniteError, match=rf"^{ROW} has a derivative"):
+    with pytest.raises(NonFiniteError, match=rf"^Row {BROKEN_ROW} of the cache has a derivative"):
         list(method.refine_steps(answer, None, [BROKEN_ROW]))
     direction = engine.direction(answer, None)
     with pytest.raises(NonFiniteError, match="has a gradient"):
@@ -214,11 +237,14 @@ def test_exact_values_of_a_row_that_are_not_finite_are_refused_with_the_row(engi
 @pytest.mark.parametrize("name", ["graddot", "datainf", "ekfac", "arnoldi", "repsim", "cka"])
 def test_no_method_is_fitted_to_numbers_that_are_not_finite(engine: Engine, name: str) -> None:
     answer, method = engine.given_answer("What is bright?", "It is the sun."), by(engine, name)
-    with pytest.raises(NonFiniteError, match=r"^Row \d of the data has a (gradient|loss|curvature|hidden state) "):
+    with pytest.raises(
+        NonFiniteError, match=rf"^Row {BROKEN_ROW} of the cache has a (gradient|loss|curvature|hidden state) "
+    ):
         list(method.ask_steps(answer, None))
     assert not method.known(answer, None)
 
 
 def test_the_error_crosses_processes_as_workers_of_a_cluster_send_it() -> None:
-    error = NonFiniteError("a gradient", "Row 3 of the data")
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    error = NonFiniteError("a gradient", "Row 3 of the data", 2)
+    sent = pickle.loads(pickle.dumps(error))
+    assert str(sent) == str(error) and sent.row == 2

@@ -231,7 +231,7 @@ def precompute(options: Options) -> None:
         examples, encoded = readable(model, examples, review)
         say_all(review.lines())
         if checkpoints is None:
-            checkpoints, reason = _by_rule(model, encoded, bars.report)
+            checkpoints, reason = _by_rule(model, examples, encoded, bars.report)
         model = taken_at(model, checkpoints)
         settings = _settings(options, model.tensors, normalisation, len(examples))
         again = partial(load, checkpoints=checkpoints, tensors=model.tensors)
@@ -271,11 +271,13 @@ def _as_kept(folder: Path, options: Options) -> tuple[str | None, str | None, st
     return options.checkpoints or names, tensors, options.normalisation or kept.settings.normalisation
 
 
-def _by_rule(model: Any, encoded: Sequence[Any], report: Any) -> tuple[str, str]:
+def _by_rule(model: Any, examples: Sequence[Any], encoded: Sequence[Any], report: Any) -> tuple[str, str]:
     """Where gradients are taken by the rule, and a line that says why."""
     from precompute.moments import moments_by_rule, sampled
+    from precompute.sketches import named_as_in
 
-    found = moments_by_rule(model, {row: encoded[row] for row in sampled(len(encoded))}, report)
+    with named_as_in(examples):
+        found = moments_by_rule(model, {row: encoded[row] for row in sampled(len(encoded))}, report)
     return found.names, found.reason
 
 

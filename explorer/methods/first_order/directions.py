@@ -132,7 +132,7 @@ def own_sketches(method: Method, model: LanguageModel, kind: str, whole_sequence
             encoded = with_prompt(example.encoded) if whole_sequence else example.encoded
             gradient = gradients.gradient(model, encoded)
             norms = gradients.norms(gradient)
-            with about(f"Row {row + 1} of the data"):
+            with about(f"Row {row} of the cache"):
                 sketch = engine.sketcher(gradients.divided(gradient, divisors(norms, held)))
             (stored[row],), (scales[row],) = quantise(sketch[None], settings.dtype)
             sizes[row] = np.linalg.norm(norms)

@@ -77,7 +77,7 @@ class RapidIn(Method):
         """One forward-mode pass over the example for each checkpoint; it yields after every one."""
         direction = self.engine.example_direction(answer, selection, row)
         encoded = self.engine.store.examples[row].encoded
-        with about(f"Row {row + 1} of the data"):
+        with about(f"Row {row} of the cache"):
             parts = yield from gradients.directional_steps(self.engine.model, encoded, direction)
         values = parts.sum(axis=0, dtype=np.float64) * self._scale
         by_checkpoint = parts.mean(axis=1, dtype=np.float64) * self._scale

@@ -87,7 +87,7 @@ class _States(Method):
         """The states of every training example's response."""
         examples, model, done = self.engine.store.examples, self.engine.model, list[NDArray[np.float32]]()
         for example in examples:
-            with about(f"Row {len(done) + 1} of the data"):
+            with about(f"Row {len(done)} of the cache"):
                 done.append(hidden_states(model, example.encoded)[said(model, example.encoded)])
             self.report("hidden states", len(done), len(examples))
         return done

@@ -96,7 +96,7 @@ class GaussNewton:
         each = [(logits * _bent(logits.detach(), m)).sum() for logits, m in zip(expected, moved, strict=True)]
         for row, one in zip(rows, each, strict=True):
             if not torch.isfinite(one):
-                raise NonFiniteError("a curvature", f"Row {self._numbers[row] + 1} of the data")
+                raise NonFiniteError("a curvature", f"Row {self._numbers[row]} of the cache")
         tensors = list(self._point.tensors.values())
         parts = torch.autograd.grad(torch.stack(each).sum() * factor, tensors, allow_unused=True)
         whole = [torch.zeros_like(t) if part is None else part for t, part in zip(tensors, parts, strict=True)]

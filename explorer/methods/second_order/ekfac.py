@@ -119,7 +119,7 @@ class Ekfac(SecondOrder):
         """Passes over every curvature row with each of its draws, as many draws at once as fit."""
         for number, (row, encoded) in enumerate(zip(self.curvature_rows, self.encoded, strict=True), start=1):
             for batch in batches([len(encoded.ids)] * draws(len(self.encoded))):
-                with about(f"Row {row + 1} of the data"):
+                with about(f"Row {row} of the cache"):
                     capture = sampled_pass(self.model, self._names, encoded, [f"{row}/{draw}" for draw in batch])
                 yield capture
             self.report(purpose, number, len(self.encoded))
