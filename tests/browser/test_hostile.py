@@ -26,7 +26,9 @@ from tests.saved_samples import answer_of, example_of, question_of, saved_of
 from tests.tiny import save_tiny_adapter, save_tiny_model
 
 TOGETHER = 20
-"""Texts that stand on a page at once."""
+"""Texts that are one prompt at once."""
+KEPT = 40
+"""Texts that a saved answer holds."""
 SHORT = 60
 """A tiny model reads few characters at once; texts of full length stand in the history."""
 
@@ -52,8 +54,8 @@ INTRUDERS = """() => {
 """Elements that none of the pages has of its own, in all shadow trees."""
 
 
-def groups(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (texts[start : start + TOGETHER] for start in range(0, len(texts), TOGETHER))
+def groups(texts: Sequence[str], size: int = TOGETHER) -> Iterator[Sequence[str]]:
+    return (texts[start : start + size] for start in range(0, len(texts), size))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def saved() -> Iterator[SavedAnswer]:
     """Answers that hold all texts as prompt, answer, examples, labels, verdict, tags and note."""
-    for place, texts in enumerate(groups(HOSTILE)):
+    for place, texts in enumerate(groups(HOSTILE, KEPT)):
         joined, name = "\n".join(texts), f"h{place}"
         found = tuple(Influence(row, 1.0 - row, True, np.ones(3, np.float32), 0.0) for row in range(len(texts)))
         examples = tuple((example_of(row, text), None) for row, text in enumerate(texts))
@@ -179,7 +181,7 @@ def look_at_saved_answers(watched: Watched, place: str) -> None:
     page.goto(f"{place}/history")
     page.get_by_text("saved answers, newest first").wait_for()
     watched.stands("the list of saved answers")
-    for number, texts in enumerate(groups(HOSTILE)):
+    for number, texts in enumerate(groups(HOSTILE, KEPT)):
         page.goto(f"{place}/history?saved=h{number}")
         expect(page.locator(".card")).to_have_count(len(texts))
         expect(page.locator(".strip .token")).to_have_count(len(texts))
