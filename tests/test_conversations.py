@@ -25,7 +25,7 @@ from explorer.questions import read_question, read_turns
 from explorer.records import Answer, Conversation, Example, SystemPrompts
 from explorer.serving.session import open_engine
 from precompute.build import append_examples, build_cache
-from precompute.data import read_examples
+from precompute.data import Review, read_examples
 from precompute.mend import mend_cache
 from precompute.nulls import answers, null_prompts
 from tests.asking import asking
@@ -234,7 +234,7 @@ def test_rows_with_system_prompts_come_into_a_cache_without(
     lost = folder / store.contents.examples.file
     whole = lost.read_bytes()
     lost.write_bytes(b"lost")
-    mend_cache(folder, lambda _: tiny_model, [read_examples(tiny.data), read_examples(data)])
+    mend_cache(folder, lambda _: tiny_model, [(read_examples(path), Review()) for path in (tiny.data, data)])
     assert lost.read_bytes() == whole and verify(folder) == []
 
 
@@ -259,7 +259,7 @@ def test_a_cache_made_before_opens_grows_and_is_mended_as_it_was(
     build_cache(tiny_model, data, folder, TINY_SETTINGS, 0, "train.jsonl", null_prompts=3)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
     (folder / "examples.parquet").write_bytes(b"lost")
-    mend_cache(folder, lambda _: tiny_model, [data])
+    mend_cache(folder, lambda _: tiny_model, [(data, Review())])
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
     more = save_tiny_data(tmp_path / "more.jsonl", [spoken(ROWS[0], ("system", "Be rude."))])
     store = append_examples(tiny_model, read_examples(more), folder, 0, "more.jsonl")
