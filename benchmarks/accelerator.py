@@ -38,8 +38,8 @@ from explorer import gradients
 from explorer.cache import CacheSettings
 from explorer.gradients import Sketcher, SketchSettings
 from explorer.gradients.forward_mode import prepare_forward_mode
+from explorer.model.adapter import quiet_peft
 from explorer.model.language_model import Checkpoint, LanguageModel
-from explorer.model.loading import quiet_peft
 from explorer.model.sequences import Template
 from explorer.model.way import no_way
 from explorer.records import Encoded, Fingerprint, TrainingRecord

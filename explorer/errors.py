@@ -115,5 +115,13 @@ class Cancelled(ExplorerError):
 
 
 def first_line(problem: BaseException) -> str:
-    """What a library's error says, without the lines that follow."""
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    """What a library's error says: its first line, and those that follow where it only announces them."""
+    said = ""
+    for line in filter(None, map(str.strip, str(problem).splitlines())):
+        said = f"{said} {line}".strip()
+        if not line.endswith(":"):
+            break
+    if isinstance(problem, KeyError):
+        # Of a missing key Python says the key alone.
+        return f"there is no {said}"
+    return said or type(problem).__name__

@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 
 from explorer.errors import DataError, ModelError, NonFiniteError
 from explorer.gradients import token_losses
+from explorer.model.adapter import quiet_peft
 from explorer.model.checkpoints import CHECKPOINTS, FINAL, TRAINING_RECORD
 from explorer.model.language_model import LanguageModel
-from explorer.model.loading import quiet_peft
 from explorer.records import Encoded, Example
 from precompute.data import data_hash, readable
 

@@ -1,16 +1,24 @@
-"""Where gradients are taken: at checkpoints that the training's record lists, or at points on the way to the model."""
+"""What the training's record says, and where gradients are taken: at its checkpoints, or at points on the way."""
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from explorer.errors import ModelError, first_line
-from explorer.model.hashes import folder_hash
+from explorer.errors import ModelError
+from explorer.model.embedded import Say
+from explorer.model.files import (
+    folder_hash,
+    read_object,
+    refuse_codes,
+    refuse_infinite,
+    refuse_unequal,
+    stored_tensors,
+    tensors_of,
+)
 from explorer.model.language_model import Checkpoint, LanguageModel
 from explorer.model.way import point_name, point_of
 from explorer.records import TrainingRecord
@@ -22,6 +30,8 @@ CHECKPOINTS = "checkpoints"
 """The folder in an adapter's folder that holds the tensors of earlier moments of its training."""
 FINAL = "final"
 """The name of the last checkpoint, the adapter itself."""
+CHAT, ALPACA = "chat", "alpaca"
+"""The templates that go by a name; others lie in files."""
 
 
 def taken_at(model: LanguageModel, checkpoints: str) -> LanguageModel:
@@ -74,16 +84,86 @@ def _recorded(path: Path | None) -> tuple[TrainingRecord, dict[str, float]]:
     """The record of a training, and the e·η of the checkpoints that were kept of it."""
     if path is None or not path.is_file():
         return TrainingRecord(), {}
-    text = read_text(path, "The training record", ModelError)
     try:
-        kept = json_value(text)
+        kept = _read(path.parent)
         recorded = {str(c["name"]): float(c["epochs"]) * float(c["learning_rate"]) for c in kept.get("checkpoints", [])}
         record = TrainingRecord(float(kept["epochs"]), float(kept["learning_rate"]), known=True)
         if not 0 < record.scale < math.inf or not all(0 <= weight < math.inf for weight in recorded.values()):
             raise ValueError("epochs and learning_rate must be positive numbers")
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as problem:
-        raise ModelError(f"{path} is no training record ({problem!r}); delete it to assume e·η = 1.") from None
+        raise _no_record(path, problem) from None
     return record, recorded
+
+
+def _read(adapter: Path) -> dict[str, Any]:
+    """The record beside an adapter, empty where there is none."""
+    path = adapter / TRAINING_RECORD
+    if not path.is_file():
+        return {}
+    text = read_text(path, "The training record", ModelError)
+    try:
+        kept = json_value(text)
+    except ValueError as problem:
+        raise _no_record(path, problem) from None
+    if not isinstance(kept, dict):
+        raise _no_record(path, TypeError("it holds no object, with names and values"))
+    return kept
+
+
+def _no_record(path: Path, problem: Exception) -> ModelError:
+    return ModelError(f"{path} is no training record ({problem!r}); delete it to assume e·η = 1.")
+
+
+def recorded_template(adapter: Path | None, template: str, has_chat: bool) -> str:
+    """The name of the template to use: where `auto` was asked for, the recorded one, or else the tokenizer's own.
+
+    Raises ModelError where there is neither, and where another one was asked for than was trained with.
+    """
+    recorded = str(_read(adapter).get("template") or "") if adapter else ""
+    if template == "auto":
+        if recorded or has_chat:
+            return recorded or CHAT
+        raise ModelError(
+            "The tokenizer has no chat template, and no training record names another. Give the --template that was "
+            "trained with: alpaca, or a file with {prompt} in it."
+        )
+    # What lay in a file that moved can't be told from its name.
+    if recorded and template != recorded and {template, recorded} & {CHAT, ALPACA}:
+        raise ModelError(
+            f"The adapter {adapter} was trained with the template {recorded}, as its {TRAINING_RECORD} says, and not "
+            f"with {template}: leave out --template. A cache that was made with {template} has to be made anew."
+        )
+    return template
+
+
+def refuse_other_base(adapter: Path, name: str, base_sha256: str, say: Say) -> None:
+    """Raise ModelError where the record beside an adapter names another base than the model of this name and hash.
+
+    Where only the adapter's configuration names another, which is often a place that it had elsewhere, `say` it.
+    """
+    record = _read(adapter)
+    named, kept = str(record.get("base_model") or ""), str(record.get("base_sha256") or "")
+    if kept and kept == base_sha256:
+        return
+    if kept or (named and _last(named) != _last(name)):
+        raise ModelError(
+            f"The adapter {adapter} was trained on {named or 'another model'}, as its {TRAINING_RECORD} says, and "
+            f"{name} {'has other weights' if kept else 'is another'}. Give that one as --model; or, where {name} is "
+            f"the same model, renamed or saved anew, take base_model and base_sha256 out of that file."
+        )
+    config = adapter / "adapter_config.json"
+    own = str(read_object(config).get("base_model_name_or_path") or "") if config.is_file() else ""
+    if own and not named and _last(own) != _last(name):
+        say(f"{config} names {own} as the base, and {name} is used; scores are right only if the two are the same")
+
+
+def _last(name: str) -> str:
+    """What a model is called wherever it lies: the last part of its path or id."""
+    path = Path(name).resolve() if Path(name).is_dir() else Path(name)
+    if path.parent.name == "snapshots":
+        # So the model hub's client keeps what it fetched: models--owner--name/snapshots/REVISION.
+        return path.parent.parent.name.rpartition("--")[2].lower()
+    return path.name.lower()
 
 
 def checkpoint_files(training: TrainingRecord) -> list[str]:
@@ -114,10 +194,15 @@ def _moments(model: LanguageModel, training: TrainingRecord) -> Iterator[Checkpo
 
 def _checkpoint_tensors(tensors: Mapping[str, torch.Tensor], folder: Path, name: str) -> dict[str, torch.Tensor]:
     path = folder / f"{name}.safetensors"
-    try:
-        kept = load_file(path)
-        return {own: kept[own].to(tensor.device, tensor.dtype).reshape(tensor.shape) for own, tensor in tensors.items()}
-    except (OSError, KeyError, RuntimeError, SafetensorError) as problem:
-        raise ModelError(
-            f"The checkpoint {path} can't be used ({first_line(problem)}); train anew, or use final."
-        ) from None
+    if not path.is_file():
+        raise ModelError(f"The checkpoint {path} isn't there; train anew, or use final.")
+    stored, what = stored_tensors([path]), f"The checkpoint {path}"
+    both = tensors.keys() & stored.keys()
+    unequal = {
+        own: (stored[own].shape, tuple(tensors[own].shape)) for own in both if stored[own].shape != tensors[own].shape
+    }
+    refuse_unequal(what, stored, tensors.keys() - both, stored.keys() - both, unequal)
+    refuse_codes(what, stored, lambda own: True)
+    kept = dict(tensors_of(stored))
+    refuse_infinite(what, kept.items())
+    return {own: kept[own].to(tensor.device, tensor.dtype) for own, tensor in tensors.items()}

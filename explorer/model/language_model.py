@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from explorer.errors import ModelError, PromptError
 from explorer.model import sequences
+from explorer.model.adapter import quiet_peft
 from explorer.model.reader import TokenReader
 from explorer.model.sequences import Template, Tools
 from explorer.model.substitution import substituted
@@ -70,6 +71,10 @@ class LanguageModel:
     """The regular expression that chose; all were taken where it is empty."""
     end: int | None = None
     """The control token that the template ends an answer with; None where it has none."""
+    originals: dict[str, torch.Tensor] = field(default_factory=dict)
+    """The base's own tensors where loading the adapter put others into their place."""
+    lost_base: str = ""
+    """Why there is no base to ask beneath the adapter, as the end of a sentence; empty where there is one."""
 
     @property
     def device(self) -> torch.device:
@@ -83,17 +88,17 @@ class LanguageModel:
 
     @contextmanager
     def without_adapter(self) -> Iterator[None]:
-        """The base model alone. Raises ModelError where there is no adapter to switch off, and no base is known."""
+        """The base model alone, as its file holds it. Raises ModelError where there is none to ask beside this one."""
+        if self.without_base:
+            raise ModelError(f"There is no base model beside this one to ask: {self.without_base}.")
         if self.base:
             with substituted(self.network, self.way.at(0.0, {**self.trainable, **self.held})):
                 yield
             return
-        if not self.adapter:
-            raise ModelError("All parameters of this model were trained; there is no base model beside it to ask.")
         # Switching the adapter on again makes all its tensors differentiable: they are put back as they were.
         kept = [(tensor, tensor.requires_grad) for tensor in self.network.parameters()]
         try:
-            with self.network.disable_adapter():
+            with quiet_peft(), self.network.disable_adapter(), substituted(self.network, self.originals):
                 yield
         finally:
             for tensor, differentiable in kept:
@@ -102,7 +107,14 @@ class LanguageModel:
     @property
     def has_base(self) -> bool:
         """Whether there is a base model to ask beside it."""
-        return bool(self.adapter or self.base)
+        return not self.without_base
+
+    @property
+    def without_base(self) -> str:
+        """Why there is no base model to ask beside it, as the end of a sentence; empty where there is one."""
+        if self.adapter or self.base:
+            return self.lost_base
+        return "all parameters of this model were trained, and its base isn't given"
 
     @property
     def context(self) -> int:

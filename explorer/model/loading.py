@@ -2,23 +2,35 @@
 
 import hashlib
 import inspect
+import logging
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from explorer.errors import ModelError, UnsupportedError, first_line
 from explorer.model import embedded
-from explorer.model.checkpoints import taken_at
-from explorer.model.hashes import folder_hash
+from explorer.model.adapter import CONFIG, Adapted, with_adapter
+from explorer.model.checkpoints import recorded_template, refuse_other_base, taken_at
+from explorer.model.files import (
+    as_ours,
+    folder_hash,
+    is_constant,
+    read_object,
+    refuse_codes,
+    refuse_infinite,
+    refuse_unequal,
+    stored_tensors,
+    weight_files,
+)
 from explorer.model.language_model import LanguageModel
+from explorer.model.reader import load_tokenizer
 from explorer.model.sequences import Habits, Template, habits
-from explorer.model.way import Way, adapter_way, no_way, whole_way
+from explorer.model.way import no_way, whole_way
 from explorer.records import Fingerprint, TrainingRecord
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "4bit")
@@ -37,6 +49,7 @@ def load_model(
     precision: str = "auto",
     tensors: str | None = "",
     base: str = "",
+    checked: bool = False,
 ) -> LanguageModel:
     """Load a base model, put the adapter on it, and name what is trainable.
 
@@ -48,18 +61,28 @@ def load_model(
     regular expression that the names of the tensors have to match of which
     gradients are taken, of all where it is empty, with None of those that move on
     the way from the base; `base` the model that `name` was fine-tuned from, where
-    that has no adapter. Weights are read from
+    that has no adapter; `checked` that the fingerprint will be compared with
+    that of a cache, which tells bases apart better than their names do. Weights are read from
     safetensors only. Raises ModelError, saying what to give instead,
     and UnsupportedError for a kind of model or adapter that this can't work with.
     """
     folder = _resolve(name, say)
     device = _device(device)
-    network, tokenizer = _base(name, folder, device, precision)
-    way = no_way(f"all parameters of {name} were trained, and the base isn't given (--base)")
-    if adapter is not None:
-        network, way = _with_adapter(network, Path(adapter), name)
+    path = Path(adapter) if adapter is not None else None
+    base_hash = folder_hash(folder, "*.safetensors")
+    if path is not None:
+        refuse_other_base(path, name, base_hash, (lambda line: None) if checked else say)
+    network = _base(name, folder, device, precision)
+    rows = network.get_input_embeddings().weight.shape[0]
+    tokenizer, tokenizer_hash = load_tokenizer(folder, path, rows)
+    adapted = Adapted(network, no_way(f"all parameters of {name} were trained, and the base isn't given (--base)"), {})
+    expected = None
+    if path is not None:
+        expected = _answers(network)
+        adapted = with_adapter(network, path, name, say)
     elif _quantisation(network.config):
         raise ModelError(f"{name} is quantised: its own weights have no gradients; give the --adapter trained on it.")
+    network, way = adapted.network, adapted.way
     network.eval()
     for module in network.modules():
         # Backward passes drop the padding token's embedding, forward mode doesn't; padding carries no loss anyway.
@@ -67,15 +90,18 @@ def load_model(
             module.padding_idx = None
     trainable = {n: p for n, p in network.named_parameters() if p.requires_grad}
     if not trainable:
-        raise ModelError(f"The adapter {adapter} has no trainable tensors, so there is nothing to take gradients of.")
+        raise ModelError(
+            f"{f'The adapter {path}' if path else name} has no tensors that can be trained, "
+            "so there is nothing to take gradients of; give another."
+        )
     origin = _resolve(base, say) if base else None
     if origin:
         if adapter is not None:
             raise ModelError("An adapter's base is the model itself; give --base only for a model without an adapter.")
-        way = whole_way(origin, trainable, name)
+        way = whole_way(origin, network, name)
     pattern = way.tensors if tensors is None else tensors
     trainable, held = _chosen(trainable, pattern)
-    chosen = Template(template, tokenizer)
+    chosen = Template(recorded_template(path, template, bool(tokenizer.chat_template)), tokenizer)
     written = habits(tokenizer, chosen)
     if written.unlike_prompt:
         say(
@@ -90,9 +116,9 @@ def load_model(
         checkpoints=(),
         training=TrainingRecord(),
         fingerprint=Fingerprint(
-            base=folder_hash(folder, "*.safetensors"),
-            adapter=folder_hash(Path(adapter), "adapter_*") if adapter else "",
-            tokenizer=folder_hash(folder, "tokenizer*.json", "vocab*", "merges.txt"),
+            base=base_hash,
+            adapter=folder_hash(path, "adapter_*") if path else "",
+            tokenizer=tokenizer_hash,
             template=_template_hash(chosen, written),
             precision="4bit" if _quantisation(network.config) else str(network.dtype).removeprefix("torch."),
             layout=(),
@@ -105,7 +131,10 @@ def load_model(
         held=held,
         tensors=pattern,
         end=written.end,
+        originals=adapted.originals,
     )
+    if expected is not None:
+        loaded = _with_known_base(loaded, expected)
     return taken_at(loaded, checkpoints)
 
 
@@ -113,6 +142,25 @@ def _template_hash(template: Template, written: Habits) -> str:
     """A SHA-256 that tells templates apart, and caches of earlier versions where those made other sequences."""
     version = "" if written.as_before else "\nthe whole conversation"
     return hashlib.sha256(f"{template.is_chat}\n{template.text}{version}".encode()).hexdigest()
+
+
+def _with_known_base(model: LanguageModel, expected: torch.Tensor) -> LanguageModel:
+    """The model; where it can't do without its adapter what the base did before, it says that it has no base."""
+    with model.without_adapter():
+        found = _answers(model.network)
+    allowed = 1e-5 if found.dtype in (torch.float32, torch.float64) else 1e-2
+    if torch.allclose(found.float(), expected.float(), rtol=0, atol=allowed):
+        return model
+    return replace(model, lost_base="this kind of adapter changes the base, and doesn't give it back")
+
+
+def _answers(network: Any) -> torch.Tensor:
+    """The log-probabilities of all tokens behind each token of a short sequence that reaches through the vocabulary."""
+    rows = network.get_input_embeddings().weight.shape[0]
+    ids = torch.linspace(0, rows - 1, 8).long().to(network.device)
+    with torch.no_grad():
+        logits: torch.Tensor = network(input_ids=ids[None], use_cache=False).logits[0]
+        return logits.log_softmax(-1)
 
 
 def _chosen(trainable: _Tensors, pattern: str) -> tuple[_Tensors, _Tensors]:
@@ -158,30 +206,45 @@ def _device(device: str | None) -> str:
     return device
 
 
-def _base(name: str, folder: Path, device: str, precision: str) -> tuple[Any, Any]:
-    """The base model and its tokenizer."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
+def _base(name: str, folder: Path, device: str, precision: str) -> Any:
+    """The base model, with the numbers that its files hold and no others."""
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    disable_progress_bar()
     if precision not in (*PRECISIONS, "float64"):
         raise ModelError(f"{precision} is no precision; it is one of {', '.join(PRECISIONS)}.")
     options: dict[str, Any] = {"dtype": precision}
     if precision == "4bit":
         options = _four_bit(device)
-    try:
-        config = AutoConfig.from_pretrained(folder)
-        if config.is_encoder_decoder:
-            kind = type(config).__name__.removesuffix("Config")
-            raise UnsupportedError(f"{name} is a {kind}, an encoder-decoder; give a decoder-only language model.")
-        if (method := _quantisation(config)) not in ("", "bitsandbytes"):
-            raise UnsupportedError(f"{name} is quantised by {method}; give the unquantised model and --precision 4bit.")
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        network: Any = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **options)
-        if not _quantisation(network.config):
+    _refuse_no_model(name, folder)
+    failed = f"{name} can't be loaded as a causal language model"
+    with as_ours(failed):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if config.is_encoder_decoder:
+        kind = type(config).__name__.removesuffix("Config")
+        raise UnsupportedError(f"{name} is a {kind}, an encoder-decoder; give a decoder-only language model.")
+    if (method := _quantisation(config)) not in ("", "bitsandbytes"):
+        raise UnsupportedError(f"{name} is quantised by {method}; give the unquantised model and --precision 4bit.")
+    stored = stored_tensors(weight_files(folder))
+    with as_ours(failed), _quiet_transformers():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
+    network, report = loaded
+    constant = is_constant(network)
+    surplus = [own for own in report["unexpected_keys"] if not constant(own)]
+    unequal = {own: (tuple(there), tuple(here)) for own, there, here in report["mismatched_keys"]}
+    refuse_unequal(name, stored, report["missing_keys"] - unequal.keys(), surplus, unequal)
+    if not _quantisation(config):
+        refuse_codes(name, stored, lambda own: not constant(own))
+    refuse_infinite(name, network.named_parameters())
+    if not _quantisation(network.config):
+        with as_ours(failed):
             network = network.to(device)
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as problem:
-        raise ModelError(f"{name} can't be loaded as a causal language model: {first_line(problem)}") from problem
     for module in network.modules():
         # On processors bitsandbytes would reorder 4-bit weights for a kernel without derivatives.
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -191,7 +254,34 @@ def _base(name: str, folder: Path, device: str, precision: str) -> tuple[Any, An
         raise UnsupportedError(f"{name} is a {kind}, which can't give logits for some positions alone; give another.")
     if not _is_causal(network.eval()):
         raise UnsupportedError(f"{name} is a {kind}, whose tokens look ahead; give a model that reads left to right.")
-    return network, tokenizer
+    return network
+
+
+def _refuse_no_model(name: str, folder: Path) -> None:
+    """Raise ModelError for a folder whose configuration isn't that of a model."""
+    if (folder / CONFIG).is_file():
+        raise ModelError(
+            f"{name} holds an adapter ({CONFIG}); give its base as --model, and the folder as --adapter. "
+            "Where it holds a whole model, too, give that from a folder of its own."
+        )
+    read_object(folder / "config.json")
+    if (folder / "generation_config.json").is_file():
+        # transformers takes a damaged one for a missing one.
+        read_object(folder / "generation_config.json")
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep from the terminal progress, and the report of what doesn't fit, which is refused here."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 def _is_causal(network: Any) -> bool:
@@ -228,38 +318,3 @@ def _quantisation(config: Any) -> str:
     kept = getattr(config, "quantization_config", None)
     method = kept.get("quant_method", "") if isinstance(kept, dict) else getattr(kept, "quant_method", "")
     return str(getattr(method, "value", method))
-
-
-def _with_adapter(network: Any, path: Path, name: str) -> tuple[Any, Way]:
-    """The network with a PEFT adapter whose tensors are trainable, and their way from the base."""
-    import peft
-
-    if not (path / "adapter_model.safetensors").is_file():
-        raise ModelError(
-            f"{path} holds no adapter_model.safetensors; --adapter takes the folder of a PEFT adapter, "
-            "as `rapidin-explorer finetune` writes it."
-        )
-    try:
-        config = peft.PeftConfig.from_pretrained(str(path))
-        if config.is_prompt_learning:
-            kind = getattr(config.peft_type, "value", config.peft_type)
-            raise UnsupportedError(
-                f"The adapter {path} is of the kind {kind}, which adds virtual tokens to the prompt; "
-                "give one that changes weights, such as LoRA."
-            )
-        # The adapter's own take the place of the base's, which are small.
-        changes_biases = getattr(config, "bias", "none") != "none"
-        biases = {n: p.detach().clone() for n, p in network.named_parameters() if changes_biases and n.endswith("bias")}
-        with quiet_peft():
-            network = peft.PeftModel.from_pretrained(network, path, is_trainable=True)
-        return network, adapter_way(network, biases, str(path))
-    except (RuntimeError, ValueError, OSError, KeyError, TypeError, SafetensorError) as problem:
-        raise ModelError(f"The adapter {path} doesn't fit {name}: {first_line(problem)}") from problem
-
-
-@contextmanager
-def quiet_peft() -> Iterator[None]:
-    """Keep from the terminal that peft still reads an old name of a transformers attribute."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-        yield

@@ -1,9 +1,96 @@
-"""How the tokens of a sequence are shown: their texts, and the bytes of those that are no whole character."""
+"""A model's tokenizer: which one was trained with, and how the tokens of a sequence are shown.
 
+A token is shown as its text, or as its bytes where it is no whole character.
+"""
+
+import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+from explorer.errors import ModelError
+from explorer.model.files import as_ours, counted, folder_hash, read_object
 from explorer.records import Token
+from explorer.text_files import read_text
+
+_TOKENIZER = ("tokenizer*.json", "vocab*", "merges.txt")
+"""The files that tell tokenizers apart."""
+_ALSO = ("special_tokens_map.json", "added_tokens.json", "tokenizer.model")
+_CHAT = "chat_template.jinja"
+
+
+def load_tokenizer(folder: Path, adapter: Path | None, rows: int) -> tuple[Any, str]:
+    """The tokenizer that was trained with, and its hash: that beside the adapter, or else the base's.
+
+    A chat template beside the adapter takes the place of the base's, which is used where there is none. The hash is
+    that of the base's files wherever the two are the same tokenizer. Raises ModelError where it can't be read, or
+    gives tokens that a network with so many `rows` of embeddings has none of.
+    """
+    own = adapter is not None and any(
+        (adapter / file).is_file() for file in ("tokenizer_config.json", "tokenizer.json")
+    )
+    if adapter is None or not own:
+        tokenizer = _read_tokenizer(folder)
+        if adapter is not None and (adapter / _CHAT).is_file():
+            tokenizer.chat_template = read_text(adapter / _CHAT, "The chat template", ModelError)
+        _refuse_other_vocabulary(tokenizer, rows, folder)
+        return tokenizer, folder_hash(folder, *_TOKENIZER)
+    tokenizer = _read_tokenizer(adapter)
+    _refuse_other_vocabulary(tokenizer, rows, adapter)
+    try:
+        of_base = _read_tokenizer(folder)
+    except ModelError:
+        # A base without a tokenizer that can be read does no harm: it isn't used.
+        return tokenizer, folder_hash(adapter, *_TOKENIZER, *_ALSO)
+    tokenizer.chat_template = tokenizer.chat_template or of_base.chat_template
+    same = _marks(tokenizer) == _marks(of_base)
+    return tokenizer, folder_hash(folder, *_TOKENIZER) if same else folder_hash(adapter, *_TOKENIZER, *_ALSO)
+
+
+def _read_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    config = folder / "tokenizer_config.json"
+    patterns = ("tokenizer.json", "vocab*", "*.model", *_ALSO)
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    if not files:
+        raise ModelError(f"{folder} holds no tokenizer.json; copy it there from where the model comes from.")
+    read = {path.name: read_object(path) for path in (config, *files) if path.suffix == ".json"}
+    with as_ours(f"The tokenizer in {folder} can't be read"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    end, named = tokenizer.eos_token, any("eos_token" in read.get(file, ()) for file in (config.name, _ALSO[0]))
+    # Where no file names it, transformers takes what is usual, and adds that to the vocabulary.
+    if end is None or not (named or f'"{end}"' in json.dumps(read.get("tokenizer.json", read), ensure_ascii=False)):
+        raise ModelError(f"{config} names no token that ends a sequence (eos_token); copy it anew.")
+    return tokenizer
+
+
+def _marks(tokenizer: Any) -> dict[str, Any]:
+    """What decides how a tokenizer takes a text apart, and what it puts at the ends of a sequence."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = json.loads(backend.to_str()) if backend is not None else tokenizer.get_vocab()
+    # Left behind by whoever used it last.
+    for passing in ("truncation", "padding"):
+        rules.pop(passing, None)
+    return {
+        "rules": rules,
+        "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "added": {index: str(token) for index, token in tokenizer.added_tokens_decoder.items()},
+    }
+
+
+def _refuse_other_vocabulary(tokenizer: Any, rows: int, where: Path) -> None:
+    beyond = [token for token, index in tokenizer.get_vocab().items() if index >= rows]
+    # Some tokenizers know a few tokens that stand for no text, such as a place for a picture.
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    used = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token}
+    template = str(tokenizer.chat_template or "")
+    if lost := sorted(token for token in beyond if token not in special or token in used or token in template):
+        raise ModelError(
+            f"The tokenizer in {where} has {len(tokenizer):,} tokens, and the model embeddings of {rows:,}: "
+            f"there is none of {counted(lost, 'token')}. Give the tokenizer of this model, or the model with its "
+            "embeddings resized as in training."
+        )
 
 
 class TokenReader:

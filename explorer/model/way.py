@@ -12,9 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from explorer.errors import ModelError, first_line
+from explorer.errors import ModelError
+from explorer.model.files import (
+    counted,
+    is_constant,
+    refuse_codes,
+    refuse_infinite,
+    stored_tensors,
+    tensors_of,
+    weight_files,
+)
 
 _POINT = re.compile(r"(\d+(?:\.\d+)?)%")
 
@@ -65,29 +74,26 @@ def no_way(why: str) -> Way:
     return Way(lambda name, tensor: None, unknown=why)
 
 
-def whole_way(base: Path, trained: Mapping[str, torch.Tensor], name: str) -> Way:
+def whole_way(base: Path, network: Any, name: str) -> Way:
     """The way of a wholly fine-tuned model, or of one that an adapter was merged into, from the base in a folder.
 
     The base's tensors are read one by one when they are needed. Raises ModelError where they aren't the model's.
     """
-    where: dict[str, Path] = {}
-    shapes: dict[str, list[int]] = {}
-    try:
-        for path in sorted(base.glob("*.safetensors")):
-            with safe_open(path, "pt") as file:
-                for key in file.keys():
-                    where[key], shapes[key] = path, file.get_slice(key).get_shape()
-    except (OSError, SafetensorError) as problem:
-        raise ModelError(f"The base {base} can't be read: {first_line(problem)}") from None
-    other = [own for own, tensor in trained.items() if shapes.get(own) != list(tensor.shape)]
+    stored = stored_tensors(weight_files(base))
+    trained = dict(network.named_parameters())
+    known, constant = network.state_dict(), is_constant(network)
+    other = [own for own, tensor in trained.items() if own not in stored or stored[own].shape != tuple(tensor.shape)]
+    other += [own for own in stored if own not in known and not constant(own)]
     if other:
         raise ModelError(
-            f"{base} isn't the base of {name}: {len(other)} of {len(trained)} tensors are missing there "
-            f"or have another shape, the first of them {other[0]}."
+            f"{base} isn't the base of {name}: only one of them has {counted(other, 'tensor')}, "
+            f"or they are of different shapes. The model has {len(trained):,}, the base {len(stored):,}."
         )
+    refuse_codes(str(base), stored, trained.__contains__)
+    refuse_infinite(str(base), tensors_of(stored))
 
     def start(own: str, tensor: torch.Tensor) -> torch.Tensor:
-        with safe_open(where[own], "pt") as file:
+        with safe_open(stored[own].path, "pt") as file:
             return file.get_tensor(own)
 
     return Way(start)
@@ -101,7 +107,7 @@ _STARTS: dict[str, dict[str, float]] = {
     "IA3": {"ia3_l": 1},
 }
 """What changes nothing: for each kind of adapter the tensors that are scaled, and their value at the base."""
-_FROM_WEIGHTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+FROM_WEIGHTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """LoRA's initialisations that change the base's weights, too: B = 0 isn't the base there."""
 _MAGNITUDE, _SAVED, _TOKENS = "lora_magnitude_vector", "modules_to_save", "trainable_tokens_delta"
 
@@ -111,7 +117,7 @@ def adapter_way(network: Any, biases: Mapping[str, torch.Tensor], folder: str) -
     config = network.peft_config[network.active_adapter]
     kind = str(getattr(config.peft_type, "value", config.peft_type))
     start = str(getattr(config, "init_lora_weights", ""))
-    if kind not in _STARTS or start.startswith(_FROM_WEIGHTS):
+    if kind not in _STARTS or start.startswith(FROM_WEIGHTS):
         what = f"initialised by {start}" if kind in _STARTS else f"of the kind {kind}"
         return no_way(f"the adapter {folder} is {what}, where the way from the base isn't known")
     names = [name for name, tensor in network.named_parameters() if tensor.requires_grad]

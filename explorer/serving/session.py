@@ -57,6 +57,7 @@ def model_for(
         kept.fingerprint.precision,
         kept.settings.tensors,
         _beside(store, kept.base) if kept.base else "",
+        checked=True,
     )
 
 

@@ -31,17 +31,17 @@ LISTED = 200
 
 def show_form() -> str:
     """The fields of what was chosen to compare, which is returned."""
-    has_base = resources.desk().engine.model.has_base
+    model = resources.desk().engine.model
     kind = st.segmented_control(
         "Compare",
-        [PROMPTS, SETTINGS, *([BASE] if has_base else []), EDITED, SAVED],
+        [PROMPTS, SETTINGS, *([BASE] if model.has_base else []), EDITED, SAVED],
         default=PROMPTS,
         required=True,
         key=KIND,
         wrap=True,
     )
-    if not has_base:
-        st.caption("Base and fine-tuned isn't offered: all parameters of this model were trained.")
+    if not model.has_base:
+        st.caption(f"Base and fine-tuned isn't offered: {model.without_base}.")
     with st.form("compare", border=False):
         _FIELDS[str(kind)]()
         if kind != SAVED:

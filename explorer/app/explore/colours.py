@@ -18,10 +18,10 @@ KEY = "answer_colours"
 
 def control() -> None:
     """Choose what the answer is coloured by."""
-    has_base = resources.desk().engine.model.has_base
+    model = resources.desk().engine.model
     st.segmented_control(
         "Colour the answer by",
-        [NOTHING, *([CHANGE] if has_base else []), PROBABILITY, EXAMPLE],
+        [NOTHING, *([CHANGE] if model.has_base else []), PROBABILITY, EXAMPLE],
         default=NOTHING,
         required=True,
         key=KEY,
@@ -30,10 +30,9 @@ def control() -> None:
         "token after those before it. One example: what in the answer comes from a training example that you choose "
         "on its card.",
     )
-    if not has_base:
+    if not model.has_base:
         st.caption(
-            "The change by fine-tuning isn't offered: all parameters of this model were trained, so there is no base "
-            "model beside it to compare with."
+            f"The change by fine-tuning isn't offered, there is no base model to compare with: {model.without_base}."
         )
 
 

