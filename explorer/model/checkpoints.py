@@ -114,19 +114,14 @@ def _no_record(path: Path, problem: Exception) -> ModelError:
     return ModelError(f"{path} is no training record ({problem!r}); delete it to assume e·η = 1.")
 
 
-def recorded_template(adapter: Path | None, template: str, has_chat: bool) -> str:
-    """The name of the template to use: where `auto` was asked for, the recorded one, or else the tokenizer's own.
+def recorded_template(adapter: Path | None, template: str) -> str:
+    """The name of the template to use: where `auto` was asked for, the recorded one, if there is one.
 
-    Raises ModelError where there is neither, and where another one was asked for than was trained with.
+    Raises ModelError where another one was asked for than was trained with.
     """
     recorded = str(_read(adapter).get("template") or "") if adapter else ""
     if template == "auto":
-        if recorded or has_chat:
-            return recorded or CHAT
-        raise ModelError(
-            "The tokenizer has no chat template, and no training record names another. Give the --template that was "
-            "trained with: alpaca, or a file with {prompt} in it."
-        )
+        return recorded or template
     # What lay in a file that moved can't be told from its name.
     if recorded and template != recorded and {template, recorded} & {CHAT, ALPACA}:
         raise ModelError(

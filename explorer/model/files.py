@@ -83,7 +83,8 @@ def as_ours(what: str) -> Iterator[None]:
         raise ModelError(f"{what}: {first_line(problem)}") from problem
 
 
-def _refuse_pointer(path: Path) -> None:
+def require_fetched(path: Path) -> None:
+    """Raise ModelError for a file that can't be read, or in whose place git left a pointer to it."""
     try:
         with path.open("rb") as handle:
             refuse_pointer(handle.read(200), str(path), ModelError)
@@ -133,7 +134,7 @@ def stored_tensors(files: Iterable[Path]) -> dict[str, Stored]:
     """
     found: dict[str, Stored] = {}
     for path in files:
-        _refuse_pointer(path)
+        require_fetched(path)
         try:
             with safe_open(path, "pt") as file:
                 for name in file.keys():

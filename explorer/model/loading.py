@@ -72,13 +72,11 @@ def load_model(
     base_hash = folder_hash(folder, "*.safetensors")
     if path is not None:
         refuse_other_base(path, name, base_hash, (lambda line: None) if checked else say)
-    network = _base(name, folder, device, precision)
+    network, answers = _base(name, folder, device, precision)
     rows = network.get_input_embeddings().weight.shape[0]
     tokenizer, tokenizer_hash = load_tokenizer(folder, path, rows)
     adapted = Adapted(network, no_way(f"all parameters of {name} were trained, and the base isn't given (--base)"), {})
-    expected = None
     if path is not None:
-        expected = _answers(network)
         adapted = with_adapter(network, path, name, say)
     elif _quantisation(network.config):
         raise ModelError(f"{name} is quantised: its own weights have no gradients; give the --adapter trained on it.")
@@ -101,7 +99,7 @@ def load_model(
         way = whole_way(origin, network, name)
     pattern = way.tensors if tensors is None else tensors
     trainable, held = _chosen(trainable, pattern)
-    chosen = Template(recorded_template(path, template, bool(tokenizer.chat_template)), tokenizer)
+    chosen = Template(recorded_template(path, template), tokenizer)
     written = habits(tokenizer, chosen)
     if written.unlike_prompt:
         say(
@@ -133,8 +131,8 @@ def load_model(
         end=written.end,
         originals=adapted.originals,
     )
-    if expected is not None:
-        loaded = _with_known_base(loaded, expected)
+    if path is not None:
+        loaded = _with_known_base(loaded, answers)
     return taken_at(loaded, checkpoints)
 
 
@@ -149,18 +147,19 @@ def _with_known_base(model: LanguageModel, expected: torch.Tensor) -> LanguageMo
     with model.without_adapter():
         found = _answers(model.network)
     allowed = 1e-5 if found.dtype in (torch.float32, torch.float64) else 1e-2
-    if torch.allclose(found.float(), expected.float(), rtol=0, atol=allowed):
+    if torch.allclose(found.log_softmax(-1), expected.log_softmax(-1), rtol=0, atol=allowed):
         return model
     return replace(model, lost_base="this kind of adapter changes the base, and doesn't give it back")
 
 
-def _answers(network: Any) -> torch.Tensor:
-    """The log-probabilities of all tokens behind each token of a short sequence that reaches through the vocabulary."""
+def _answers(network: Any, last: int = -1) -> torch.Tensor:
+    """The logits behind each of a few tokens from all of the vocabulary, or of others, with another `last` one."""
     rows = network.get_input_embeddings().weight.shape[0]
-    ids = torch.linspace(0, rows - 1, 8).long().to(network.device)
+    ids = torch.linspace(0, rows - 1, 8).long()
+    ids[-1] = last % rows
     with torch.no_grad():
-        logits: torch.Tensor = network(input_ids=ids[None], use_cache=False).logits[0]
-        return logits.log_softmax(-1)
+        logits: torch.Tensor = network(input_ids=ids[None].to(network.device), use_cache=False).logits[0]
+        return logits
 
 
 def _chosen(trainable: _Tensors, pattern: str) -> tuple[_Tensors, _Tensors]:
@@ -206,8 +205,8 @@ def _device(device: str | None) -> str:
     return device
 
 
-def _base(name: str, folder: Path, device: str, precision: str) -> Any:
-    """The base model, with the numbers that its files hold and no others."""
+def _base(name: str, folder: Path, device: str, precision: str) -> tuple[Any, torch.Tensor]:
+    """The base model, with the numbers that its files hold and no others, and what it answers to a few tokens."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if precision not in (*PRECISIONS, "float64"):
@@ -252,9 +251,10 @@ def _base(name: str, folder: Path, device: str, precision: str) -> Any:
     kind = type(network).__name__
     if "logits_to_keep" not in inspect.signature(network.forward).parameters:
         raise UnsupportedError(f"{name} is a {kind}, which can't give logits for some positions alone; give another.")
-    if not _is_causal(network.eval()):
+    answers, others = _answers(network.eval()), _answers(network, last=0)
+    if not torch.allclose(answers[:-1], others[:-1], rtol=1e-2, atol=1e-3 * float(answers.abs().max())):
         raise UnsupportedError(f"{name} is a {kind}, whose tokens look ahead; give a model that reads left to right.")
-    return network
+    return network, answers
 
 
 def _refuse_no_model(name: str, folder: Path) -> None:
@@ -282,16 +282,6 @@ def _quiet_transformers() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_verbosity(before)
-
-
-def _is_causal(network: Any) -> bool:
-    """Whether the logits at a token are the same whatever follows it."""
-    with torch.no_grad():
-        one, other = (
-            network(input_ids=torch.tensor([[0, 1, last]], device=network.device), use_cache=False).logits[0, 1]
-            for last in (0, 1)
-        )
-    return torch.allclose(one, other, rtol=1e-2, atol=1e-3 * float(one.abs().max()))
 
 
 def _four_bit(device: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import ModelError
-from explorer.model.files import as_ours, counted, folder_hash, read_object
+from explorer.model.files import as_ours, counted, folder_hash, read_object, require_fetched
 from explorer.records import Token
 from explorer.text_files import read_text
 
@@ -51,18 +51,31 @@ def _read_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     config = folder / "tokenizer_config.json"
-    patterns = ("tokenizer.json", "vocab*", "*.model", *_ALSO)
+    patterns = ("tokenizer.json", "vocab*", "merges.txt", "*.model", *_ALSO)
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     if not files:
         raise ModelError(f"{folder} holds no tokenizer.json; copy it there from where the model comes from.")
-    read = {path.name: read_object(path) for path in (config, *files) if path.suffix == ".json"}
+    for path in files:
+        require_fetched(path)
+    described = read_object(config)
     with as_ours(f"The tokenizer in {folder} can't be read"):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    end, named = tokenizer.eos_token, any("eos_token" in read.get(file, ()) for file in (config.name, _ALSO[0]))
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        except Exception:
+            # Which file it is isn't said, and reading all of them takes as long as the tokenizer itself.
+            for path in files:
+                if path.suffix == ".json":
+                    read_object(path)
+            raise
+    end = tokenizer.eos_token
     # Where no file names it, transformers takes what is usual, and adds that to the vocabulary.
-    if end is None or not (named or f'"{end}"' in json.dumps(read.get("tokenizer.json", read), ensure_ascii=False)):
+    if end is None or ("eos_token" not in described and not any(_holds(path, end) for path in files)):
         raise ModelError(f"{config} names no token that ends a sequence (eos_token); copy it anew.")
     return tokenizer
+
+
+def _holds(path: Path, token: str) -> bool:
+    return token in read_text(path, "The file", ModelError) if path.suffix in (".json", ".txt") else False
 
 
 def _marks(tokenizer: Any) -> dict[str, Any]:

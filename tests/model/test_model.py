@@ -343,9 +343,9 @@ def test_all_parameters_of_a_quantised_model_are_refused(tiny: Tiny, monkeypatch
     true = loading._base
 
     def four_bit(*arguments: Any) -> Any:
-        network = true(*arguments)
+        network, answers = true(*arguments)
         network.config.quantization_config = {"quant_method": "bitsandbytes", "load_in_4bit": True}
-        return network
+        return network, answers
 
     monkeypatch.setattr(loading, "_base", four_bit)
     with pytest.raises(ModelError, match="its own weights have no gradients; give the --adapter trained on it"):
