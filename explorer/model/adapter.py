@@ -57,11 +57,12 @@ def with_adapter(network: Any, path: Path, name: str, say: Say) -> Adapted:
     start = str(getattr(config, "init_lora_weights", ""))
     if start.startswith("pissa_niter"):
         say(f"{path} began at {start}, which is drawn at random: it lies on another draw than it was trained on")
+    _refuse_strangers(path, stored)
     watched = _copies(network, None if start.startswith(FROM_WEIGHTS) else stored)
     # The adapter's own take the place of the base's, which are small.
     changes_biases = getattr(config, "bias", "none") != "none"
     biases = {own: kept for own, (_, kept) in watched.items() if changes_biases and own.endswith("bias")}
-    with as_ours(f"The adapter {path} doesn't fit {name}"), quiet_peft(), _always_the_same(network.device):
+    with as_ours(f"The adapter {path} doesn't fit {name}", stored), quiet_peft(), _always_the_same(network.device):
         network = peft.PeftModel.from_pretrained(
             network, str(path), config=config, is_trainable=True, ignore_mismatched_sizes=True
         )
@@ -106,6 +107,13 @@ def _refuse_kind(config: Any, path: Path) -> None:
         )
 
 
+def _refuse_strangers(path: Path, stored: Mapping[str, Stored]) -> None:
+    """Raise ModelError for what peft would stumble over without saying which tensor it was."""
+    if named := {name for name in stored if name.startswith("base_model.")}:
+        refuse_unequal(f"The adapter {path}", stored, (), stored.keys() - named, {})
+    refuse_codes(f"The adapter {path}", stored, lambda name: stored[name].dtype.startswith("F"))
+
+
 def _copies(network: Any, stored: Mapping[str, Stored] | None) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """The base's tensors that an adapter's file has tensors for, or all, with a copy of each, by the base's names."""
     own = None if stored is None else {name.removeprefix(_BASE).replace(".base_layer.", ".") for name in stored}
@@ -140,8 +148,11 @@ def _refuse_others(network: Any, path: Path, stored: Mapping[str, Stored]) -> No
         # A shared one is there under its other name.
         if id(known[name]) in names and known[name].data_ptr() not in found
     }
+    # Where several tensors become one, peft looks at the beginnings of their names alone.
+    parts = {part for name in taken for part in name.split(".")}
+    surplus = {*result.unexpected_keys, *(name for name in stored if name.rpartition(".")[2] not in parts)}
     what = f"The adapter {path}"
-    refuse_unequal(what, stored, missing - unequal.keys(), result.unexpected_keys, unequal)
+    refuse_unequal(what, stored, missing - unequal.keys(), surplus, unequal)
     refuse_codes(what, stored, lambda name: name not in taken or taken[name].is_floating_point())
     refuse_infinite(what, weights.items())
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,8 +69,11 @@ def _file_hash(path: Path) -> str:
 
 
 @contextmanager
-def as_ours(what: str) -> Iterator[None]:
-    """Turn whatever a library raises into a ModelError that begins with `what` can't be done, and ends with why."""
+def as_ours(what: str, stored: Mapping[str, Stored] | None = None) -> Iterator[None]:
+    """Turn whatever a library raises into a ModelError that begins with `what` can't be done, and ends with why.
+
+    Where it read the tensors `stored`, those are named that are unlike the others of their kind.
+    """
     try:
         yield
     except ExplorerError:
@@ -80,7 +84,25 @@ def as_ours(what: str) -> Iterator[None]:
             raise UnsupportedError(
                 f"{what}: it needs code of its own (auto_map), which isn't run here; give one that transformers knows."
             ) from problem
-        raise ModelError(f"{what}: {first_line(problem)}") from problem
+        odd = _unlike_others(stored or {})
+        at_fault = (
+            f" At fault may be {counted(odd, 'tensor')}, missing or unlike the others of its kind." if odd else ""
+        )
+        raise ModelError(f"{what}: {first_line(problem)}{at_fault}") from problem
+
+
+def _unlike_others(stored: Mapping[str, Stored]) -> list[str]:
+    """The tensors that one of several experts lacks, or has of another shape: libraries put those into one."""
+    experts: dict[tuple[str, str], dict[int, Shape]] = {}
+    for name, tensor in stored.items():
+        if place := re.fullmatch(r"(.*experts?\.)(\d+)(\..*)", name):
+            experts.setdefault((place[1], place[3]), {})[int(place[2])] = tensor.shape
+    odd = []
+    for (before, after), shapes in experts.items():
+        usual = Counter(shapes.values()).most_common(1)[0][0]
+        several = {number for (other, _), own in experts.items() if other == before for number in own}
+        odd += [f"{before}{number}{after}" for number in sorted(several) if shapes.get(number) != usual]
+    return odd
 
 
 def require_fetched(path: Path) -> None:

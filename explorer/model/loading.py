@@ -224,7 +224,7 @@ def _base(name: str, folder: Path, device: str, precision: str) -> tuple[Any, to
     if (method := _quantisation(config)) not in ("", "bitsandbytes"):
         raise UnsupportedError(f"{name} is quantised by {method}; give the unquantised model and --precision 4bit.")
     stored = stored_tensors(weight_files(folder))
-    with as_ours(failed), _quiet_transformers():
+    with as_ours(failed, stored), _quiet_transformers():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             use_safetensors=True,

@@ -1,5 +1,7 @@
 """The base is the base: beside every kind of adapter, what the base alone says is what its file says."""
 
+import copy
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +11,10 @@ import numpy as np
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from explorer.errors import ModelError
 from explorer.model.alternatives import predict
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
@@ -72,6 +76,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_relative(tmp_path_factory.mktemp("base") / "model", "qwen2", tie_word_embeddings=False)
 
 
+@pytest.fixture(scope="module")
+def untouched(base: Path) -> Any:
+    """The base as transformers alone loads it."""
+    return AutoModelForCausalLM.from_pretrained(base)
+
+
 def trained(folder: Path, base: Path, config: peft.PeftConfig, **saving: Any) -> Path:
     """An adapter of any kind, all of whose tensors were changed."""
     torch.manual_seed(1)
@@ -96,21 +106,69 @@ def question(model: LanguageModel) -> Encoded:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:peft")
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_base_alone_says_what_its_file_says(kind: str, base: Path, tmp_path: Path) -> None:
+def test_the_base_alone_says_what_its_file_says(kind: str, base: Path, untouched: Any, tmp_path: Path) -> None:
     adapter = trained(tmp_path / "adapter", base, KINDS[kind], save_embedding_layers=kind == "embeddings")
     model = load_model(str(base), adapter, device="cpu")
     encoded = question(model)
-    alone = said(AutoModelForCausalLM.from_pretrained(base), encoded)
+    alone = said(untouched, encoded)
     assert model.has_base, model.without_base
     with model.without_adapter():
         torch.testing.assert_close(said(model.network, encoded), alone, rtol=0, atol=1e-5)
     changed = said(model.network, encoded)
     assert float((changed - alone).abs().max()) > 1e-3, "this adapter changes nothing"
     if kind != "PiSSA by chance":
-        fresh = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(adapter))
+        fresh = peft.PeftModel.from_pretrained(copy.deepcopy(untouched), str(adapter))
         torch.testing.assert_close(changed, said(fresh, encoded), rtol=0, atol=1e-5)
     prediction = predict(model, encoded)
     assert prediction.base is not None
     labels = torch.from_numpy(encoded.ids[encoded.response_start :])
     expected = alone[encoded.response_start - 1 : -1].gather(1, labels[:, None])[:, 0]
     np.testing.assert_allclose(prediction.base, expected.numpy(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["PiSSA", "all biases", "DoRA"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_in_half_precision_too(kind: str, precision: str, base: Path, tmp_path: Path) -> None:
+    model = load_model(str(base), trained(tmp_path / "adapter", base, KINDS[kind]), device="cpu", precision=precision)
+    encoded = question(model)
+    assert model.has_base
+    with model.without_adapter():
+        alone = said(AutoModelForCausalLM.from_pretrained(base, dtype=precision), encoded)
+        torch.testing.assert_close(said(model.network, encoded), alone, rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:peft")
+def test_embeddings_that_the_adapter_brings_along_are_not_the_base_s(base: Path, tmp_path: Path) -> None:
+    adapter = trained(tmp_path / "adapter", base, KINDS["embeddings"], save_embedding_layers=True)
+    path, name = adapter / "adapter_model.safetensors", "base_model.model.model.embed_tokens.base_layer.weight"
+    kept = load_file(path)
+    save_file(kept | {name: kept[name] + 0.1}, path)
+    model = load_model(str(base), adapter, device="cpu")
+    assert list(model.originals) == [name]
+    encoded = question(model)
+    with model.without_adapter():
+        alone = said(AutoModelForCausalLM.from_pretrained(base), encoded)
+        torch.testing.assert_close(said(model.network, encoded), alone, rtol=0, atol=1e-5)
+    fresh = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(adapter))
+    torch.testing.assert_close(said(model.network, encoded), said(fresh, encoded), rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:`init_lora_weights` is:UserWarning:peft")
+@pytest.mark.parametrize("start", ["corda", "lora_ga"])
+def test_a_base_that_was_changed_by_what_is_not_kept_is_refused(start: str, base: Path, tmp_path: Path) -> None:
+    adapter = trained(tmp_path / "adapter", base, KINDS["LoRA"])
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"init_lora_weights": start}))
+    with pytest.raises(ModelError, match=f"began at {start}, which changed the base's weights by data that isn't kept"):
+        load_model(str(base), adapter, device="cpu")
+
+
+def test_a_start_by_chance_is_the_same_each_time_and_is_said(base: Path, tmp_path: Path) -> None:
+    adapter, lines = trained(tmp_path / "adapter", base, KINDS["PiSSA by chance"]), list[str]()
+    one = load_model(str(base), adapter, device="cpu", say=lines.append)
+    assert len(lines) == 1 and "pissa_niter_4, which is drawn at random" in lines[0]
+    before = torch.random.get_rng_state()
+    two = load_model(str(base), adapter, device="cpu")
+    assert torch.equal(torch.random.get_rng_state(), before), "loading draws from nobody's random numbers"
+    encoded = question(one)
+    torch.testing.assert_close(said(one.network, encoded), said(two.network, encoded), rtol=0, atol=0)
