@@ -274,7 +274,7 @@ def base_model(*precisions: str) -> Decorator:
         option(
             "--template",
             "The prompt template that the model was trained with: chat (the tokenizer's own), alpaca, or a file with "
-            "{prompt} in it. `auto` is chat.",
+            "{prompt} in it. `auto` is the one that the adapter's training.json names, or else chat.",
             default="auto",
         ),
         _device,
