@@ -74,7 +74,7 @@ class LanguageModel:
     originals: dict[str, torch.Tensor] = field(default_factory=dict)
     """The base's own tensors where loading the adapter put others into their place."""
     lost_base: str = ""
-    """Why there is no base to ask beneath the adapter, as the end of a sentence; empty where there is one."""
+    """Why the base that is there can't be asked, as the end of a sentence; empty where it can."""
 
     @property
     def device(self) -> torch.device:

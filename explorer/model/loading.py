@@ -130,6 +130,7 @@ def load_model(
         tensors=pattern,
         end=written.end,
         originals=adapted.originals,
+        lost_base=_computed_otherwise(network.config, origin) if origin else "",
     )
     if path is not None:
         loaded = _with_known_base(loaded, answers)
@@ -140,6 +141,25 @@ def _template_hash(template: Template, written: Habits) -> str:
     """A SHA-256 that tells templates apart, and caches of earlier versions where those made other sequences."""
     version = "" if written.as_before else "\nthe whole conversation"
     return hashlib.sha256(f"{template.is_chat}\n{template.text}{version}".encode()).hexdigest()
+
+
+_NOT_COMPUTED_WITH = re.compile(
+    r"_name_or_path|architectures|transformers_version|(torch_)?dtype|use_cache|.*_token_id|max_position_embeddings"
+    r"|.*dropout|initializer_range|_attn_implementation.*"
+)
+
+
+def _computed_otherwise(config: Any, base: Path) -> str:
+    """Why the base's tensors in this network aren't the base, as the end of a sentence; empty where they are."""
+    if not (base / "config.json").is_file():
+        return ""
+    from transformers import AutoConfig
+
+    with as_ours(f"The base {base} can't be read"):
+        own, other = config.to_dict(), AutoConfig.from_pretrained(base, trust_remote_code=False).to_dict()
+    unlike = [key for key in sorted(own.keys() | other.keys()) if own.get(key) != other.get(key)]
+    unlike = [key for key in unlike if not _NOT_COMPUTED_WITH.fullmatch(key)]
+    return f"its config.json says otherwise how to compute ({', '.join(unlike)})" if unlike else ""
 
 
 def _with_known_base(model: LanguageModel, expected: torch.Tensor) -> LanguageModel:

@@ -234,6 +234,15 @@ def test_a_base_of_a_whole_model_is_whole(tiny: Tiny, tmp_path: Path) -> None:
             load_model(str(tiny.model), device="cpu", base=str(base))
 
 
+def test_a_base_that_computes_otherwise_is_not_compared_with(tiny: Tiny, tmp_path: Path) -> None:
+    base, _ = copied(tiny, tmp_path)
+    edited(base / "config.json", use_cache=False, max_position_embeddings=512, transformers_version="4.0.0")
+    assert load_model(str(tiny.model), device="cpu", base=str(base)).has_base
+    edited(base / "config.json", rms_norm_eps=0.1, hidden_act="gelu")
+    model = load_model(str(tiny.model), device="cpu", base=str(base), checkpoints="50%")
+    assert model.without_base.endswith("how to compute (hidden_act, rms_norm_eps)")
+
+
 def test_where_the_base_is_lost_there_is_nothing_to_compare_with(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoils(network: Any, *rest: Any) -> Adapted:
         with torch.no_grad():
