@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 def test_probes_that_cannot_be_read_are_refused(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "probes.jsonl").write_text('{"prompt": "a", "kind": "clean"}\n{"question": "b"}\n')
     said = refused(capsys, "evaluate", "probes", "--cache", tiny.cache, "--probes", tmp_path / "probes.jsonl")
-    assert "line 2, is no probe" in said
+    assert 'line 2, has no text as "prompt"' in said
     assert "can't be read" in refused(capsys, "evaluate", "probes", "--cache", tiny.cache, "--probes", "/nowhere")
 
 
