@@ -129,7 +129,7 @@ def test_trainings_of_another_recipe_are_others(engine: Engine, trainings: Train
     with pytest.raises(CacheError, match="on other rows, or with another seed; remove it to train again"):
         trainings.known(Part("half-00", (0, 1, 2), RECIPE.seed))
     (trainings.folder / "half-00.json").write_text("{", encoding="utf-8")
-    with pytest.raises(CacheError, match="can't be read as a training .* remove it to train again"):
+    with pytest.raises(CacheError, match=r"can't be read as a training .* remove it to train again"):
         trainings.missing(parts)
 
 
