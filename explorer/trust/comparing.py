@@ -22,9 +22,9 @@ Marks = tuple[bool, ...]
 def differing(left: tuple[Token, ...], right: tuple[Token, ...]) -> tuple[Marks, Marks]:
     """The tokens of each answer that the longest common blocks of both leave out; blanks around a word don't count."""
     same = [np.zeros(len(tokens), dtype=np.bool_) for tokens in (left, right)]
-    words = [[_word(token) for token in tokens] for tokens in (left, right)]
+    one, other = ([_word(token) for token in tokens] for tokens in (left, right))
     # Without autojunk: a token that occurs often is no less a token.
-    for block in SequenceMatcher(None, *words, autojunk=False).get_matching_blocks():
+    for block in SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks():
         same[0][block.a : block.a + block.size] = True
         same[1][block.b : block.b + block.size] = True
     return tuple((~same[0]).tolist()), tuple((~same[1]).tolist())
