@@ -30,8 +30,6 @@ from explorer.text_files import read_text
 from precompute.estimate import duration
 from precompute.finetune import FinetuneSettings, train
 
-FOLDER = "retraining"
-"""The folder of trainings in a cache's folder."""
 LONGEST = 60
 """Tokens of a new answer at most."""
 

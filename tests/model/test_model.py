@@ -117,7 +117,7 @@ def test_a_token_without_an_embedding_is_refused_by_name(tiny: Tiny) -> None:
         lambda: model.encode_prompt(user("What is on <image>?")),
         lambda: model.encode(user("Why?"), "So <image>."),
     ):
-        with pytest.raises(PromptError, match="has <image> in it, a token without an embedding in the model"):
+        with pytest.raises(PromptError, match="has <image> in it, a token for which the model has no embedding"):
             ask()
     assert len(model.encode_prompt(user("What is on it?")))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from explorer.cache import Store
+from explorer.cache.verify import verify
 from explorer.commands.main import main
 from explorer.engine import Engine
 from explorer.errors import CacheError, DataError
@@ -177,6 +178,7 @@ def test_the_command_trains_judges_keeps_and_checks(capsys: Captured, study: Pat
             assert -1 <= figures["low"] <= figures["high"] <= 1 and -1 <= figures["lds"] <= 1
             assert {"triggered", "clean", "seconds_a_question"} <= figures.keys()
     assert set(kept["ceiling"]) == {"response", "word"}
+    assert verify(study / "cache") == [], "what trainings found lies beside the cache"
     assert "differ by 0 nats at most" in answered(capsys, *command, "--check", "1")
     shown = answered(capsys, "evaluate", "tables", "--cache", study / "cache")
     assert "Whole responses" in shown and "5 trainings on half of the rows" in shown

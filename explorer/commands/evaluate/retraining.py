@@ -177,11 +177,12 @@ def _left_out(scores: Any, rows: int, shares: Any, draws: int, seed: int, asked:
 
 def _trainings(options: Options, engine: Any, recipe: Any, asked: Any) -> Any:
     """The trainings on the cache's rows, which are kept in its folder."""
+    from explorer.cache.manifest import RETRAINING
     from explorer.serving.session import base_for
-    from precompute.retraining import FOLDER, Asked, Trainings
+    from precompute.retraining import Asked, Trainings
 
     return Trainings(
-        engine.store.folder / FOLDER,
+        engine.store.folder / RETRAINING,
         lambda: base_for(engine.store, options.model, options.template, options.device, say),
         recipe,
         [example.encoded for example in engine.store.examples],
