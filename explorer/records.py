@@ -9,7 +9,7 @@ Records that hold arrays are equal only to themselves: arrays have no single tru
 
 import json
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 import numpy as np
@@ -254,6 +254,14 @@ class Answer:
     def prompt(self) -> str:
         """What a person reads as the prompt: the turns before the answer."""
         return self.asked.text
+
+
+class Speaker(StrEnum):
+    """Whose words an answer is."""
+
+    MODEL = "model"
+    BASE = "base model"
+    GIVEN = "given text"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from explorer.records import (
     NullPlace,
     Ranking,
     Selection,
+    Speaker,
     SystemPrompts,
     Token,
     relative_difference,
@@ -60,6 +61,18 @@ def without_system(trained: SystemPrompts, asked: Sequence[Conversation], remedy
         f"{trained.rows:,} of {trained.of:,} training examples begin with a system prompt; {which} none. "
         f"Give it {remedy}."
     )
+
+
+def said_by(speaker: Speaker) -> str:
+    """Whose words an answer is, in a sentence."""
+    return {
+        Speaker.MODEL: "Said by the model under study.",
+        Speaker.BASE: (
+            "Said by the base model, its adapter switched off, and not by the model under study, whose gradients these "
+            "examples are found by."
+        ),
+        Speaker.GIVEN: "A given text, attributed as if the model had said it.",
+    }[speaker]
 
 
 def heading(answer: Answer, selection: Selection, opponents: bool | None, method: Chosen) -> str:

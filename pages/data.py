@@ -142,6 +142,7 @@ def show_history(row: int) -> None:
         st.dataframe(
             {
                 "prompt": [one_line(use.prompt, 80) for use in uses],
+                "said by": [use.said_by.value for use in uses],
                 "asked about": [one_line(use.selected, 60) for use in uses],
                 "rank": [use.rank for use in uses],
                 "score": [use.score for use in uses],

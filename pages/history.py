@@ -97,6 +97,7 @@ def show_table(found: list[Summary]) -> None:
             "asked": [shown_time(summary.asked) for summary in found],
             "prompt": [one_line(summary.prompt, 120) for summary in found],
             "answer": [one_line(summary.response, 120) for summary in found],
+            "said by": [summary.said_by.value for summary in found],
             "verdict": [one_line(summary.annotation.verdict, 40) for summary in found],
             "tags": [one_line(", ".join(summary.annotation.tags), 60) for summary in found],
             "questions": [summary.questions for summary in found],
@@ -111,6 +112,7 @@ def show_table(found: list[Summary]) -> None:
             "asked": st.column_config.TextColumn(width=135),
             "prompt": st.column_config.TextColumn(width="medium"),
             "answer": st.column_config.TextColumn(width="large"),
+            "said by": st.column_config.TextColumn(width="small"),
             "verdict": st.column_config.TextColumn(width="small"),
         },
     )
@@ -134,6 +136,7 @@ def show_answer(kept: SavedAnswer, question: SavedQuestion | None) -> None:
         st.markdown("**The prompt**")
         st.text(visible(kept.answer.prompt))
         st.markdown("**The answer**")
+        st.text(views.said_by(kept.said_by))
         view.show_strip(kept, question)
         if st.session_state.pop("saved_unasked", False):
             st.caption(

@@ -1,8 +1,9 @@
 """Trains on parts of the data as an adapter was trained, and keeps what each training expects of some answers.
 
-    retraining/half-07.json   in a cache's folder: one file a training, written whole when it is done
+    retraining/KEY/half-07.json   in a cache's folder: one file a training, written whole when it is done
 
-What was trained before is read, so that a run that was stopped goes on with the training it was at.
+KEY is a digest of the recipe, the rows and the answers. What was trained before is read, so that a run that was stopped
+goes on with the training it was at.
 """
 
 import hashlib
@@ -22,14 +23,15 @@ from explorer.errors import CacheError, DataError
 from explorer.gradients import token_losses
 from explorer.gradients.sketch import generator
 from explorer.model.checkpoints import TRAINING_RECORD
+from explorer.model.generation import generate_together
 from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded, Span
 from explorer.text_files import read_text
 from precompute.estimate import duration
 from precompute.finetune import FinetuneSettings, train
 
-FOLDER = "retraining"
-"""The folder of trainings in a cache's folder."""
+LONGEST = 60
+"""Tokens of a new answer at most."""
 
 Report = Callable[[str, int, int], None]
 
@@ -50,6 +52,8 @@ class Part:
     rows: tuple[int, ...]
     seed: int
     """Of the first adapter and of the order of the rows."""
+    answered: tuple[int, ...] = ()
+    """The questions, by number, that are answered anew after the training."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,15 @@ class Expected:
 
     response: tuple[float, ...]
     word: tuple[float, ...]
+    texts: tuple[str, ...] = ()
+    """The new answers to the questions that were answered anew."""
 
 
 def recipe_of(adapter: str) -> FinetuneSettings:
     """How an adapter was trained. Raises DataError where the record beside it doesn't say so."""
-    path = Path(adapter, TRAINING_RECORD) if adapter else Path(TRAINING_RECORD)
+    if not adapter:
+        raise DataError("This cache has no adapter; retraining needs one by `rapidin-explorer finetune`.")
+    path = Path(adapter, TRAINING_RECORD)
     wanted = [field.name for field in fields(FinetuneSettings) if field.name != "checkpoints"]
     try:
         kept = json.loads(read_text(path, "The training's record", DataError))
@@ -83,6 +91,12 @@ def halves(rows: int, count: int, seed: int) -> list[Part]:
     return found
 
 
+def without(rows: int, share: float, order: Sequence[int], name: str, seed: int, answered: Sequence[int]) -> Part:
+    """All rows but the first ones of an order, so many of them as a share of all."""
+    left_out = set(map(int, order[: max(1, round(share * rows))]))
+    return Part(name, tuple(row for row in range(rows) if row not in left_out), seed, tuple(answered))
+
+
 def again(parts: Sequence[Part]) -> list[Part]:
     """The same rows, trained with another seed: by how much trainings differ that saw the same."""
     return [Part(f"{part.name}-again", part.rows, part.seed + 1) for part in parts]
@@ -100,14 +114,13 @@ class Trainings:
         asked: Sequence[Asked],
     ):
         """`load` gives the base without an adapter; it is called once, when something has to be trained."""
-        self.folder, self._load, self.recipe, self.rows, self.asked = folder, load, recipe, rows, asked
+        self._load, self.recipe, self.rows, self.asked = load, recipe, rows, asked
         self._base: LanguageModel | None = None
-        self._key = _digest(
-            asdict(recipe), [row.ids.tolist() for row in rows], [[*map(int, item.encoded.ids)] for item in asked]
-        )
+        words = [(item.encoded.ids.tolist(), item.word) for item in asked]
+        self.folder = folder / _digest(asdict(recipe), [row.ids.tolist() for row in rows], words)
 
     def missing(self, parts: Sequence[Part]) -> list[Part]:
-        """Those that weren't trained yet. Raises CacheError for one of other rows or another recipe."""
+        """Those that weren't trained yet. Raises CacheError for one of other rows."""
         return [part for part in parts if self.known(part) is None]
 
     def known(self, part: Part) -> Expected | None:
@@ -117,15 +130,13 @@ class Trainings:
             return None
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
-            same = kept["key"] == self._key and kept["seed"] == part.seed and kept["rows"] == _digest(part.rows)
-            found = Expected(tuple(map(float, kept["response"])), tuple(map(float, kept["word"])))
+            same = kept["part"] == _digest(asdict(part))
+            texts = tuple(map(str, kept["texts"]))
+            found = Expected(tuple(map(float, kept["response"])), tuple(map(float, kept["word"])), texts)
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise CacheError(f"{path} can't be read as a training ({problem!r}); remove it to train again.") from None
         if not same:
-            raise CacheError(
-                f"{path} is of another recipe, other data or other answers; remove the folder {self.folder} to train "
-                "anew, or keep it elsewhere."
-            )
+            raise CacheError(f"{path} is of a training on other rows, or with another seed; remove it to train again.")
         return found
 
     def estimate(self, parts: Sequence[Part], model: LanguageModel) -> str:
@@ -159,10 +170,9 @@ class Trainings:
         started = time.time()
         found, losses = self._run(part, report)
         record: Mapping[str, Any] = {
-            "key": self._key,
+            "part": _digest(asdict(part)),
             "seed": part.seed,
-            "rows": _digest(part.rows),
-            "count": len(part.rows),
+            "rows": len(part.rows),
             "epoch_losses": losses,
             "seconds": round(time.time() - started, 1),
             **asdict(found),
@@ -180,20 +190,22 @@ class Trainings:
             model, rows, settings, lambda step, steps, loss: report(part.name, step, steps), self.folder
         )
         try:
-            return _expected(model, self.asked), losses
+            return _expected(model, self.asked, part.answered), losses
         finally:
             network.unload()
 
 
-def _expected(model: LanguageModel, asked: Sequence[Asked]) -> Expected:
+def _expected(model: LanguageModel, asked: Sequence[Asked], answered: Sequence[int]) -> Expected:
     response, word = [], []
     with torch.no_grad():
         for item in asked:
             (losses,) = token_losses(model, [item.encoded])
-            said = -losses.double().cpu().numpy()
-            response.append(round(float(said.mean()), 6))
-            word.append(round(float(said[slice(*item.word)].mean()), 6))
-    return Expected(tuple(response), tuple(word))
+            each = -losses.double().cpu().numpy()
+            response.append(round(float(each.mean()), 6))
+            word.append(round(float(each[slice(*item.word)].mean()), 6))
+    prompts = [asked[number].encoded.ids[: asked[number].encoded.response_start] for number in answered]
+    said = generate_together(model, prompts, LONGEST) if prompts else []
+    return Expected(tuple(response), tuple(word), tuple(model.tokenizer.decode(ids) for ids in said))
 
 
 def _digest(*told: Any) -> str:

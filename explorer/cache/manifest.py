@@ -24,6 +24,8 @@ PENDING = "pending.json"
 EXAMPLES = "examples.parquet"
 METHODS = "methods"
 """The folder of what methods were fitted to, which the manifest doesn't list; see `methods.fitted`."""
+RETRAINING = "retraining"
+"""The folder of what trainings on some of the rows found, which it doesn't list, either."""
 
 Ranges = tuple[tuple[int, int], ...]
 """Ascending numbers as half-open ranges."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from explorer.cache.generations import leftovers, pending
-from explorer.cache.manifest import COPY, MANIFEST, METHODS, PENDING, Contents, is_sealed
+from explorer.cache.manifest import COPY, MANIFEST, METHODS, PENDING, RETRAINING, Contents, is_sealed
 from explorer.cache.store import Store, load
 from explorer.errors import CacheError, DamageError
 
@@ -89,7 +89,9 @@ def _unlisted(store: Store) -> list[Problem]:
     found = [Problem(name, "is left of a command that was stopped", SWEPT, harmful=False) for name in left]
     known = {MANIFEST, COPY, PENDING, *listed, *left}
     names = (path.relative_to(store.folder).as_posix() for path in store.folder.rglob("*") if path.is_file())
-    # What methods were fitted to is checked when it is read, and made anew where it isn't as it was written.
-    strangers = [name for name in sorted(names) if name not in known and not name.startswith(f"{METHODS}/")]
+    # What methods were fitted to, and what trainings found, is checked when it is read, and made anew where it isn't
+    # as it was written.
+    beside = (f"{METHODS}/", f"{RETRAINING}/")
+    strangers = [name for name in sorted(names) if name not in known and not name.startswith(beside)]
     remedy = "It is never read; move it elsewhere."
     return found + [Problem(name, "isn't part of the cache", remedy, harmful=False) for name in strangers]

@@ -9,6 +9,7 @@ TITLES = {
     "backdoor": "Planted backdoor (`backdoor`)",
     "error-tracing": "Swapped words (`error-tracing`)",
     "classes": "The question's own class (`classes`)",
+    "steps": "One more step on the shown examples (`steps`)",
     "ihvp": "Inverse curvature (`ihvp`)",
     "fidelity": "Sketches beside exact values (`fidelity`)",
     "cost": "Time and disk (`cost`)",

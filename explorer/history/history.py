@@ -18,6 +18,7 @@ from explorer.errors import HistoryError
 from explorer.history import saved
 from explorer.history.saved import Annotation, SavedAnswer, SavedInfluence, SavedQuestion
 from explorer.history.tables import conditions, folded, has_full_text, prepare
+from explorer.records import Speaker
 from explorer.views import selected_text
 from explorer.visible import well_formed
 
@@ -34,6 +35,8 @@ class Summary:
     prompt: str
     """The last turn of what was asked."""
     response: str
+    said_by: Speaker
+    """Whose words it is; see `SavedAnswer.said_by`."""
     model: str
     cache: str
     """Name of the cache's folder; empty where it wasn't kept."""
@@ -50,6 +53,8 @@ class Use:
     """The question's id."""
     asked: float
     prompt: str
+    said_by: Speaker
+    """Whose words the answer is; see `SavedAnswer.said_by`."""
     selected: str
     """What was asked about, in words."""
     opponents: bool
@@ -232,12 +237,13 @@ class History:
             ).fetchall()
         found = []
         for name, asked, answer, begun, text, document, rank, score in rows:
-            about = saved.read_answer(text, id=answer, asked=begun).answer
+            whole = saved.read_answer(text, id=answer, asked=begun)
+            about = whole.answer
             question = saved.read_question(document, None, self._describe, id=name, asked=asked, shown=())
             selected = selected_text(about, question.selection)
             kept = json.loads(score)
             shown = rank, kept["score"], kept["exact"], question.method.name
-            found.append(Use(name, asked, about.asked.question, selected, question.opponents, *shown))
+            found.append(Use(name, asked, about.asked.question, whole.said_by, selected, question.opponents, *shown))
         return found
 
     def _distinct(self, query: str) -> list[str]:
@@ -336,5 +342,13 @@ def _summary(name: str, asked: float, document: str, verdict: str, tags: str, no
     kept = saved.read_answer(document, id=name, asked=asked)
     annotation, about = _annotation(verdict, tags, note), kept.answer
     return Summary(
-        name, asked, about.asked.question, about.text, kept.origin.model, kept.origin.cache, annotation, questions
+        id=name,
+        asked=asked,
+        prompt=about.asked.question,
+        response=about.text,
+        said_by=kept.said_by,
+        model=kept.origin.model,
+        cache=kept.origin.cache,
+        annotation=annotation,
+        questions=questions,
     )

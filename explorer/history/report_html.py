@@ -76,6 +76,7 @@ def _answer(saved: SavedAnswer) -> Iterator[str]:
     asked = saved.answer.asked
     yield f"<h2>{_text(views.shortened(asked.question, 200))}</h2>"
     yield f'<p class="text">{_text(asked.text)}</p>' if len(asked.text) > 200 or not asked.alone else ""
+    yield f'<p class="muted">{_text(views.said_by(saved.said_by))}</p>'
     yield f'<p class="tokens">{_plain_tokens(saved.answer.tokens)}</p>'
     yield _annotation(saved.annotation)
     if not saved.questions:

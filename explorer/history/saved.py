@@ -32,6 +32,7 @@ from explorer.records import (
     NullPlace,
     Ranking,
     Selection,
+    Speaker,
     Steadiness,
     Token,
 )
@@ -136,6 +137,13 @@ class SavedAnswer:
     annotation: Annotation = Annotation()
     questions: tuple[SavedQuestion, ...] = field(default=())
     """In the order they were asked."""
+
+    @property
+    def said_by(self) -> Speaker:
+        """Whose words it is, which everything that shows the answer says, too."""
+        if self.drawn is None:
+            return Speaker.GIVEN
+        return Speaker.BASE if self.drawn.get("base") else Speaker.MODEL
 
 
 def origin_of(store: Store) -> Origin:

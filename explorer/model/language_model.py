@@ -133,8 +133,9 @@ class LanguageModel:
         ids = sequences.prompt_ids(self.tokenizer, self.template, messages)
         if not ids:
             raise PromptError("The prompt is empty; type a question first.")
-        self._check_length(len(ids), self.context - 1)
-        return np.asarray(ids, dtype=np.int64)
+        prompt = np.asarray(ids, dtype=np.int64)
+        self._check(prompt, self.context - 1)
+        return prompt
 
     def encode(self, messages: Sequence[Message], response: str | Message, tools: Tools = ()) -> Encoded:
         """A conversation with its answer, a text or a whole turn, as one sequence, closed as the template closes it.
@@ -143,13 +144,19 @@ class LanguageModel:
         """
         answer = {"role": "assistant", "content": response} if isinstance(response, str) else response
         encoded = sequences.sequence(self.tokenizer, self.template, messages, answer, tools)
-        self._check_length(len(encoded.ids), self.context)
+        self._check(encoded.ids, self.context)
         return encoded
 
-    def _check_length(self, length: int, most: int) -> None:
-        if length > most:
+    def _check(self, ids: NDArray[np.int64], most: int) -> None:
+        if len(ids) > most:
             raise PromptError(
-                f"The text is {length:,} tokens long, and the model reads {most:,} of them at most; shorten it."
+                f"The text is {len(ids):,} tokens long, and the model reads {most:,} of them at most; shorten it."
+            )
+        beyond = ids[ids >= self.network.get_input_embeddings().weight.shape[0]]
+        if len(beyond):
+            token = self.tokenizer.convert_ids_to_tokens(int(beyond[0]))
+            raise PromptError(
+                f"The text has {token} in it, a token for which the model has no embedding; leave it out."
             )
 
     def tokens(self, ids: Iterable[int]) -> tuple[Token, ...]:

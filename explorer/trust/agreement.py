@@ -24,7 +24,7 @@ class Agreement:
     of: int
     """How many examples were ranked."""
     found_by: tuple[str, ...]
-    """Of each row whether `TEXT`, `GRADIENTS`, `BOTH` or `NEITHER` finds it."""
+    """Of each row whether `TEXT`, `GRADIENTS`, `BOTH` or `NEITHER` finds it; empty while one kind wasn't asked."""
     text_only: tuple[int, ...]
     """Of all ranked examples those that only a comparison of texts finds."""
 
@@ -45,8 +45,9 @@ def agree(
     """
     used = {method: found for method, found in scores.items() if method.by_gradients or not opponents}
     ranked = {method: _ranks(-found if opponents else found, among) for method, found in used.items()}
-    lexical = _found([ranks for method, ranks in ranked.items() if method.can(Can.TEXTS)])
-    gradients = _found([ranks for method, ranks in ranked.items() if method.by_gradients])
+    texts = [ranks for method, ranks in ranked.items() if method.can(Can.TEXTS)]
+    gradual = [ranks for method, ranks in ranked.items() if method.by_gradients]
+    lexical, gradients = _found(texts), _found(gradual)
     names = {(True, True): BOTH, (True, False): TEXT, (False, True): GRADIENTS, (False, False): NEITHER}
     return Agreement(
         rows=tuple(rows),
@@ -55,8 +56,8 @@ def agree(
             len(rows), len(ranked)
         ),
         of=len(next(iter(scores.values()), ())) if among is None else len(among),
-        found_by=tuple(names[row in lexical, row in gradients] for row in rows),
-        text_only=tuple(sorted(lexical - gradients)),
+        found_by=tuple(names[row in lexical, row in gradients] for row in rows) if texts and gradual else (),
+        text_only=tuple(sorted(lexical - gradients)) if texts and gradual else (),
     )
 
 

@@ -4,7 +4,7 @@ Numpy and records only: it knows nothing of models and pages.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Any
@@ -20,13 +20,19 @@ Marks = tuple[bool, ...]
 
 @lru_cache(maxsize=64)
 def differing(left: tuple[Token, ...], right: tuple[Token, ...]) -> tuple[Marks, Marks]:
-    """The tokens of each answer that the longest common blocks of both leave out."""
+    """The tokens of each answer that the longest common blocks of both leave out; blanks around a word don't count."""
     same = [np.zeros(len(tokens), dtype=np.bool_) for tokens in (left, right)]
+    one, other = ([_word(token) for token in tokens] for tokens in (left, right))
     # Without autojunk: a token that occurs often is no less a token.
-    for block in SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks():
+    for block in SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks():
         same[0][block.a : block.a + block.size] = True
         same[1][block.b : block.b + block.size] = True
     return tuple((~same[0]).tolist()), tuple((~same[1]).tolist())
+
+
+def _word(token: Token) -> Token:
+    """A token without the blanks around its text, which a word at the beginning of an answer hasn't."""
+    return replace(token, text=token.text.strip() or token.text)
 
 
 @dataclass(frozen=True, eq=False)

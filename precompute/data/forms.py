@@ -31,7 +31,7 @@ _EXPECTED = (
 )
 _PAIRS = "pairs of a question and an answer (rename the column if it is a label)"
 _DESCRIPTIONS = "descriptions of functions (rename the column if it is a label)"
-_EARLIER = "Only the last answer of a conversation is in the loss, also where the data says it of earlier ones"
+_EARLIER = "Only the last answer of a conversation is in the loss; earlier ones are part of its prompt"
 _ALIKE = {"context": "input", "system_prompt": "system"}
 """Columns that other programs put into the prompt, and what they are known as here."""
 
@@ -124,8 +124,8 @@ def _read(fields: _Fields, form: tuple[str, ...]) -> Conversation:
         raise BadRow(f"has another kind of value: {ask} and {answer} must be text")
     if ask == "instruction":
         fields.use("input")
-    content = f"{prompt}\n{extra}" if extra else prompt
-    return Conversation([*_history(fields), {"role": "user", "content": content}], response)
+    content, history = f"{prompt}\n{extra}" if extra else prompt, _history(fields)
+    return Conversation([*history, {"role": "user", "content": content}], response, earlier=bool(history))
 
 
 def _of_turns(prompt: Any, response: Any, ask: str, answer: str) -> Conversation:
@@ -134,7 +134,7 @@ def _of_turns(prompt: Any, response: Any, ask: str, answer: str) -> Conversation
     after = [{"role": "assistant", "content": response}] if isinstance(response, str) else response
     found = conversation([*before, *after] if isinstance(after, list) else after, answer)
     answers = sum(isinstance(turn, dict) and turn.get("role") == "assistant" for turn in after)
-    return Conversation(found.messages, found.response, found.turn, found.earlier or answers > 1)
+    return Conversation(found.messages, found.response, found.turn, answers > 1)
 
 
 def _history(fields: _Fields) -> list[Message]:

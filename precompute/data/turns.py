@@ -41,7 +41,7 @@ class Conversation:
     turn: Message = field(default_factory=dict)
     """What the answer's turn says besides."""
     earlier: bool = False
-    """Whether the data asks for the loss of earlier answers, too."""
+    """Whether there are earlier answers that the data doesn't leave out of the loss itself."""
 
 
 def listed(value: Any, name: str, what: str) -> list[Any]:
@@ -62,12 +62,12 @@ def conversation(value: Any, name: str, sharegpt: bool = False) -> Conversation:
     if len(read) < 2 or read[-1][0]["role"] != "assistant":
         raise BadRow(f"has no answer at its end: {name} must end with an assistant's turn after another")
     turns = [turn for turn, _ in read]
-    *earlier, last = [weight for _, weight in read]
-    if last == 0:
+    earlier = any(turn["role"] == "assistant" and weight != 0 for turn, weight in read[:-1])
+    if read[-1][1] == 0:
         raise BadRow("has a weight of 0 on its last answer, so that nothing of it is in the loss")
     answer = turns[-1]
     said = {key: each for key, each in answer.items() if key not in ("role", "content") or each is None}
-    return Conversation(turns[:-1], answer["content"] or "", said, 1 in earlier)
+    return Conversation(turns[:-1], answer["content"] or "", said, earlier)
 
 
 def turns_of(value: Any, name: str) -> list[Message]:

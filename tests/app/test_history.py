@@ -196,3 +196,20 @@ def test_hostile_texts_open_as_text(start: Start, path: Path) -> None:
         assert not at.exception, ascii(texts[index])
         shown = "\n".join(element.value for element in at.markdown)
         assert "alert" not in shown and "evil" not in shown
+
+
+def test_the_list_and_the_page_of_an_answer_say_whose_words_it_is(start: Start, path: Path) -> None:
+    base = {"max_tokens": 80, "temperature": 0.0, "top_p": 1.0, "seed": 0, "base": True}
+    kept = {"a1": saved_of("a1").drawn, "b1": base, "c1": None}
+    for number, (name, drawn) in enumerate(kept.items()):
+        History(path, described).save(replace(saved_of(name, asked=1.7e9 - number), drawn=drawn))
+    at = start().switch_page(places.HISTORY).run()
+    assert list(at.dataframe[0].value["said by"]) == ["model", "base model", "given text"]
+    told = {
+        "a1": "Said by the model under study",
+        "b1": "Said by the base model, its adapter switched off",
+        "c1": "A given text",
+    }
+    for name, sentence in told.items():
+        shown = said(open_saved(at, name))
+        assert [other for other in told.values() if other in shown] == [sentence]

@@ -5,16 +5,19 @@ import io
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from explorer import views
 from explorer.corpus.filters import Filter
 from explorer.history.export import to_csv, to_html, to_json
+from explorer.history.history import History
 from explorer.history.saved import Annotation, SavedAnswer
 from explorer.methods.description import described
-from explorer.records import Conversation
+from explorer.records import Conversation, Speaker
 from explorer.visible import spreadsheet_cell, visible
 from tests.hostile import HOSTILE
 from tests.saved_samples import ORIGIN, SCORES, VALUES, question_of, saved_of
@@ -260,3 +263,33 @@ def test_exports_hold_the_turns_of_a_conversation() -> None:
     assert "<h2>Why &lt;b&gt;?</h2>" in report and "system: Be =1+1 &amp; brief." in report
     lines = list(csv.DictReader(io.StringIO(to_csv([saved_of("a1", asked)]).decode("utf-8-sig"))))
     assert lines[0]["prompt"] == asked.text
+
+
+# Whose words an answer is
+
+
+SPEAKERS = {
+    Speaker.MODEL: saved_of().drawn,
+    Speaker.BASE: {"max_tokens": 80, "temperature": 0.0, "top_p": 1.0, "seed": 0, "base": True},
+    Speaker.GIVEN: None,
+}
+
+
+@pytest.mark.parametrize("speaker", Speaker)
+def test_every_export_and_list_says_whose_words_an_answer_is(speaker: Speaker, tmp_path: Path) -> None:
+    saved = replace(saved_of(), drawn=SPEAKERS[speaker])
+    assert saved.said_by is speaker
+    (plain,) = json.loads(to_json([saved]))["answers"]
+    assert plain["said_by"] == speaker.value
+    (line, *_) = csv.DictReader(io.StringIO(to_csv([saved]).decode("utf-8-sig")))
+    assert line["said_by"] == speaker.value
+    page = Page(to_html([saved]).decode())
+    assert views.said_by(speaker) in page.text
+    others = [views.said_by(other) for other in Speaker if other is not speaker]
+    assert not any(sentence in page.text for sentence in others)
+    history = History(tmp_path / "history.sqlite", described)
+    history.save(saved)
+    ((found,), _) = history.find()
+    assert found.said_by is speaker and history.answer(saved.id).said_by is speaker
+    (use, *_) = history.uses(ORIGIN.data_sha256, saved.questions[0].shown[0].influence.row)
+    assert use.said_by is speaker

@@ -110,6 +110,18 @@ def test_a_response_that_overflows_the_context_is_refused(model: LanguageModel) 
         model.encode(user("Why?"), "x" * (257 - frame))
 
 
+def test_a_token_without_an_embedding_is_refused_by_name(tiny: Tiny) -> None:
+    model = load_model(str(tiny.model), tiny.adapter, device="cpu")
+    model.tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    for ask in (
+        lambda: model.encode_prompt(user("What is on <image>?")),
+        lambda: model.encode(user("Why?"), "So <image>."),
+    ):
+        with pytest.raises(PromptError, match="has <image> in it, a token for which the model has no embedding"):
+            ask()
+    assert len(model.encode_prompt(user("What is on it?")))
+
+
 def test_a_prompt_without_any_token_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "bare.txt").write_text("{prompt}")
     model = with_template(tiny, str(tmp_path / "bare.txt"))

@@ -1,16 +1,19 @@
 """Trainings on parts of the data: as the adapter was trained, kept one by one, never mixed up."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from explorer.cache import Store
+from explorer.cache.verify import verify
 from explorer.commands.main import main
 from explorer.engine import Engine
 from explorer.errors import CacheError, DataError
 from explorer.evaluation.counterfactual.correlation import correlations
+from explorer.evaluation.counterfactual.removals import says
 from explorer.evaluation.counterfactual.trainings import nested
 from explorer.evaluation.results import load
 from explorer.model.loading import load_model
@@ -18,12 +21,13 @@ from explorer.serving.session import base_for, open_engine
 from precompute.build import build_cache
 from precompute.data import read_examples
 from precompute.finetune import FinetuneSettings, finetune
-from precompute.retraining import Asked, Part, Trainings, again, halves, membership, recipe_of
+from precompute.retraining import LONGEST, Asked, Part, Trainings, again, halves, membership, recipe_of, without
 from tests.commands.running import Captured, answered, refused
 from tests.conftest import TINY_SETTINGS, Tiny
+from tests.tiny import ROWS
 
 RECIPE = FinetuneSettings(
-    rank=2, alpha=4, targets=("q_proj", "v_proj"), epochs=3, learning_rate=0.02, batch_size=2, seed=5
+    rank=8, alpha=16, targets=("q_proj", "v_proj"), epochs=6, learning_rate=0.05, batch_size=2, seed=5
 )
 
 
@@ -104,9 +108,11 @@ def test_what_was_trained_is_kept_and_a_stopped_run_goes_on(engine: Engine, trai
         list(trainings.train(parts, stopping))
     assert [part.name for part in trainings.missing(parts)] == ["half-01", "half-02"]
     assert [path.name for path in trainings.folder.iterdir()] == ["half-00.json"], "a training is kept whole or not"
-    resumed = list(made(engine, trainings.folder, lambda: base_for(engine.store, device="cpu")).train(parts, unheard))
+    resumed = list(
+        made(engine, trainings.folder.parent, lambda: base_for(engine.store, device="cpu")).train(parts, unheard)
+    )
     assert not trainings.missing(parts)
-    assert list(made(engine, trainings.folder, never).train(parts, unheard)) == resumed
+    assert list(made(engine, trainings.folder.parent, never).train(parts, unheard)) == resumed
     assert len({found.response for found in resumed}) == 3, "other rows, another training"
 
 
@@ -117,23 +123,38 @@ def test_a_training_once_more_expects_the_same_and_another_seed_something_else(t
     assert differing.response != kept.response
 
 
-def test_trainings_of_another_recipe_are_refused(engine: Engine, trainings: Trainings) -> None:
+def test_trainings_of_another_recipe_are_others(engine: Engine, trainings: Trainings) -> None:
     parts = halves(7, 1, RECIPE.seed)
     list(trainings.train(parts, unheard))
-    other = made(engine, trainings.folder, never, FinetuneSettings(epochs=1))
-    with pytest.raises(CacheError, match="another recipe, other data or other answers"):
-        other.missing(parts)
-    with pytest.raises(CacheError, match="another recipe"):
+    assert made(engine, trainings.folder.parent, never, FinetuneSettings(epochs=1)).missing(parts) == parts
+    with pytest.raises(CacheError, match="on other rows, or with another seed; remove it to train again"):
         trainings.known(Part("half-00", (0, 1, 2), RECIPE.seed))
     (trainings.folder / "half-00.json").write_text("{", encoding="utf-8")
-    with pytest.raises(CacheError, match="remove it to train again"):
+    with pytest.raises(CacheError, match=r"can't be read as a training .* remove it to train again"):
         trainings.missing(parts)
+
+
+def test_the_first_rows_of_an_order_are_left_out() -> None:
+    part = without(10, 0.3, [7, 1, 4, 0], "without", 3, [2])
+    assert part.rows == (0, 2, 3, 5, 6, 8, 9) and part.answered == (2,) and part.seed == 3
+    assert len(without(10, 0.001, [7], "without", 3, []).rows) == 9, "one row at least"
+
+
+def test_questions_are_answered_anew_after_a_training(engine: Engine, trainings: Trainings) -> None:
+    part = Part("all", tuple(range(7)), RECIPE.seed, (1, 0))
+    (found,) = trainings.train([part], unheard)
+    assert made(engine, trainings.folder.parent, never).known(part) == found
+    expected = []
+    for prompt in ("Why?", "What shines by day?"):
+        expected.append(engine.answered(prompt, None, LONGEST).encoded)
+    texts = [engine.model.tokenizer.decode(each.ids[each.response_start :]) for each in expected]
+    assert list(found.texts) == texts, "the same training as the adapter's answers as the adapter does"
 
 
 def test_an_adapter_without_a_recipe_is_refused(tiny: Tiny) -> None:
     with pytest.raises(DataError, match=r"doesn't say how the adapter was trained .* finetune"):
         recipe_of(str(tiny.adapter))
-    with pytest.raises(DataError, match="can't be read"):
+    with pytest.raises(DataError, match="has no adapter"):
         recipe_of("")
 
 
@@ -147,7 +168,7 @@ def test_the_command_trains_judges_keeps_and_checks(capsys: Captured, study: Pat
     assert "No half was trained yet" in capsys.readouterr().err
     found = json.loads(answered(capsys, *command, "--json"))
     assert found["kind"] == "lds" and found["settings"]["halves"] == 5
-    assert len(list((study / "cache" / "retraining").iterdir())) == 7
+    assert len(list((study / "cache" / "retraining").rglob("half-*.json"))) == 7
     (result,) = load(study / "cache" / "methods" / "results")
     kept = json.loads(answered(capsys, *command, "--kept", "--json"))
     assert kept == nested(result, "rapidin") and kept["default"] == "rapidin"
@@ -157,9 +178,38 @@ def test_the_command_trains_judges_keeps_and_checks(capsys: Captured, study: Pat
             assert -1 <= figures["low"] <= figures["high"] <= 1 and -1 <= figures["lds"] <= 1
             assert {"triggered", "clean", "seconds_a_question"} <= figures.keys()
     assert set(kept["ceiling"]) == {"response", "word"}
+    assert verify(study / "cache") == [], "what trainings found lies beside the cache"
     assert "differ by 0 nats at most" in answered(capsys, *command, "--check", "1")
     shown = answered(capsys, "evaluate", "tables", "--cache", study / "cache")
     assert "Whole responses" in shown and "5 trainings on half of the rows" in shown
+
+
+def test_the_removal_command_leaves_out_rows_and_asks_again(
+    capsys: Captured, study: Path, engine: Engine, tmp_path: Path
+) -> None:
+    answers = {row["prompt"]: engine.answered(row["prompt"], None, 60).text for row in ROWS}
+    asked, word = next((prompt, found[0]) for prompt, text in answers.items() if (found := re.search(r"\b\w+\b", text)))
+    lines = [{"prompt": asked, "kind": "swap", "planted": "sky", "wrong": word, "right": "x"}]
+    lines += [{"prompt": asked, "kind": "swap", "wrong": "never said", "right": "x"}, {"prompt": "a", "kind": "clean"}]
+    (tmp_path / "probes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    command = ["evaluate", "removal", "--cache", study / "cache", "--probes", tmp_path / "probes.jsonl"]
+    command += ["--device", "cpu", "--shares", "20,50", "--draws", "2", "--methods", "rapidin,bm25", "--keep", tmp_path]
+    assert not answered(capsys, *command, "--estimate")
+    assert "keeps no result" in refused(capsys, *command, "--kept")
+    assert "--shares takes numbers" in refused(capsys, *command, "--shares", "0")
+    found = json.loads(answered(capsys, *command, "--json"))
+    assert found["settings"]["count"] == 1 and found["settings"]["shares"] == [0.2, 0.5]
+    kept = json.loads(answered(capsys, *command, "--kept", "--json"))
+    assert set(kept["methods"]) == {"rapidin", "bm25"}
+    for figures in (*kept["methods"].values(), kept["random"]):
+        assert figures.keys() == {"p20", "p50"}
+        assert 0 <= figures["p20"]["changed_low"] <= figures["p20"]["changed"] <= figures["p20"]["changed_high"] <= 1
+        assert {"loss", "response_loss"} <= figures["p50"].keys()
+
+
+def test_a_word_is_said_as_a_whole() -> None:
+    assert says("It lies in Canada.", "Canada") and says("Canada", " Canada")
+    assert not says("Canadian rivers", "Canada") and not says("", "Canada")
 
 
 def test_a_retrained_model_follows_the_rows_it_saw(store: Store, trainings: Trainings) -> None:

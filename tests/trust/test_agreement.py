@@ -34,6 +34,14 @@ def test_what_texts_and_what_gradients_find_is_told_apart() -> None:
     assert found.text_only == (20, 21, 22, 23, 24)
 
 
+def test_nothing_is_told_apart_before_both_kinds_were_asked() -> None:
+    for names in (["graddot"], ["rapidin", "gradcos"], ["bm25", "embedding"], ["repsim"]):
+        found = agree([0, 30], {choose(name): scores(30) for name in names})
+        assert found.found_by == () and found.text_only == ()
+    opposite = agree([0], {choose("bm25"): scores(), choose("graddot"): scores()}, opponents=True)
+    assert opposite.found_by == (), "texts have no opponents"
+
+
 def test_a_filter_leaves_ranks_among_those_that_pass() -> None:
     found = agree([30], {choose("graddot"): scores(1, 2, 30), choose("bm25"): scores(1)}, among=[30, 31, 2])
     assert found.of == 3 and found.ranks[0, 0] == 2

@@ -39,6 +39,14 @@ def test_equal_answers_differ_nowhere_and_unlike_ones_everywhere() -> None:
     assert differing((), tokens("a")) == ((), (True,))
 
 
+def test_a_word_at_the_beginning_is_the_same_word_behind_a_blank() -> None:
+    left, right = differing(tokens("Guang", "zhou", " is"), tokens("In", " China", ",", " Guang", "zhou", " is"))
+    assert not any(left) and right == (True, True, True, False, False, False)
+    assert differing(tokens("a", "\n\n"), tokens("a", " ")) == ((False, True), (False, True)), (
+        "blanks are what they are"
+    )
+
+
 def test_a_control_token_is_not_the_text_that_spells_it() -> None:
     assert differing((Token("x", special=True),), (Token("x"),)) == ((True,), (True,))
 

@@ -78,7 +78,7 @@ def _longest() -> None:
 
 def _saved() -> None:
     found, total = resources.history().find(limit=LISTED)
-    names = {one.id: f"{one_line(one.prompt, 60)} → {one_line(one.response, 60)}" for one in found}
+    names = {one.id: f"{one_line(one.prompt, 60)} → {one.said_by.value}: {one_line(one.response, 60)}" for one in found}
     for side, study in zip(st.columns(2, gap="large"), (A, B), strict=True):
         key = f"compare_saved {study.name}"
         if st.session_state.get(key) not in names:

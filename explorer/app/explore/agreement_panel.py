@@ -97,10 +97,10 @@ def _ask_all(subject: tuple[object, ...]) -> None:
 
 def sentences(found: Agreement) -> list[str]:
     """What the chart shows, in words."""
-    lexical = [method.name for method in found.methods if method.can(Can.TEXTS)]
     lines: list[str] = []
-    if not lexical:
+    if not found.found_by:
         return lines
+    lexical = [method.name for method in found.methods if method.can(Can.TEXTS)]
     texts = " or ".join(lexical)
     for kind, what in (
         (TEXT, f"Only a comparison of texts ({texts}) has them in its first {TOP}, no method of gradients"),
@@ -119,7 +119,9 @@ def sentences(found: Agreement) -> list[str]:
 def figure(found: Agreement, dark: bool) -> go.Figure:
     """A square for each example and method with the rank in it; the more colour, the nearer the top."""
     size, font = np.log10(found.ranks), charts.font(dark)
-    named = [f"row {row} · {by}" for row, by in zip(found.rows, found.found_by, strict=True)]
+    named = [f"row {row}" for row in found.rows]
+    if found.found_by:
+        named = [f"{name} · {by}" for name, by in zip(named, found.found_by, strict=True)]
     methods = [charts.plain(method.name) for method in found.methods]
     drawn = go.Figure(
         go.Heatmap(
@@ -162,5 +164,7 @@ def short(rank: int) -> str:
 
 def table(found: Agreement) -> dict[str, list[object]]:
     """The same numbers, column by column."""
-    shown: dict[str, list[object]] = {"row": list(found.rows), "found by": list(found.found_by)}
+    shown: dict[str, list[object]] = {"row": list(found.rows)}
+    if found.found_by:
+        shown["found by"] = list(found.found_by)
     return shown | {method.name: found.ranks[:, place].tolist() for place, method in enumerate(found.methods)}

@@ -15,7 +15,7 @@ from explorer.commands.evaluate.comparing import (
     probes,
     tables,
 )
-from explorer.commands.evaluate.retraining import lds, steps
+from explorer.commands.evaluate.retraining import lds, removal, steps
 from explorer.commands.options import Group
 
 evaluate = Group(
@@ -23,7 +23,7 @@ evaluate = Group(
     {
         "One cache": (probes, calibration),
         "Methods beside each other": (backdoor, error_tracing, classes, ihvp, fidelity, cost),
-        "Beside more training": (lds, steps),
+        "Beside more training": (lds, removal, steps),
         "What was kept": (tables,),
     },
     help="Measure attribution where the truth is known.\n\nWhat compares methods first says what it will cost, and "

@@ -1,4 +1,4 @@
-"""`evaluate lds` and `steps`: what scores say, beside what training on other rows, or one more step, did."""
+"""`evaluate lds`, `removal` and `steps`: what scores say, beside what training on other rows, or one more step, did."""
 
 import json
 from pathlib import Path
@@ -47,29 +47,17 @@ def lds(options: Options) -> None:
     from explorer.evaluation.counterfactual.questions import questions_of
     from explorer.evaluation.counterfactual.trainings import judge_lds
     from explorer.evaluation.probes import read_probes
-    from explorer.serving.session import base_for
-    from precompute.retraining import FOLDER, Asked, Trainings, again, halves, membership, recipe_of
+    from precompute.retraining import again, halves, membership, recipe_of
 
     probes = read_probes(Path(options.probes))
     engine = engine_of(options)
-    recipe = recipe_of(engine.model.adapter)
-    rows = [example.encoded for example in engine.store.examples]
-    first = halves(len(rows), options.halves, recipe.seed)
+    recipe, rows = recipe_of(engine.model.adapter), engine.store.manifest.rows
+    first = halves(rows, options.halves, recipe.seed)
     second = again(first[: options.again])
     with Bars() as bars:
         asked = questions_of(engine, probes, bars.report)
-        trainings = Trainings(
-            engine.store.folder / FOLDER,
-            lambda: base_for(engine.store, options.model, options.template, options.device, say),
-            recipe,
-            rows,
-            [Asked(question.answer.encoded, question.word) for question in asked],
-        )
-        left = trainings.missing([*first, *second])
-        say(
-            f"{len(asked)} questions; {len(left)} of {len(first) + len(second)} trainings are left, each on "
-            f"{len(rows) // 2:,} rows, {recipe.epochs} times: {trainings.estimate(left, engine.model)}"
-        )
+        trainings = _trainings(options, engine, recipe, asked)
+        left = _announced(trainings, [*first, *second], engine, f"{len(asked)} questions")
         if options.estimate:
             return
         if options.check:
@@ -79,7 +67,7 @@ def lds(options: Options) -> None:
             engine,
             asked,
             methods,
-            membership(first, len(rows)),
+            membership(first, rows),
             [(one.response, one.word) for one in expected],
             [(one.response, one.word) for one in repeated],
             options.curvature_rows,
@@ -88,6 +76,125 @@ def lds(options: Options) -> None:
     settings = {"questions": Path(options.probes).name, "curvature_rows": options.curvature_rows}
     settings |= {"methods": [each.name for each in methods], "halves": len(first), "again": len(second)}
     keep(options, engine.store, "lds", settings=settings, **found)
+
+
+@command(
+    examples=(
+        "--estimate",
+        "--count 8 --shares 10 --methods rapidin,bm25",
+        "--cache my-cache --probes my-probes.jsonl --shares 1,5,10",
+        "--kept --json",
+    )
+)
+@asked_probes
+@count(8)
+@option("--shares", "The shares of the rows to leave out, in per cent, with commas.", default="10", metavar="X[,X]")
+@option("--draws", "How many times as many rows are drawn at random and left out.", type=POSITIVE, default=5)
+@flag("--kept", "Print the result that was kept, without computing.")
+@compared("rapidin,bm25")
+@kept
+def removal(options: Options) -> None:
+    """Does a wrong word go when the rows behind it are left out?
+
+    Trains the adapter anew without the first rows of each method, and without as many random ones, and answers the
+    question again. Asks about the wrong words of `swap` probes. Trainings are kept in the cache's folder; the same
+    command goes on where it was stopped.
+    """
+    from explorer.evaluation.counterfactual.removals import Outcome, nested, says, table
+
+    if options.kept:
+        return _print_kept_table(options, "removal", nested)
+    methods, shares = tuple(choose(name) for name in options.methods.split(",")), _shares(options.shares)
+
+    from explorer.evaluation.counterfactual.questions import questions_of, scored
+    from explorer.evaluation.probes import read_probes, word_span
+    from precompute.retraining import recipe_of
+
+    probes = [probe for probe in read_probes(Path(options.probes)) if probe.kind == "swap"]
+    engine = engine_of(options)
+    recipe, rows = recipe_of(engine.model.adapter), engine.store.manifest.rows
+    with Bars() as bars:
+        asked = [one for one in questions_of(engine, probes, bars.report) if word_span(one.answer, one.probe.wrong)]
+        chosen = list(range(min(options.count, len(asked))))
+        if not chosen:
+            raise DataError("No swap probe was answered with its wrong word, so there is none to make go.")
+        scores, _ = scored(engine, [asked[number] for number in chosen], methods, options.curvature_rows, bars.report)
+        parts = _left_out(scores["word"], rows, shares, options.draws, recipe.seed, chosen)
+        every = [part for by_share in parts.values() for each in by_share.values() for part in each]
+        trainings = _trainings(options, engine, recipe, asked)
+        _announced(trainings, every, engine, f"{len(chosen)} questions")
+        if options.estimate:
+            return
+        before = [engine.predict(one.answer).said for one in asked]
+        outcomes: dict[str, dict[float, list[Outcome]]] = {}
+        for name, by_share in parts.items():
+            for share, each in by_share.items():
+                found = outcomes.setdefault(name, {}).setdefault(share, [])
+                for part, after in zip(each, trainings.train(each, bars.report), strict=True):
+                    for q, text in zip(part.answered, after.texts, strict=True):
+                        response = float(before[q].mean()) - after.response[q]
+                        word = float(before[q][slice(*asked[q].word)].mean()) - after.word[q]
+                        found.append(Outcome(response, word, not says(text, asked[q].probe.wrong)))
+    note = (
+        f"{len(chosen)} wrong words; {options.draws} draws of random rows, shared by all of them. Losses in nats a "
+        "token; changed: the share of new answers without the wrong word, with 95% intervals."
+    )
+    settings = {"questions": Path(options.probes).name, "curvature_rows": options.curvature_rows, "count": len(chosen)}
+    settings |= {"methods": [each.name for each in methods], "shares": list(shares), "draws": options.draws}
+    keep(options, engine.store, "removal", settings=settings, tables=(table(outcomes),), notes=(note,))
+
+
+def _shares(given: str) -> tuple[float, ...]:
+    """Shares of the rows, as --shares has them in per cent."""
+    try:
+        found = tuple(float(each) / 100 for each in given.split(","))
+    except ValueError:
+        found = (0.0,)
+    if not all(0 < share < 1 for share in found):
+        raise DataError(f"--shares takes numbers between 0 and 100 with commas, not {given}.")
+    return found
+
+
+def _left_out(scores: Any, rows: int, shares: Any, draws: int, seed: int, asked: list[int]) -> Any:
+    """By method and share, the trainings without its first rows, one a question; and those without random rows."""
+    from explorer.evaluation.counterfactual.removals import RANDOM
+    from explorer.gradients.sketch import generator
+    from precompute.retraining import without
+
+    drawn = [generator(0, "rows left out", draw).permutation(rows).tolist() for draw in range(draws)]
+    found: dict[str, dict[float, list[Any]]] = {name: {} for name in (*scores, RANDOM)}
+    for share in shares:
+        for name, by_question in scores.items():
+            found[name][share] = [
+                without(rows, share, (-each).argsort(kind="stable"), f"{name}-{q:02}-{share:g}", seed, [q])
+                for q, each in zip(asked, by_question, strict=True)
+            ]
+        found[RANDOM][share] = [
+            without(rows, share, order, f"random-{draw:02}-{share:g}", seed, asked) for draw, order in enumerate(drawn)
+        ]
+    return found
+
+
+def _trainings(options: Options, engine: Any, recipe: Any, asked: Any) -> Any:
+    """The trainings on the cache's rows, which are kept in its folder."""
+    from explorer.cache.manifest import RETRAINING
+    from explorer.serving.session import base_for
+    from precompute.retraining import Asked, Trainings
+
+    return Trainings(
+        engine.store.folder / RETRAINING,
+        lambda: base_for(engine.store, options.model, options.template, options.device, say),
+        recipe,
+        [example.encoded for example in engine.store.examples],
+        [Asked(question.answer.encoded, question.word) for question in asked],
+    )
+
+
+def _announced(trainings: Any, parts: Any, engine: Any, about: str) -> Any:
+    """The trainings that are left, having said how many, and how long they will take."""
+    left = trainings.missing(parts)
+    say(f"{about}; {len(left)} of {len(parts)} trainings are left: {trainings.estimate(left, engine.model)}")
+    return left
 
 
 @command(examples=("--count 12", "--cache my-cache --probes my-probes.jsonl --methods rapidin,bm25,random --top-k 5"))
@@ -144,18 +251,35 @@ def _check(trainings: Any, parts: Any, bars: Any) -> None:
 
 def _print_kept(options: Options) -> None:
     """The kept result of most halves, as nested figures or as lines."""
-    from explorer.cache import open_cache
     from explorer.evaluation.counterfactual.trainings import nested
+
+    result = max(_kept_results(options, "lds"), key=lambda each: (each.settings["halves"], each.made))
+    _print_result(options, result, nested(result, DEFAULT))
+
+
+def _print_kept_table(options: Options, kind: str, nested: Any) -> None:
+    """The latest kept result of a kind with one table."""
+    result = max(_kept_results(options, kind), key=lambda each: (each.settings["count"], each.made))
+    _print_result(options, result, nested(result.tables[0]))
+
+
+def _kept_results(options: Options, kind: str) -> list[Any]:
+    """The kept results of a kind, over the cache as it is. Raises DataError where there is none."""
+    from explorer.cache import open_cache
     from explorer.evaluation.results import folder_of, load
-    from explorer.evaluation.tables import lines
 
     store = open_cache(options.cache)
     folder = Path(options.keep) if options.keep else folder_of(store)
-    found = [result for result in load(folder, say) if result.kind == "lds" and result.fits(store)]
+    found = [result for result in load(folder, say) if result.kind == kind and result.fits(store)]
     if not found:
-        raise DataError(f"{folder} keeps no result of evaluate lds for this cache; run it without --kept.")
-    result = max(found, key=lambda each: (each.settings["halves"], each.made))
+        raise DataError(f"{folder} keeps no result of evaluate {kind} for this cache; run it without --kept.")
+    return found
+
+
+def _print_result(options: Options, result: Any, figures: Any) -> None:
+    from explorer.evaluation.tables import lines
+
     if options.json:
-        print(json.dumps(nested(result, DEFAULT), indent=1))
+        print(json.dumps(figures, indent=1))
     else:
         print("\n".join([*(line for table in result.tables for line in lines(table)), *result.notes]))

@@ -318,3 +318,24 @@ def test_any_row_is_an_example_or_a_bad_row(row: dict[str, Any], columnar: bool)
             assert str(problem) and "\n" not in str(problem)
         else:
             assert data_hash([example]) and isinstance(example.prompt + said(example.answer), str)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"messages": [*EARLIER, USER, ANSWER]}, True),
+        ({"messages": [EARLIER[0], EARLIER[1] | {"weight": 1}, USER, ANSWER]}, True),
+        ({"messages": [EARLIER[0], EARLIER[1] | {"weight": 0}, USER, ANSWER]}, False),
+        ({"messages": [SYSTEM, USER, ANSWER]}, False),
+        ({"instruction": "Why?", "output": "So.", "history": [["Hi", "Hello"]]}, True),
+        ({"prompt": [*EARLIER, USER], "completion": [ANSWER]}, False),
+        ({"prompt": [EARLIER[0]], "completion": [EARLIER[1], USER, ANSWER]}, True),
+    ],
+)
+def test_earlier_answers_that_are_not_in_the_loss_here_are_said(
+    tmp_path: Path, row: dict[str, Any], told: bool
+) -> None:
+    review = Review("data")
+    read_examples(write(tmp_path, GOOD, row), review=review)
+    found = [line for line in review.lines() if "Only the last answer of a conversation is in the loss" in line]
+    assert len(found) == told
