@@ -157,7 +157,11 @@ class Desk:
         return Explaining(questions, asked, refined, checked, stage)
 
     def fit(self, session: str, method: Chosen) -> Fitting:
-        """Compute what a method needs once; it gives way to whatever anyone waits for, and goes on unattended."""
+        """Compute what a method needs once; it gives way to whatever anyone waits for, and goes on unattended.
+
+        What this session might have clicked next is dropped: what its person asked for goes before it.
+        """
+        self.worker.cancel((session, "foreseen"))
         stage = Stage()
         steps = self.bench.of(method).fit_steps(stage)
         return Fitting(self.worker.submit((session, "fitted"), Urgency.BATCH, steps), method, stage)

@@ -16,6 +16,7 @@ from explorer.concurrency.worker import Steps, Task
 from explorer.corpus.duplicates import Fold
 from explorer.corpus.filters import Filter
 from explorer.engine import Engine
+from explorer.methods.description import choose
 from explorer.model.generation import GenerationSettings
 from explorer.model.language_model import LanguageModel
 from explorer.records import Answer, Contrast, Encoded
@@ -212,6 +213,22 @@ def test_tokens_are_foreseen_while_what_is_shown_becomes_exact_and_once_an_answe
         assert time.monotonic() < end, "not every token was foreseen"
         time.sleep(0.02)
     assert begun == [answer.id]
+
+
+def test_what_a_method_needs_once_does_not_wait_for_what_nobody_asked(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(answer: Answer) -> Steps:
+        while True:
+            yield
+
+    monkeypatch.setattr(desk.own, "ask_ahead", endless)
+    finished(desk.ask("me", "Count.", LONG))
+    fitted = desk.fit("me", choose("rapidin:1024")).task
+    end = time.monotonic() + 60
+    while not fitted.wait(0.1):
+        desk.attend("me")
+        assert time.monotonic() < end, "it waits for gradients that nobody asked for"
 
 
 def test_both_sides_are_one_work_that_does_nothing_twice(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
