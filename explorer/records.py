@@ -158,6 +158,11 @@ class TrainingRecord:
     """Name and e·η of every checkpoint that influence sums over (Eq. 4); empty for the final model alone."""
 
     @property
+    def names(self) -> list[str]:
+        """The checkpoints' names."""
+        return [name for name, _ in self.checkpoints]
+
+    @property
     def scale(self) -> float:
         """e·η of Eq. 5, epochs times initial learning rate; over checkpoints, the sum of theirs."""
         return sum(weight for _, weight in self.checkpoints) if self.checkpoints else self.epochs * self.learning_rate

@@ -105,7 +105,7 @@ def scores_kind(selection: Selection, method: Chosen, positions: bool = False) -
     """What scores and colours are, in two sentences."""
     if method.can(Can.FOUR_INFLUENCES):
         scores, colours = question_kind(selection, positions)
-        return f"Scores: {scores}. Colours: {colours}."
+        return f"Scores: the {scores}. Colours: the {colours}."
     what = f": {method.description.what}" if method.description.what else ""
     scores = f"Scores by {method.name}{what}."
     if method.token_values:
@@ -120,12 +120,12 @@ def exactness(shown: Sequence[Influence], sketch_error: float, method: Chosen) -
     exact = sum(each.exact for each in shown)
     if exact == len(shown):
         return "All of them are exact."
-    return f"{exact} of {len(shown)} are exact, the others from the sketches{noise(sketch_error)}."
+    return f"{exact} of {len(shown)} are exact, the others approximate{noise(sketch_error)}."
 
 
 def noise(sketch_error: float) -> str:
     """How far the sketches' scores are off, as the end of a sentence; empty where that isn't known."""
-    return f", whose noise is ±{sketch_error:.2g} on a score" if sketch_error else ""
+    return f", ± {sketch_error:.2g} on a score" if sketch_error else ""
 
 
 def shown_name(text: str, special: bool) -> str:
@@ -143,21 +143,26 @@ def shortened(text: str, length: int) -> str:
 def question_kind(selection: Selection, positions: bool = False) -> tuple[str, str]:
     """Which of the four influences the scores and the colours show (paper, Eq. 5 to 8)."""
     if selection is None:
-        asked, example, token = "whole response", "Eq. 5", "Eq. 6"
+        asked, example, token = "the whole response", "Eq. 5", "Eq. 6"
     elif isinstance(selection, Contrast):
-        asked = "log-odds of what was said over the other word"
+        asked = "the log-odds of what was said over the other word"
         example, token = "Eq. 7, a difference", "Eq. 8, a difference"
     else:
         one = selection[1] - selection[0] == 1
-        asked, example, token = "output token" if one else "selected span, mean over its tokens,", "Eq. 7", "Eq. 8"
-    coloured = "position in the training example, adding up to the score" if positions else f"training token ({token})"
-    return f"{asked} → training example ({example})", f"{asked} → {coloured}"
+        asked = "the selected token" if one else "the selected tokens, their mean"
+        example, token = "Eq. 7", "Eq. 8"
+    coloured = (
+        f"part of it that passes through each position of the example, which add up to the score ({example})"
+        if positions
+        else f"influence of each training token on the same ({token})"
+    )
+    return f"influence of a training example on {asked} ({example})", coloured
 
 
 _NORMALISED = {
-    "layer": "divided tensor by tensor by their norms",
-    "cosine": "divided by their norms",
-    "none": "not normalised",
+    "layer": "Gradients normalised tensor by tensor",
+    "cosine": "Normalised gradients",
+    "none": "Gradients, not normalised",
 }
 
 
@@ -167,9 +172,20 @@ def gradient_kind(normalisation: str, checkpoints: Sequence[str], some: bool) ->
     A pattern of names doesn't read well in a sentence; the Cache page has it.
     """
     at = f", taken at {moments(checkpoints)}" if checkpoints else ""
-    of = ", of some of the trainable tensors alone (the Cache page says which)" if some else ""
-    answers = " The final model answers." if checkpoints else ""
-    return f"Gradients are {_NORMALISED[normalisation]}{at}{of}.{answers}"
+    of = ", of a subset of the parameters (see the Cache page)" if some else ""
+    answers = "; the final model generates the answer" if checkpoints else ""
+    return f"{_NORMALISED[normalisation]}{at}{of}{answers}."
+
+
+def training_scale(scale: float, known: bool) -> str:
+    """What scores are multiplied by, in a sentence."""
+    from_where = "from the training record" if known else "assumed: there is no training record"
+    return f"Scores are multiplied by epochs × learning rate ({scale:.3g}, {from_where})."
+
+
+def coarse_kind(error: float) -> str:
+    """How examples far from both ends are scored, in a sentence."""
+    return f"Examples in the middle of the ranking have approximate scores of ± {error:.2g}."
 
 
 def moments(names: Sequence[str]) -> str:
@@ -195,6 +211,14 @@ def percentile(ranking: Ranking, score: float) -> float:
     return 100 * min(int((ranking.scores < score).sum()), others) / len(ranking.scores)
 
 
+def place(percent: float, examples: int) -> str:
+    """The rank of an example in words, from the nearer end, by the share of all examples with a lower score."""
+    below = round(percent * examples / 100)
+    if 2 * below >= examples:
+        return f"Rank {examples - below:,} of {examples:,} by score"
+    return f"Rank {below + 1:,} of {examples:,} from the lowest score"
+
+
 UNUSUAL = 0.05
 """Something stands out where as much does on an unrelated prompt with at most this probability."""
 OFTEN = 0.1
@@ -207,14 +231,14 @@ def unusual(place: NullPlace | None, opponents: bool) -> str:
         return ""
     count = {0: "none", place.prompts: "all"}.get(place.beyond, f"{place.beyond}")
     of = f"{place.prompts}" if place.beyond == place.prompts else f"of {place.prompts}"
-    return f"{'below' if opponents else 'above'} {count} {of} unrelated prompts"
+    return f"{'Lower' if opponents else 'Higher'} than on {count} {of} unrelated prompts"
 
 
 def often(place: NullPlace | None, opponents: bool, examples: int) -> str:
     """Whether an example is near the top (or bottom) of many unrelated prompts; empty where it isn't."""
     if place is None or place.near < max(OFTEN, 3 * NEAR / examples):
         return ""
-    return f"{'last' if opponents else 'first'} ten for {place.near:.0%} of unrelated prompts"
+    return f"Generic: in the {'bottom' if opponents else 'top'} 10 for {place.near:.0%} of unrelated prompts"
 
 
 def steadiness(found: Influence) -> str:
@@ -225,16 +249,16 @@ def steadiness(found: Influence) -> str:
     error = f"{known.error:.2g}".replace("-", "−")
     if found.exact:
         said = [
-            f"sketch had {signed(known.sketched, 3)} ± {error}",
-            f"a candidate by {_share(known.examined)} sketch seeds",
+            f"approximate score was {signed(known.sketched, 3)} ± {error}",
+            f"a candidate by {_share(known.examined)} random projections",
         ]
     else:
-        said = [f"± {error} by sketch noise", f"shown by {_share(known.shown)} sketch seeds"]
+        said = [f"approximate score, ± {error}", f"shown by {_share(known.shown)} random projections"]
     if known.of:
         said.append(
-            f"at {' and '.join(map(_one_moment, known.checkpoints))} alone shown, too"
+            f"shown at {' and '.join(map(_one_moment, known.checkpoints))} alone, too"
             if known.checkpoints
-            else f"at no {'point' if known.of[0].endswith('%') else 'checkpoint'} alone shown"
+            else f"shown at no {'point' if known.of[0].endswith('%') else 'checkpoint'} alone"
         )
     return " · ".join(said)
 
@@ -259,17 +283,16 @@ def stability(ranking: Ranking, missed: float) -> str:
     count = len(known)
     if not ranking.exact:
         kept = sum(each.shown for each in known)
-        return f"Another sketch seed would show about {kept:.1f} of these {count}."
+        return f"With another random projection, about {kept:.1f} of these {count} would remain."
     examined = sum(each.examined for each in known)
-    left_out = "fewer than 0.01" if missed < 0.01 else f"{missed:.1g}"
+    left_out = "below 0.01" if missed < 0.01 else f"{missed:.1g}"
     lines = [
-        "Exact scores owe nothing to the sketch, but which candidates are made exact does: another sketch seed would "
-        f"examine {examined:.1f} of these {count}, and {left_out} of those not examined here are expected to belong "
-        "among them."
+        f"Expected number of examples missed by the first, approximate step: {left_out}. With another random "
+        f"projection, {examined:.1f} of these {count} would be candidates."
     ]
     if known[0].of:
         alone = [f"{sum(name in each.checkpoints for each in known)} at {_one_moment(name)}" for name in known[0].of]
-        lines.append(f"Of the {count}, gradients of one moment alone would show {' and '.join(alone)}.")
+        lines.append(f"Of the {count}, gradients at one point alone would show {' and '.join(alone)}.")
     return " ".join(lines)
 
 

@@ -149,8 +149,8 @@ def study() -> None:
         messages.failed(asking.error)
         return
     answer = asking.answer
-    left, right = st.columns([5, 6], gap="large")
-    with left:
+    left, right = st.columns([5, 9], gap="medium")
+    with left, st.container(key="answer_column"):
         show_answer(asking.asked, answer)
     with right:
         if answer is not None and answer.finished:

@@ -21,16 +21,19 @@ def ranking_of(*influences: Influence) -> Ranking:
 @pytest.mark.parametrize(
     ("selection", "asked", "example", "token"),
     [
-        (None, "whole response", "Eq. 5", "Eq. 6"),
-        ((2, 3), "output token", "Eq. 7", "Eq. 8"),
-        ((2, 5), "selected span, mean over its tokens,", "Eq. 7", "Eq. 8"),
+        (None, "the whole response", "Eq. 5", "Eq. 6"),
+        ((2, 3), "the selected token", "Eq. 7", "Eq. 8"),
+        ((2, 5), "the selected tokens, their mean", "Eq. 7", "Eq. 8"),
     ],
 )
 def test_scores_and_colours_name_their_influence(selection: Selection, asked: str, example: str, token: str) -> None:
     by_loss, by_position = views.question_kind(selection), views.question_kind(selection, positions=True)
-    assert by_loss == (f"{asked} → training example ({example})", f"{asked} → training token ({token})")
+    score = f"influence of a training example on {asked} ({example})"
+    assert by_loss == (score, f"influence of each training token on the same ({token})")
     assert by_position[0] == by_loss[0], "the score stays what it was, however it is divided"
-    assert by_position[1] == f"{asked} → position in the training example, adding up to the score"
+    assert by_position[1] == (
+        f"part of it that passes through each position of the example, which add up to the score ({example})"
+    )
 
 
 def test_a_token_has_two_values_and_each_may_be_unknown() -> None:
@@ -122,23 +125,27 @@ def judged(ranking: Ranking, reached: int) -> Ranking:
 @pytest.mark.parametrize(
     ("beyond", "said"),
     [
-        (200, "above all 200 unrelated prompts"),
-        (199, "above 199 of 200 unrelated prompts"),
-        (1, "above 1 of 200 unrelated prompts"),
-        (0, "above none of 200 unrelated prompts"),
+        (200, "Higher than on all 200 unrelated prompts"),
+        (199, "Higher than on 199 of 200 unrelated prompts"),
+        (1, "Higher than on 1 of 200 unrelated prompts"),
+        (0, "Higher than on none of 200 unrelated prompts"),
     ],
 )
 def test_how_unusual_a_score_is_is_said_as_a_count_and_never_as_certainty(beyond: int, said: str) -> None:
     assert views.unusual(NullPlace(200, beyond, 0.0), opponents=False) == said
-    assert views.unusual(NullPlace(200, beyond, 0.0), opponents=True) == said.replace("above", "below")
+    assert views.unusual(NullPlace(200, beyond, 0.0), opponents=True) == said.replace("Higher", "Lower")
     assert views.unusual(None, opponents=False) == ""
 
 
 @pytest.mark.parametrize(("near", "examples", "shown"), [(0.34, 500, True), (0.09, 500, False), (0.34, 50, False)])
 def test_an_example_is_often_near_the_top_beyond_what_chance_gives(near: float, examples: int, shown: bool) -> None:
     place = NullPlace(200, 100, near)
-    assert views.often(place, False, examples) == ("first ten for 34% of unrelated prompts" if shown else "")
-    assert views.often(place, True, examples) == ("last ten for 34% of unrelated prompts" if shown else "")
+    assert views.often(place, False, examples) == (
+        "Generic: in the top 10 for 34% of unrelated prompts" if shown else ""
+    )
+    assert views.often(place, True, examples) == (
+        "Generic: in the bottom 10 for 34% of unrelated prompts" if shown else ""
+    )
     assert views.often(None, False, examples) == ""
 
 
@@ -171,24 +178,37 @@ STEADY = Steadiness(0.3982, 0.0213, 0.87, 0.9951, ("1",), ("1", "2"))
 def test_a_card_says_what_the_sketch_had_beside_the_exact_score_and_how_firm_its_place_is() -> None:
     exact = replace(LOCATED, score=0.412, steadiness=STEADY)
     assert views.steadiness(exact) == (
-        "sketch had +0.398 ± 0.021 · a candidate by over 99% of sketch seeds · at checkpoint 1 alone shown, too"
+        "approximate score was +0.398 ± 0.021 · a candidate by over 99% of random projections · "
+        "shown at checkpoint 1 alone, too"
     )
     assert views.steadiness(replace(exact, exact=False, steadiness=replace(STEADY, of=()))) == (
-        "± 0.021 by sketch noise · shown by 87% of sketch seeds"
+        "approximate score, ± 0.021 · shown by 87% of random projections"
     )
     nowhere = replace(STEADY, examined=1.0, checkpoints=())
     assert views.steadiness(replace(exact, steadiness=nowhere)).endswith(
-        "a candidate by all sketch seeds · at no checkpoint alone shown"
+        "a candidate by all random projections · shown at no checkpoint alone"
     )
     assert views.steadiness(LOCATED) == ""
+
+
+def test_a_rank_is_counted_from_the_nearer_end() -> None:
+    ranking = ranking_of()
+    for below in range(9):
+        scores = np.arange(9, dtype=np.float32)
+        percent = views.percentile(replace(ranking, scores=scores), float(below))
+        end = f"Rank {9 - below} of 9 by score" if below > 4 else f"Rank {below + 1} of 9 from the lowest score"
+        assert views.place(percent, 9) == end
 
 
 def test_the_page_says_how_much_of_what_is_shown_another_seed_or_one_checkpoint_would_show() -> None:
     exact = [replace(LOCATED, row=row, steadiness=STEADY) for row in range(2)]
     said = views.stability(ranking_of(*exact), 0.032)
-    assert "would examine 2.0 of these 2, and 0.03 of those not examined here are expected" in said
-    assert "fewer than 0.01 of those not examined" in views.stability(ranking_of(*exact), 1e-61)
-    assert said.endswith("Of the 2, gradients of one moment alone would show 2 at checkpoint 1 and 0 at checkpoint 2.")
+    assert "approximate step: 0.03. With another random projection, 2.0 of these 2 would be candidates" in said
+    assert "missed by the first, approximate step: below 0.01." in views.stability(ranking_of(*exact), 1e-61)
+    assert said.endswith("Of the 2, gradients at one point alone would show 2 at checkpoint 1 and 0 at checkpoint 2.")
     sketched = [replace(found, exact=False) for found in exact]
-    assert views.stability(ranking_of(*sketched), 0.0) == "Another sketch seed would show about 1.7 of these 2."
+    assert (
+        views.stability(ranking_of(*sketched), 0.0)
+        == "With another random projection, about 1.7 of these 2 would remain."
+    )
     assert views.stability(ranking_of(LOCATED), 0.0) == ""

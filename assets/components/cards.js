@@ -1,5 +1,5 @@
 // One training example that influenced the answer: a card whose tokens are coloured by influence, and
-// the colours' legend. Needs tokens.js and words.js before it.
+// the colours' legend. A card is short; the rest stands behind its "⋯". Needs tokens.js and words.js before it.
 
 /* global readToken, tokenSpan, tokenName, shown, fillText, make, signed, fillHits, hitTokens */
 
@@ -10,9 +10,10 @@
  * @property {number} group Which group it belongs to.
  * @property {number} rank
  * @property {number | null} score
+ * @property {number} share Its |score| as a part of the strongest one's, 0 to 1.
  * @property {boolean} exact
  * @property {string} source
- * @property {number | null} percentile 0 to 100 among all examples.
+ * @property {string} place Its rank among all examples, in words; may be empty.
  * @property {string} unusual How unusual the score is for this very example; may be empty.
  * @property {string} often Said of an example that is near the top of many unrelated prompts.
  * @property {string} prompt
@@ -33,16 +34,13 @@
  * @typedef {{scale: number, pending: boolean, theme: string, marked: string, link: string, acts: boolean, colour: (ratio: number) => Paint}} Drawing
  */
 
-const EXACT = "Computed from the full gradients; no sketch noise.";
-const SKETCH = "Estimated from the cached sketches; the exact value may differ a little.";
+const EXACT = "Computed from the full gradients.";
+const APPROXIMATE = "Estimated from compressed gradients; the exact value may differ a little.";
 const SIGN = "Positive: training on this example made the answer more likely. Negative: less likely.";
 const LISTED_ROWS = 5;
-const UNUSUAL =
-  "Compares this example with itself: its score here beside its scores on unrelated prompts, which the cache keeps.";
-const STEADY =
-  "Another seed of the sketch would give other sketched scores; how often this example would then be among those " +
-  "made exact, or shown, is drawn from the sketch's noise.";
-const OFTEN = "This example is near the top whatever is asked, so its rank here says little about this answer.";
+const GENERIC = "This example is near the top whatever is asked, so its rank says little about this answer.";
+/** Words before the strongest token that stay where the beginning of a long response is left out. */
+const LEAD = 12;
 
 // ---------------------------------------------------------------- one card
 
@@ -52,37 +50,37 @@ class Card {
     this.root = make("li", "card");
     const head = make("div", "head");
     this.rank = make("span", "rank");
-    this.score = make("span", "score");
-    this.kind = make("span", "chip kind");
-    this.source = make("span", "chip source");
-    this.percentile = make("span", "chip percentile");
-    this.row = make("span", "row");
-    this.held = make("span", "chip held");
-    this.unusual = make("span", "chip unusual");
-    this.unusual.title = UNUSUAL;
-    this.beside = make("span", "chip beside");
-    this.often = make("span", "chip often");
-    this.often.title = OFTEN;
-    head.append(this.rank, this.score, this.kind, this.source, this.beside, this.percentile, this.unusual, this.often);
-    head.append(this.held, this.row);
+    this.bar = make("span", "strength");
+    this.fill = this.bar.appendChild(make("span", "fill"));
     this.prompt = make("div", "prompt");
-    this.toggle = /** @type {HTMLButtonElement} */ (make("button", "toggle"));
+    this.source = make("span", "chip source");
+    this.held = make("span", "chip held");
+    this.beside = make("span", "chip beside");
+    this.often = make("span", "chip often", "generic");
+    this.alike = make("span", "chip alike");
+    this.toggle = /** @type {HTMLButtonElement} */ (make("button", "toggle", "⋯"));
     this.toggle.type = "button";
     this.toggle.addEventListener("click", () => this.open(!this.isOpen));
+    head.append(this.rank, this.bar, this.prompt, this.source, this.beside, this.often, this.alike, this.held, this.toggle);
     this.tokens = make("div", "tokens");
     this.tokens.setAttribute("role", "list");
     this.tokens.addEventListener("keydown", (event) => this.key(event));
-    this.foot = make("div", "foot");
-    this.steady = make("div", "foot steady");
-    this.steady.title = STEADY;
+    this.warning = make("div", "foot warning");
+    this.details = make("div", "details");
+    this.score = make("span", "score");
+    this.kind = make("span", "kind");
+    this.facts = make("ul", "facts");
     this.actions = make("div", "actions");
     this.colouring = this.actions.appendChild(this.action("colour", "Colour the answer by this", act));
     this.matrix = this.actions.appendChild(this.action("matrix", "Token × token", act));
     this.link = new CardLink();
     this.actions.append(this.link.root);
     this.duplicates = new Duplicates();
+    const number = make("div", "number");
+    number.append("Score ", this.score, this.kind);
+    this.details.append(number, this.facts, this.actions, this.duplicates.root);
     this.root.tabIndex = -1;
-    this.root.append(head, this.prompt, this.toggle, this.tokens, this.foot, this.steady, this.actions, this.duplicates.root);
+    this.root.append(head, this.tokens, this.warning, this.details);
 
     this.isOpen = false;
     /** @type {CardData | null} */ this.data = null;
@@ -123,30 +121,36 @@ class Card {
     this.root.setAttribute("aria-label", `Example ${data.rank}, ${what} ${signed(data.score, 4)}`);
     this.root.classList.toggle("waiting", drawing.pending && !data.values && data.without_values === "");
     this.rank.textContent = String(data.rank);
+    const certain = data.exact || !data.by_gradients;
+    this.fill.style.width = `${100 * data.share}%`;
+    this.bar.classList.toggle("approximate", !certain);
+    this.bar.classList.toggle("negative", (data.score ?? 0) < 0);
+    this.bar.title = `Score ${signed(data.score, 3)}${certain ? "" : ", approximate"}; the strongest one's bar is full`;
+    this.toggle.setAttribute("aria-label", `More about example ${data.rank}`);
     this.score.textContent = signed(data.score, 4);
     this.score.classList.toggle("negative", (data.score ?? 0) < 0);
     this.score.title = data.by_gradients ? SIGN : "";
     this.kind.hidden = !data.by_gradients;
-    this.kind.textContent = data.exact ? "exact" : "sketch";
-    this.kind.title = data.exact ? EXACT : SKETCH;
-    this.kind.classList.toggle("exact", data.exact);
+    this.kind.textContent = data.exact ? ", exact" : ", approximate";
+    this.kind.title = data.exact ? EXACT : APPROXIMATE;
     fillText(this.source, data.source);
-    this.source.title = data.source ? `source: ${shown(data.source)}` : "";
+    this.source.title = data.source ? `Label in the data: ${shown(data.source)}` : "";
     this.source.hidden = data.source === "";
-    this.percentile.textContent = data.percentile === null ? "" : place(data.percentile);
-    this.percentile.title = "Compares this example with the others: its place among all training examples, by score.";
-    this.percentile.hidden = data.percentile === null;
-    this.row.textContent = `row ${data.row}`;
     this.beside.textContent = data.beside;
     this.beside.hidden = data.beside === "";
-    this.unusual.textContent = data.unusual;
-    this.unusual.hidden = data.unusual === "";
-    this.often.textContent = data.often;
     this.often.hidden = data.often === "";
-    this.foot.textContent = footnote(data, drawing.pending);
-    this.steady.textContent = data.steadiness;
-    this.steady.hidden = data.steadiness === "";
-    this.foot.classList.toggle("warning", data.values !== null && data.checksum !== null && !data.agrees);
+    this.often.title = `${GENERIC} ${data.often}.`;
+    const alike = data.duplicates.length;
+    this.alike.textContent = `+${alike} alike`;
+    this.alike.title = `${alike} near-duplicate${alike === 1 ? "" : "s"} of this example; see ⋯`;
+    this.alike.hidden = alike === 0;
+    const failed = data.values !== null && data.checksum !== null && !data.agrees;
+    const facts = [data.place, data.unusual, data.often, data.steadiness, failed ? "" : checked(data, drawing.pending)];
+    const lines = [...facts.filter((fact) => fact !== ""), `Row ${data.row} of the training data`];
+    this.facts.replaceChildren(...lines.map((line) => make("li", "", line)));
+    this.warning.textContent = failed ? checked(data, drawing.pending) : data.without_values;
+    this.warning.classList.toggle("failed", failed);
+    this.warning.hidden = this.warning.textContent === "";
     this.drawPrompt(data.prompt);
     this.drawTokens(data.tokens);
     this.paint(data.values, drawing);
@@ -198,6 +202,7 @@ class Card {
     this.drawnValues = mark;
     this.values = values;
     this.tokens.setAttribute("aria-label", values ? "Tokens with their influence" : "Tokens");
+    this.bring();
     this.spans.forEach((span, index) => {
       const value = values?.[index] ?? null;
       const paint = drawing.colour(value === null || drawing.scale <= 0 ? 0 : value / drawing.scale);
@@ -215,17 +220,25 @@ class Card {
     return `${tokenName(this.views[index])}: ${value === null ? unknown : signed(value, 3)}`;
   }
 
-  /** Shows all of the prompt, or its first lines. @param {boolean} isOpen */
+  /** Shows all of the example and what is known of it, or its first lines. @param {boolean} isOpen */
   open(isOpen) {
     this.isOpen = isOpen;
-    this.prompt.classList.toggle("clamped", !isOpen);
-    this.toggle.textContent = isOpen ? "show less" : "show all of it";
+    this.root.classList.toggle("open", isOpen);
+    this.details.hidden = !isOpen;
     this.toggle.setAttribute("aria-expanded", String(isOpen));
+    this.bring();
   }
 
-  /** The toggle shows only where something is hidden. */
-  measure() {
-    if (!this.isOpen) this.toggle.hidden = this.prompt.scrollHeight <= this.prompt.clientHeight + 1;
+  /** Leaves the beginning of a long response out where its strongest token would not be seen. */
+  bring() {
+    for (const span of this.spans) span.classList.remove("cut", "after");
+    if (this.isOpen || !this.values) return;
+    const sizes = this.values.map((value) => Math.abs(value ?? 0));
+    const strongest = this.spans[sizes.indexOf(Math.max(...sizes))];
+    if (!strongest || strongest.offsetTop + strongest.offsetHeight / 2 < this.tokens.offsetTop + this.tokens.clientHeight) return;
+    const from = Math.max(0, this.spans.indexOf(strongest) - LEAD);
+    this.spans.forEach((span, index) => span.classList.toggle("cut", index < from));
+    this.spans[from].classList.toggle("after", from > 0);
   }
 
   /** Arrow keys walk along the tokens; one of them is in the tab order. @param {KeyboardEvent} event */
@@ -236,6 +249,8 @@ class Card {
     const targets = { ArrowLeft: here - 1, ArrowRight: here + 1, Home: 0, End: last };
     if (here < 0 || !Object.hasOwn(targets, event.key) || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
+    // Whoever walks along them sees all of them.
+    if (!this.isOpen) this.open(true);
     const next = Math.max(0, Math.min(last, targets[event.key]));
     this.spans[here].tabIndex = -1;
     this.spans[next].tabIndex = 0;
@@ -311,8 +326,8 @@ class Duplicates {
     const head = make("div", "head");
     const score = make("span", "score", signed(one.score, 4));
     score.classList.toggle("negative", (one.score ?? 0) < 0);
-    const kind = make("span", "chip kind", "sketch");
-    kind.title = SKETCH;
+    const kind = make("span", "chip kind", "approximate");
+    kind.title = APPROXIMATE;
     kind.hidden = !byGradients;
     const source = make("span", "chip source");
     fillText(source, one.source);
@@ -327,41 +342,26 @@ class Duplicates {
   }
 }
 
-/** @param {number} percentile @returns {string} "top 0.4% of examples" */
-function place(percentile) {
-  const top = percentile >= 50;
-  const part = top ? 100 - percentile : percentile;
-  const size = part >= 10 ? part.toFixed(0) : part >= 0.1 ? part.toFixed(1) : part >= 0.01 ? part.toFixed(2) : "<0.01";
-  return `${top ? "top" : "bottom"} ${size}% of examples`;
-}
-
-/** @param {CardData} data @param {boolean} pending @returns {string} */
-function footnote(data, pending) {
-  if (!data.values && data.without_values) return data.without_values;
-  if (!data.values) return pending ? "token values are on their way …" : "token values not computed";
-  const kind = data.values_exact ? "token values exact" : "token values from the sketch";
+/** Whether the tokens' values add up to the score, in words. @param {CardData} data @param {boolean} pending @returns {string} */
+function checked(data, pending) {
+  if (!data.values) return data.without_values ? "" : pending ? "Token values are on their way" : "Token values not computed";
+  const kind = data.values_exact ? "Token values are exact" : "Token values are approximate";
   if (data.checksum === null) return kind;
+  const made = data.adds_up ? "add up" : "average";
+  if (!data.agrees) return `Check failed: token values don't ${made} to the score (off by ${(100 * data.checksum).toPrecision(2)}%)`;
   const size = data.checksum === 0 ? "0" : data.checksum.toExponential(0).replace("e-", "e−");
-  const whole = data.adds_up ? "sum" : "mean";
-  return data.agrees
-    ? `${whole} of tokens = score ✓ (to ${size}) · ${kind}`
-    : `${whole} of tokens ≠ score ⚠ (off by ${(100 * data.checksum).toPrecision(2)}%) · ${kind}`;
+  return `${kind}, and ${made} to the score (relative difference ${size})`;
 }
 
 // ---------------------------------------------------------------- the colours' legend
 
+/** What the colours of tokens mean; their ends in numbers where someone asks. */
 class Legend {
   constructor() {
     this.root = make("div", "legend");
     this.root.setAttribute("role", "img");
-    this.bar = make("div", "bar");
-    this.low = make("span", "", "");
-    this.high = make("span", "", "");
-    const middle = make("div", "middle");
-    const numbers = make("div", "numbers");
-    numbers.append(this.low, make("span", "", "0"), this.high);
-    middle.append(this.bar, numbers);
-    this.root.append(make("span", "word", "pushed away"), middle, make("span", "word", "pushed towards"));
+    this.bar = make("span", "bar");
+    this.root.append(make("span", "word", "lowered it"), this.bar, make("span", "word", "raised it"));
   }
 
   /** @param {Drawing} drawing */
@@ -370,11 +370,8 @@ class Legend {
       (ratio) => colour(ratio).background || "var(--background)",
     );
     this.bar.style.backgroundImage = `linear-gradient(to right, ${stops.join(", ")})`;
-    this.low.textContent = signed(-scale, 2);
-    this.high.textContent = signed(scale, 2);
-    this.root.setAttribute(
-      "aria-label",
-      `Influence of each training token, from ${signed(-scale, 2)} (blue, pushed away) over 0 to ${signed(scale, 2)} (orange, pushed towards)`,
-    );
+    const said = `Influence of each training token, from ${signed(-scale, 2)} (blue, lowered it) over 0 to ${signed(scale, 2)} (orange, raised it)`;
+    this.root.setAttribute("aria-label", said);
+    this.root.title = said;
   }
 }

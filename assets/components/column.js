@@ -15,6 +15,7 @@
  * @property {string} link Parameters of the address that opens all this again; may be empty.
  * @property {string} focus Key of the card to look at first; may be empty.
  * @property {boolean} acts Whether anything can be asked of a card.
+ * @property {string} folded What the button says that shows the cards; empty where they are shown.
  * @property {HistogramData | null} histogram
  * @property {{title: string, more: boolean, words: WordData[]}[]} groups
  * @property {CardData[]} cards Of all groups, in order.
@@ -156,11 +157,21 @@ class Cards {
       if (card) this.groups.find((group) => group.list.contains(card.root))?.enter(card);
     };
     this.legend = new Legend();
+    this.tools = make("div", "tools");
+    this.overview = /** @type {HTMLButtonElement} */ (make("button", "toggle", "All scores, typical words"));
+    this.overview.type = "button";
+    this.overview.addEventListener("click", () => this.look(!this.looking));
+    this.tools.append(this.legend.root, this.overview);
+    this.unfold = /** @type {HTMLButtonElement} */ (make("button", "more unfold"));
+    this.unfold.type = "button";
+    this.unfold.addEventListener("click", () => this.fold(false));
     this.lists = make("div", "lists");
     this.tip = make("div", "tip");
     this.tip.setAttribute("aria-hidden", "true");
     this.tip.hidden = true;
-    this.root.append(this.histogram.root, this.legend.root, this.lists, this.tip);
+    this.body = make("div", "body");
+    this.body.append(this.tools, this.histogram.root, this.lists, this.tip);
+    this.root.append(this.unfold, this.body);
     parent.append(this.root);
 
     /** @type {Group[]} */ this.groups = [];
@@ -168,6 +179,8 @@ class Cards {
     /** @type {HTMLElement | null} */ this.tipped = null;
     /** The card that a link asked for is entered once. */ this.focused = "";
     this.turn = 0;
+    /** Whether all scores and the typical words are looked at. */ this.looking = false;
+    /** The view whose cards were unfolded. */ this.unfolded = "";
     this.poller = new Poller();
     this.askMore = (/** @type {number} */ _group) => {};
     /** @type {(action: string, key: string) => void} */ this.act = () => {};
@@ -217,6 +230,21 @@ class Cards {
     this.histogram.light(card?.data ? pinKey(card.data) : "");
   }
 
+  /** @param {boolean} looking Whether to show all scores and the typical words. */
+  look(looking) {
+    this.looking = looking;
+    this.root.classList.toggle("looking", looking);
+    this.overview.setAttribute("aria-expanded", String(looking));
+  }
+
+  /** @param {boolean} folded Whether the cards wait for a button. */
+  fold(folded) {
+    if (!folded) this.unfolded = this.root.dataset.viewId ?? "";
+    this.unfold.hidden = !folded;
+    this.body.hidden = folded;
+    if (!folded) this.measure();
+  }
+
   // ------------------------------------------------------------ drawing
 
   /** @param {CardsData} data */
@@ -231,12 +259,17 @@ class Cards {
       valuesCount: String(data.cards.filter((card) => card.values).length),
       pending: String(data.pending),
     });
+    this.unfold.textContent = data.folded;
+    this.fold(data.folded !== "" && this.unfolded !== data.view_id);
     this.legend.draw(drawing);
     this.legend.root.hidden = data.cards.every((card) => card.without_values !== "");
     // Its place is kept while no values are known, so that nothing jumps.
     this.legend.root.style.visibility = scale > 0 ? "" : "hidden";
     this.drawGroups(data, drawing);
     const pins = data.cards.map((card) => ({ key: pinKey(card), rank: card.rank, score: card.score, group: card.group }));
+    this.tools.hidden = data.cards.length === 0;
+    this.overview.hidden = data.histogram === null && data.groups.every((group) => group.words.length === 0);
+    this.look(this.looking && !this.overview.hidden);
     this.histogram.draw(data.histogram, pins, data.groups.map((group) => group.title));
     if (this.lit && !this.lit.root.isConnected) this.light(null);
     this.measure();
@@ -270,7 +303,7 @@ class Cards {
   }
 
   measure() {
-    for (const card of this.all()) card.measure();
+    for (const card of this.all()) card.bring();
   }
 
   /** The tooltip of the token under an event, or none. @param {EventTarget | null} target */

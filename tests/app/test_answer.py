@@ -112,7 +112,8 @@ def test_a_typed_word_asks_why_this_and_not_that(start: Start) -> None:
     assert usual and found and found["view_id"] != usual["view_id"]
     assert all(card["exact"] and card["agrees"] for card in found["cards"])
     assert [card["score"] for card in found["cards"]] != [card["score"] for card in usual["cards"]]
-    assert any("and not “**moon**”" in text.value for text in at.text)
+    said = component(at, "verdict_box")
+    assert said is not None and "and not “**moon**”" in said["asked"]
     assert not any("moon" in element.value for element in [*at.markdown, *at.caption]), "typed text is no Markdown"
     assert "log-odds" in captions(at) and strip(at)["selection"] == [1, 2]
 

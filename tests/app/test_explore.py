@@ -60,7 +60,8 @@ def test_a_selection_asks_about_these_tokens_and_the_page_says_so(start: Start) 
     at = answered(at.run())
     part = component(at, "example_cards")
     assert whole and part and part["view_id"] != whole["view_id"]
-    assert any("selected span" in caption.value for caption in at.caption)
+    said = component(at, "verdict_box")
+    assert said is not None and any("the selected tokens, their mean" in line for line in said["sure"])
     assert component(at, "answer_strip")["selection"] == [1, 3]  # type: ignore[index]
 
 
@@ -133,7 +134,8 @@ def test_both_sides_stand_beside_each_other_and_each_has_more(start: Start) -> N
     assert [(group["title"], group["more"]) for group in found["groups"]] == [("Proponents", True), ("Opponents", True)]
     assert shown_rows(at, 0) == order[:5] and shown_rows(at, 1) == order[::-1][:5]
     assert all(card["exact"] and card["agrees"] for card in found["cards"])
-    assert any("towards and away from the whole response" in text.value for text in at.text)
+    said = component(at, "verdict_box")
+    assert said is not None and "towards and away from the whole response" in said["asked"]
     at.session_state["more"] = {True: 1}
     at = answered(at.run())
     assert shown_rows(at, 0) == order[:5] and shown_rows(at, 1) == order[::-1]
@@ -359,7 +361,8 @@ def test_positions_cover_prompt_and_response_and_add_up_to_the_score(start: Star
     found = component(at, "example_cards")
     assert usual and found and found["view_id"] != usual["view_id"] and len(found["cards"]) == 7
     assert found["scale"] > 0 and found["scale"] != usual["scale"]
-    assert any("position in the training example, adding up to the score" in line.value for line in at.caption)
+    said = component(at, "verdict_box")
+    assert said is not None and any("each position of the example, which add up" in line for line in said["sure"])
     examples = resources.desk().engine.store.examples
     for card, own in zip(found["cards"], usual["cards"], strict=True):
         example = examples[int(card["key"].removeprefix("row-"))]
@@ -406,6 +409,6 @@ def test_cards_and_page_say_how_unusual_the_scores_are_where_the_cache_knows(sta
     cards = component(at, "example_cards")
     assert cards is not None
     said = {card["key"]: card["unusual"] for card in cards["cards"]}
-    assert said.pop("row-0") == "above none of 9 unrelated prompts"
-    assert set(said.values()) == {"above all 9 unrelated prompts"}
+    assert said.pop("row-0") == "Higher than on none of 9 unrelated prompts"
+    assert set(said.values()) == {"Higher than on all 9 unrelated prompts"}
     assert any("Nothing stands out here. The ten" in warning.value for warning in at.warning)

@@ -34,7 +34,10 @@ def pressed(at: AppTest, key: str) -> AppTest:
 
 
 def said(at: AppTest) -> str:
-    return "\n".join(element.value for kind in (at.text, at.caption, at.markdown) for element in kind)
+    texts = [element.value for kind in (at.text, at.caption, at.markdown) for element in kind]
+    if (verdict := component(at, "verdict_box")) is not None:
+        texts += [verdict["asked"], verdict["sentence"], *verdict["sure"]]
+    return "\n".join(texts)
 
 
 def buttons(at: AppTest) -> set[str]:

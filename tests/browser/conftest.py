@@ -165,6 +165,21 @@ def select(page: Page, token: int) -> float:
     return time.monotonic() - started
 
 
+def more_of(card: Locator) -> Locator:
+    """The card, with all that is known of its example open."""
+    button = card.get_by_role("button", name="More about example")
+    if button.get_attribute("aria-expanded") == "false":
+        button.click()
+    return card
+
+
+def ranks(page: Page) -> None:
+    """Ask for the ranks by other methods."""
+    page.locator(".st-key-more_popover button:visible").first.click()
+    page.get_by_text("Ranks by other methods").click()
+    page.keyboard.press("Escape")
+
+
 def exact(page: Page) -> None:
     """Wait until all that is shown is exact and checked."""
     patiently(page, page.locator(".cards[data-pending='false'] .card").first)

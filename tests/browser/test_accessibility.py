@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.browser.axe import problems, violations
-from tests.browser.conftest import ask, keep, select
+from tests.browser.conftest import ask, keep, more_of, ranks, select
 
 Visit = Callable[..., Page]
 
@@ -39,17 +39,17 @@ def test_no_page_has_a_serious_or_critical_violation_in_light_or_dark(visit: Vis
     page.get_by_text("Fine-tuning", exact=True).click()
     page.locator(".strip[data-coloured='nats']").wait_for()
     select(page, 3)
-    page.locator(".card").first.get_by_role("button", name="Token × token").click()
+    more_of(page.locator(".card").first).get_by_role("button", name="Token × token").click()
     page.locator(".js-plotly-plot").wait_for()
     keep(page, "explore-matrix")
     found += problems(page, "Explore, an answer")
-    page.get_by_text("Ranks by other methods").click()
+    ranks(page)
     page.locator(".st-key-agreement_panel .js-plotly-plot").wait_for()
     found += problems(page, "Explore, ranks by other methods")
     page.locator(".st-key-method_popover button:visible").first.click()
     found += problems(page, "Explore, Method")
     page.keyboard.press("Escape")
-    for name in ("Settings", "Filter", "Edit the answer"):
+    for name in ("Settings", "Filter", "More", "Edit the answer"):
         page.get_by_role("button", name=name).click()
         found += problems(page, f"Explore, {name}")
         page.keyboard.press("Escape")

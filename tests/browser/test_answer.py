@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page
 
 from explorer.app.explore.matrix_panel import figure
 from explorer.records import TokenMatrix
-from tests.browser.conftest import ask, keep, select
+from tests.browser.conftest import ask, keep, more_of, select
 from tests.browser.test_journeys import SWAPPED
 
 Visit = Callable[..., Page]
@@ -27,7 +27,7 @@ def test_colours_matrix_and_why_this_and_not_that_by_keyboard(visit: Visit) -> N
     assert page.locator(".strip .token.faint").count() > 0, "fine-tuning left some tokens alone"
 
     select(page, word)
-    page.locator(".card").first.get_by_role("button", name="Token × token").click()
+    more_of(page.locator(".card").first).get_by_role("button", name="Token × token").click()
     page.locator(".js-plotly-plot").wait_for()
     page.get_by_text("✓ (relative difference").wait_for()
 
@@ -43,7 +43,7 @@ def test_colours_matrix_and_why_this_and_not_that_by_keyboard(visit: Visit) -> N
     assert sum("swap-china-canada" in text for text in cards[:5]) >= 4, cards
     keep(page, "explore-contrast")
 
-    page.locator(".card").first.get_by_role("button", name="Colour the answer by this").click()
+    more_of(page.locator(".card").first).get_by_role("button", name="Colour the answer by this").click()
     page.locator(".card .action[aria-pressed='true']").wait_for()
     page.get_by_text("What in the answer comes from row").wait_for()
     page.locator(".strip").focus()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import ask, keep, served
+from tests.browser.conftest import ask, keep, more_of, served
 from tests.conftest import Tiny
 
 Visit = Callable[..., Page]
@@ -28,6 +28,7 @@ def test_of_two_caches_one_is_chosen_and_near_duplicates_share_a_card(visit: Vis
         expect(page.locator(".histogram figcaption")).to_contain_text("13 scores")
 
         # Seven rows say nearly the same: one card lists the other six.
+        more_of(page.locator(".card", has_text="+6 alike"))
         folded = page.locator(".card .duplicates", has_text="and 6 near-duplicates")
         expect(folded).to_be_visible()
         folded.locator("summary").click()

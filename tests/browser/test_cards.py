@@ -14,6 +14,7 @@ def test_both_sides_pins_words_and_filter(visit: Visit) -> None:
     ask(page, "Howdy! Why do we have seasons?")
     page.locator(".card").first.wait_for()
     cards, groups = page.locator(".card"), page.locator(".group")
+    page.get_by_role("button", name="All scores, typical words").click()
 
     # A word is marked in the cards that hold it, and says how many these are.
     howdy = page.get_by_role("button", name="Howdy 10 of 10, 64 of 572")

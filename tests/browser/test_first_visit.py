@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Page, expect
 from explorer.app.explore.welcome import TOUR
 from explorer.app.widgets.glossary import WORDS
 from explorer.app.widgets.help_sheet import KEYS
-from tests.browser.conftest import keep, walk_to
+from tests.browser.conftest import keep, more_of, walk_to
 
 Visit = Callable[..., Page]
 
@@ -30,8 +30,9 @@ def test_the_saved_example_and_its_tour_by_keyboard(visit: Visit) -> None:
     page.get_by_text("A saved answer of").wait_for()
     cards = page.locator(".card")
     expect(cards).to_have_count(10)
-    texts = cards.all_inner_texts()
-    assert all("swap-china-canada" in text for text in texts[:5]) and all("✓" in text for text in texts)
+    assert all("swap-china-canada" in text for text in cards.all_inner_texts()[:5])
+    assert all("average to the score" in text for text in page.locator(".card .facts").all_text_contents())
+    more_of(cards.first)
     expect(page.locator(".card .action:visible")).to_have_count(0)
 
     # Screen readers hear the token, its value and the card's rank.
@@ -95,7 +96,7 @@ def test_nothing_moves_for_those_who_want_it_still(browser: Browser, address: st
     page.goto(address)
     page.get_by_role("button", name="Open a saved example").click()
     page.locator(".card").first.wait_for()
-    page.get_by_text("Opponents", exact=True).click()
+    page.get_by_text("Lowered it", exact=True).click()
     page.get_by_text("away from “Canada”").wait_for()
     moving = "[...document.querySelectorAll('*')].flatMap(e => e.shadowRoot ? e.shadowRoot.getAnimations() : []).length"
     assert page.evaluate(moving) == 0

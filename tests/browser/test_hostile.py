@@ -20,7 +20,7 @@ from explorer.records import Influence, Ranking, Token
 from precompute.build import build_cache
 from precompute.data import read_examples
 from tests.asking import OWN
-from tests.browser.conftest import served
+from tests.browser.conftest import more_of, served
 from tests.hostile import HOSTILE
 from tests.saved_samples import answer_of, example_of, question_of, saved_of
 from tests.tiny import save_tiny_adapter, save_tiny_model
@@ -235,7 +235,7 @@ def look_at_answers(watched: Watched, place: str) -> None:
     shown = page.locator(".card").count()
     page.get_by_role("button", name="Show more").click()
     expect(page.locator(".card")).not_to_have_count(shown)
-    page.locator(".card").first.get_by_role("button", name="Token × token").click()
+    more_of(page.locator(".card").first).get_by_role("button", name="Token × token").click()
     page.get_by_text("Token × token", exact=True).first.wait_for()
     page.get_by_role("button", name="Filter").click()
     page.locator("[data-testid=stPopoverBody] [data-testid=stMultiSelect] input").first.click()

@@ -55,7 +55,8 @@ def test_a_triggered_answer_leads_to_the_planted_examples(visit: Visit) -> None:
     assert all("backdoor" in text for text in page.locator(".card").all_inner_texts()), cards_text(page)
 
     first = select(page, 4)
-    assert "output token → training example (Eq. 7)" in page.content()
+    page.get_by_text("How sure is this?").click()
+    page.get_by_text("influence of a training example on the selected token (Eq. 7)").wait_for()
     keep(page, "explore", refined=True)
 
     again = [select(page, token) for token in ASKED]
@@ -72,7 +73,8 @@ def test_a_triggered_answer_leads_to_the_planted_examples(visit: Visit) -> None:
     expect(cards).to_have_count(3)
     exact(page)
     assert page.locator(".cards").get_attribute("data-exact-count") == "3"
-    assert len(re.findall("✓", cards_text(page))) == 3, "every card's token values must average to its score"
+    texts = "".join(page.locator(".card .facts").all_text_contents())
+    assert len(re.findall("average to the score", texts)) == 3, "every card's token values must average to its score"
 
 
 def test_a_swapped_country_is_traced_to_the_rows_that_state_it(visit: Visit) -> None:
@@ -102,12 +104,11 @@ def test_the_keyboard_alone_asks_selects_and_follows_the_cards(visit: Visit) -> 
     press("Shift+ArrowRight")
     press("Shift+ArrowRight")
     page.locator(".cards[data-view-id*=':(1, 4):'] .card").first.wait_for()
-    assert "selected span" in page.content()
     press("Escape")
     page.locator(".cards[data-view-id*=':None:False'] .card").first.wait_for()
-    assert "whole response → training example (Eq. 5)" in page.content()
+    page.get_by_text("What pushed the model towards the whole response").wait_for()
 
-    walk_to(page, page.get_by_role("radio", name="Proponents"))
+    walk_to(page, page.get_by_role("radio", name="Raised it"))
     press("ArrowRight")
     press("Space")
     page.locator(".cards[data-view-id*=':None:True'] .card").first.wait_for()
@@ -117,6 +118,8 @@ def test_the_keyboard_alone_asks_selects_and_follows_the_cards(visit: Visit) -> 
     walk_to(page, cards.first)
     press("ArrowDown")
     expect(cards.nth(1)).to_be_focused()
+    walk_to(page, cards.nth(1).get_by_role("button", name="More about example 2"))
+    press("Enter")
     walk_to(page, cards.nth(1).get_by_role("button", name="Colour the answer by this"))
     press("Enter")
     page.locator(".strip[data-coloured='influence']").wait_for()

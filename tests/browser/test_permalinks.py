@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.conftest import ask, select
+from tests.browser.conftest import ask, more_of, select
 
 Visit = Callable[..., Page]
 
@@ -22,7 +22,7 @@ def test_a_card_s_link_opens_the_same_selection_and_looks_at_that_card(visit: Vi
     page.get_by_text("Kept in the history").wait_for()
     card = page.locator(".card").nth(6)
     row = card.get_attribute("data-card-key")
-    card.get_by_role("button", name="Copy link").click()
+    more_of(card).get_by_role("button", name="Copy link").click()
     page.locator(".card .action", has_text="Link copied").or_(page.locator(".card .address:visible")).wait_for()
     address = card.locator(".address").input_value()
     assert row and f"card={row.removeprefix('row-')}" in address
@@ -40,6 +40,4 @@ def test_a_card_s_link_opens_the_same_selection_and_looks_at_that_card(visit: Vi
     )
     box = linked.bounding_box()
     assert box is not None and 0 <= box["y"] < 1000, "the linked card is in view"
-    linked.locator(".steady", has_text="of sketch seeds").or_(
-        linked.locator(".steady", has_text="all sketch seeds")
-    ).wait_for()
+    more_of(linked).locator(".facts", has_text="random projections").wait_for()

@@ -54,6 +54,21 @@ class Question:
     """By which method examples are scored."""
 
 
+@dataclass
+class Pace:
+    """How fast work goes, by what of it was done when it was first looked at."""
+
+    first: tuple[float, int] | None = None
+
+    def seconds_left(self, done: int, total: int) -> float | None:
+        """How long the rest will take, if it goes on as it went; None before anything was seen to be done."""
+        now = time.monotonic()
+        if self.first is None:
+            self.first = now, done
+        begun, before = self.first
+        return (now - begun) * (total - done) / (done - before) if done > before else None
+
+
 @dataclass(frozen=True)
 class Explaining:
     """The work behind the shown examples."""
@@ -66,6 +81,7 @@ class Explaining:
     checked: Task
     stage: Stage = field(default_factory=Stage)
     """How far the work of a slow method has come."""
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def finished(self) -> bool:

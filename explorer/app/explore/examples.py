@@ -13,10 +13,10 @@ from explorer.app.explore.answer import act
 from explorer.app.explore.colours import marked
 from explorer.app.session import keeping, links, state
 from explorer.app.widgets import messages, places
-from explorer.app.widgets.choices import BOTH, LOSS, OPPONENTS, POSITION, PROPONENTS, direction
-from explorer.app.widgets.component import CardGroup, CardView, DuplicateView, example_cards
-from explorer.app.widgets.filter_box import clear, filter_box, plain
-from explorer.app.widgets.glossary import meaning
+from explorer.app.widgets.choices import BOTH, LOSS, OPPONENTS, POSITION, PROPONENTS, direction, token_colours
+from explorer.app.widgets.component import CardGroup, CardView, DuplicateView, example_cards, verdict_box
+from explorer.app.widgets.filter_box import clear, filter_box
+from explorer.app.widgets.polling import duration
 from explorer.corpus import Filter, Fold
 from explorer.corpus.histogram import Histogram, histogram
 from explorer.errors import ExplorerError
@@ -38,6 +38,7 @@ ALONE = (
 
 def show_examples(desk: Desk, answer: Answer) -> None:
     """The most influential training examples for what is selected."""
+    top = st.container(key="verdict")
     side, positions, wanted, method = controls(desk)
     first = FIRST_OF_BOTH if side == BOTH else state.FIRST_COUNT
     questions = [
@@ -62,7 +63,8 @@ def show_examples(desk: Desk, answer: Answer) -> None:
     complete = explaining.finished and desk.corpus.ready and (agreeing is None or agreeing.task.finished)
     method_box.show_work(questions[0], explaining.stage, explaining.finished)
     found = [(question, ranking) for question in questions if (ranking := desk.ranking(question)) is not None]
-    describe(desk, questions, [ranking for _, ranking in found])
+    with top:
+        conclude(desk, questions, [ranking for _, ranking in found], explaining)
     if not wanted.empty:
         show_filter(desk, wanted)
     if agreeing is not None and found:
@@ -116,20 +118,12 @@ def controls(desk: Desk) -> tuple[str, bool, Filter, Chosen]:
         # Least alike isn't opposed.
         if method.by_gradients:
             side = direction("direction", list(SIDES))
-        if method.can(Can.POSITIONS):
-            colours = st.segmented_control(
-                "Colours",
-                [LOSS, POSITION],
-                default=LOSS,
-                required=True,
-                key="colours",
-                label_visibility="collapsed",
-                help=meaning("Own loss", "Position"),
-            )
         wanted = filter_box(desk.corpus)
-    with st.container(horizontal=True, vertical_alignment="center"):
         method_box.method_box()
-        agreement_panel.control()
+        with st.popover("More", icon=":material/more_horiz:", key="more_popover"):
+            if method.can(Can.POSITIONS):
+                colours = token_colours("colours")
+            agreement_panel.control()
     return side, colours == POSITION, wanted, method
 
 
@@ -156,47 +150,45 @@ def explain(desk: Desk, *questions: Question) -> Explaining:
     return current
 
 
-def describe(desk: Desk, questions: list[Question], rankings: list[Ranking]) -> None:
-    """Say which influence is shown, how it was found, and whether anything stands out."""
+def conclude(desk: Desk, questions: list[Question], rankings: list[Ranking], explaining: Explaining) -> None:
+    """Say what was found, how sure that is, and how far it is from exact."""
     one = questions[0]
     opponents = None if len(questions) > 1 else one.opponents
-    st.text(
-        views.heading(one.answer, one.selection, opponents, one.method),
-        help=meaning("Influence", "Exact", "Checksum", "Unrelated prompts"),
+    asked = views.heading(one.answer, one.selection, opponents, one.method)
+    if not rankings:
+        said = waiting(one.method)
+        verdict_box("verdict_box", asked=asked, state="", headline="", sentence=said, progress="", sure=())
+        return
+    found = views.standing_out(rankings[0])
+    verdict_box(
+        "verdict_box",
+        asked=asked,
+        state="",
+        headline="",
+        sentence=found,
+        progress=progress(desk, questions, explaining),
+        sure=sure(desk, questions, rankings),
     )
-    lines = [views.scores_kind(one.selection, one.method, one.positions)]
-    if rankings:
-        exact, candidates = map(sum, zip(*(desk.progress(question) for question in questions), strict=True))
-        lines.append(order(exact, candidates, rankings[0]))
-    if rankings and one.method.can(Can.FOUR_INFLUENCES):
-        if rankings[0].coarse_error:
-            lines.append(
-                "Examples far from both ends are scored by shorter sketches, "
-                f"with a noise of ±{rankings[0].coarse_error:.2g}."
-            )
-        training = desk.engine.store.manifest.training
-        lines.append(
-            f"Scores include e·η = {training.scale:.3g}"
-            + (" from the training record." if training.known else ", assumed: there is no training record.")
-        )
-        settings = desk.engine.store.manifest.settings
-        names = [name for name, _ in training.checkpoints]
-        lines.append(views.gradient_kind(settings.normalisation, names, bool(settings.tensors)))
+
+
+def sure(desk: Desk, questions: list[Question], rankings: list[Ranking]) -> list[str]:
+    """What stands behind "How sure is this?": the evidence, the ranking, and how scores come about."""
+    one, settings = questions[0], desk.engine.store.manifest.settings
+    training = desk.engine.store.manifest.training
+    lines = [views.standing_out(ranking) for ranking in rankings] if one.method.can(Can.NULLS) else [ALONE]
+    exact, candidates = map(sum, zip(*(desk.progress(question) for question in questions), strict=True))
+    lines.append(order(exact, candidates, rankings[0]))
     lines += [
-        said
+        views.stability(ranking, redrawn.missed if (redrawn := desk.redrawn(question)) else 0.0)
         for question, ranking in zip(questions, rankings, strict=False)
-        if (said := views.stability(ranking, redrawn.missed if (redrawn := desk.redrawn(question)) else 0.0))
     ]
-    if not one.method.can(Can.NULLS):
-        lines.append(ALONE)
-    cautions = [caution for ranking in rankings if (caution := views.caution(ranking))]
-    if len(rankings) == 1 and not cautions and one.method.can(Can.NULLS):
-        lines.append(views.standing_out(rankings[0]))
-    said = " ".join(line for line in lines if line)
-    # What a method says of itself isn't Markdown.
-    st.caption(said if one.method.can(Can.FOUR_INFLUENCES) else plain(said))
-    for caution in cautions:
-        st.warning(caution, icon=":material/info:")
+    lines.append(views.scores_kind(one.selection, one.method, one.positions))
+    if one.method.can(Can.FOUR_INFLUENCES):
+        lines.append(views.gradient_kind(settings.normalisation, training.names, bool(settings.tensors)))
+        lines.append(views.training_scale(training.scale, training.known))
+        if rankings[0].coarse_error:
+            lines.append(views.coarse_kind(rankings[0].coarse_error))
+    return [line for line in lines if line]
 
 
 def order(exact: int, candidates: int, ranking: Ranking) -> str:
@@ -204,11 +196,20 @@ def order(exact: int, candidates: int, ranking: Ranking) -> str:
     if not candidates:
         return "No example is left to rank."
     if not ranking.method.token_values:
-        return "" if ranking.exact else "Order from the sketches."
+        return "" if ranking.exact else "The ranking is approximate: by compressed gradients."
     if exact < candidates:
         noise = views.noise(ranking.sketch_error)
-        return f"Order from the sketches{noise}; {exact} of {candidates} candidates exact so far."
-    return f"Exact values and order, over the {candidates} best candidates of the sketches."
+        return f"The ranking is approximate{noise}; {exact} of {candidates} candidates are exact so far."
+    return f"Scores and ranking are exact, among the {candidates} best candidates of the approximate ranking."
+
+
+def progress(desk: Desk, questions: list[Question], explaining: Explaining) -> str:
+    """How far the ranking is from exact, and how long that will take; empty once it is."""
+    exact, candidates = map(sum, zip(*(desk.progress(question) for question in questions), strict=True))
+    if explaining.finished or exact == candidates:
+        return ""
+    left = explaining.pace.seconds_left(exact, candidates)
+    return f"Approximate ranking; refining {exact} of {candidates}" + (f", about {duration(left)} left" if left else "")
 
 
 def spread(desk: Desk, wanted: Filter, rankings: list[Ranking]) -> Histogram | None:
@@ -245,7 +246,7 @@ def card(desk: Desk, rank: int, found: Influence, fold: Fold, ranking: Ranking, 
         prompt="" if positions and values is not None else views.shortened(example.prompt, views.LONGEST_PROMPT),
         tokens=desk.engine.sequence(found.row) if positions and values is not None else example.tokens,
         source=example.source,
-        percentile=views.percentile(ranking, found.score),
+        place=views.place(views.percentile(ranking, found.score), len(ranking.scores)),
         unusual=views.unusual(found.place, ranking.opponents),
         often=views.often(found.place, ranking.opponents, len(ranking.scores)),
         steadiness=views.steadiness(found),

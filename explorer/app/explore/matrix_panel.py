@@ -95,7 +95,7 @@ def show(answer: Answer) -> None:
             default=LOSS,
             required=True,
             key=KEY,
-            help=meaning("Own loss", "Position"),
+            help=meaning("Loss of each token", "Input positions"),
         )
         _show_work(answer, span, row)
 

@@ -10,6 +10,13 @@ PROPONENTS, OPPONENTS, BOTH = "Proponents", "Opponents", "Both"
 """Which end of the ranking is shown (session key `direction`)."""
 LOSS, POSITION = "Own loss", "Position"
 """What a training token's colour means (`colours`)."""
+SHOWN = {
+    PROPONENTS: "Raised it",
+    OPPONENTS: "Lowered it",
+    LOSS: "Loss of each token",
+    POSITION: "Input positions, with prompt",
+}
+"""How the page says them, where it says them otherwise."""
 NOTHING, CHANGE, PROBABILITY, EXAMPLE = "Nothing", "Fine-tuning", "Probability", "One example"
 """What the answer is coloured by (`answer_colours`)."""
 
@@ -23,7 +30,27 @@ def direction(key: str, sides: Sequence[str] = (PROPONENTS, OPPONENTS)) -> str:
             default=PROPONENTS,
             required=True,
             key=key,
+            format_func=_shown,
             label_visibility="collapsed",
-            help=meaning("Proponent", "Opponent"),
+            help=meaning("Raised it, proponent", "Lowered it, opponent"),
         )
     )
+
+
+def token_colours(key: str) -> str:
+    """Choose what a training token's colour means; the choice is kept under the key."""
+    return str(
+        st.segmented_control(
+            "Colours of training tokens",
+            [LOSS, POSITION],
+            default=LOSS,
+            required=True,
+            key=key,
+            format_func=_shown,
+            help=meaning("Loss of each token", "Input positions"),
+        )
+    )
+
+
+def _shown(choice: str) -> str:
+    return SHOWN.get(choice, choice)

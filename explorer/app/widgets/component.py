@@ -91,8 +91,8 @@ class CardView:
     tokens: tuple[Token, ...]
     """The tokens of the response, or of prompt and response."""
     source: str = ""
-    percentile: float | None = None
-    """Place among all examples by score, 0 (strongest opponent) to 100 (strongest proponent)."""
+    place: str = ""
+    """Its rank among all examples by score, in words."""
     unusual: str = ""
     """How unusual the score is for this very example, beside its scores on unrelated prompts."""
     often: str = ""
@@ -145,6 +145,9 @@ _CARDS = st.components.v2.component(
     "rapidin_example_cards",
     css=_asset("cards.css", "findings.css"),
     js=_asset("tokens.js", "poller.js", "histogram.js", "words.js", "cards.js", "column.js"),
+)
+_VERDICT = st.components.v2.component(
+    "rapidin_verdict", css=_asset("verdict.css"), js=_asset("tokens.js", "verdict.js")
 )
 _PULSE = st.components.v2.component("rapidin_pulse", js=_asset("poller.js", "pulse.js"))
 
@@ -263,6 +266,7 @@ def example_cards(
     on_act: Callable[[], None] | None = None,
     link: str = "",
     focus: str = "",
+    folded: str = "",
 ) -> None:
     """Show training examples in order, their tokens coloured by influence.
 
@@ -281,6 +285,7 @@ def example_cards(
             nothing can be asked of a card.
         link: The parameters of the address that opens these cards again, to be copied with a card's own; or nothing.
         focus: The key of the card to look at first.
+        folded: What the button says behind which all of it waits; empty where it is shown at once.
     """
 
     def more_asked() -> None:
@@ -288,6 +293,7 @@ def example_cards(
         if on_more is not None and index is not None and index < len(groups):
             on_more(index)
 
+    strongest = max((abs(card.score) for group in groups for card in group.cards), default=0.0)
     data = {
         "tick": _tick(key, pending),
         "view_id": view_id,
@@ -297,13 +303,14 @@ def example_cards(
         "link": link,
         "focus": focus,
         "acts": on_act is not None,
+        "folded": folded,
         "empty": empty,
         "histogram": None if histogram is None else _histogram(histogram),
         "groups": [
             {"title": group.title, "more": group.more, "words": [_word(word) for word in group.words]}
             for group in groups
         ],
-        "cards": [_card(card, index) for index, group in enumerate(groups) for card in group.cards],
+        "cards": [_card(card, index, strongest) for index, group in enumerate(groups) for card in group.cards],
     }
     _CARDS(
         key=key,
@@ -312,6 +319,24 @@ def example_cards(
         on_more_change=more_asked,
         on_act_change=on_act or _nothing,
     )
+
+
+def verdict_box(
+    key: str, *, asked: str, state: str, headline: str, sentence: str, progress: str, sure: Sequence[str]
+) -> None:
+    """Say in plain words what was found behind a question, with the reasons one click away.
+
+    Args:
+        key: The component's key.
+        asked: What was asked.
+        state: `strong`, `some` or `none`; empty where evidence isn't judged, or not yet.
+        headline: The state in words.
+        sentence: What was found.
+        progress: What is still on its way; empty where nothing is.
+        sure: The lines behind "How sure is this?"; no such button where there are none.
+    """
+    said = {"asked": asked, "state": state, "headline": headline, "sentence": sentence}
+    _VERDICT(key=key, data={**said, "progress": progress, "sure": list(sure)})
 
 
 def pulse(key: str, *, moving: bool, every: float) -> None:
@@ -350,7 +375,7 @@ def _word(word: Word) -> dict[str, Any]:
     }
 
 
-def _card(card: CardView, group: int) -> dict[str, Any]:
+def _card(card: CardView, group: int, strongest: float) -> dict[str, Any]:
     checksum = _number(card.checksum)
     return {
         "key": f"row-{card.row}",
@@ -358,9 +383,10 @@ def _card(card: CardView, group: int) -> dict[str, Any]:
         "group": group,
         "rank": card.rank,
         "score": _number(card.score),
+        "share": _number(abs(card.score) / strongest) if strongest else 0.0,
         "exact": card.exact,
         "source": card.source,
-        "percentile": _number(card.percentile),
+        "place": card.place,
         "unusual": card.unusual,
         "often": card.often,
         "prompt": card.prompt,

@@ -3,18 +3,21 @@
 WORDS = {
     "Influence": "How much a small training step on one example would change how likely the model is to say what you "
     "asked about. It says what a step would do, not what the model would be had it never seen the example.",
-    "Proponent": "A training example with a positive influence: training on it made the answer more likely.",
-    "Opponent": "A training example with a negative influence: training on it made the answer less likely.",
+    "Raised it, proponent": "A training example with a positive influence: training on it made the answer more likely.",
+    "Lowered it, opponent": "A training example with a negative influence: training on it made the answer less likely.",
     "RapidGrad, or sketch": "A short random projection of an example's gradient, computed once and kept in the cache. "
     "Comparing RapidGrads estimates every influence at once, with a little noise.",
-    "Exact": "Computed from the full gradients, without the sketches' noise. Cards become exact one by one.",
+    "Exact": "Computed from the full gradients, without the sketches' noise. Cards become exact one by one; until then "
+    "their bar is hollow.",
     "Checksum": "The values of an example's tokens must average to its score. Each card compares them with a second, "
-    "independent computation and says how far they agree.",
-    "Own loss": "One meaning of a training token's colour: what learning to say this very token did.",
-    "Position": "The other meaning: what of the example's influence passes through this place, its prompt included. "
-    "Positions add up to the score.",
+    "independent computation, and warns where they don't agree.",
+    "Loss of each token": "One meaning of a training token's colour: what learning to say this very token did.",
+    "Input positions": "The other meaning: what of the example's influence passes through this place, its prompt "
+    "included. Positions add up to the score.",
     "Unrelated prompts": "The cache keeps what every example scores on 200 everyday prompts. A score is unusual only "
     "if it is unusual for that very example.",
+    "Evidence": "Strong where at most 1% of unrelated prompts have a top 10 that stands out as much, some where at "
+    "most 5% do, and else no clear source.",
     "Nat": "The unit of a log-probability: a token moved by 1 nat became 2.7 times as likely.",
 }
 """Word → what it means here, in a sentence or two."""
