@@ -17,6 +17,8 @@ class Corpus:
     def __init__(self, examples: Sequence[ExampleRow]):
         """Nothing is computed before it is asked for."""
         self._texts = tuple(f"{example.prompt}\n{example.response}" for example in examples)
+        self.sources = tuple(example.source for example in examples)
+        """The `source` of every example (N), empty where it has none."""
         self._searchable = Searchable(examples)
         self._index = WordIndex(self._texts)
         self._rows: Recent[Filter, list[int]] = Recent(16)

@@ -8,6 +8,7 @@ from explorer.trust.agreement import Agreement, agree
 from explorer.trust.comparing import Comparison, Pair, Standing, compare, differing, spearman
 from explorer.trust.significance import NullSample, judged, kind_of
 from explorer.trust.stability import Redrawn, noise_covariance, redrawn, steadied
+from explorer.trust.verdict import Shared, Verdict, verdict
 
 __all__ = [
     "Agreement",
@@ -15,7 +16,9 @@ __all__ = [
     "NullSample",
     "Pair",
     "Redrawn",
+    "Shared",
     "Standing",
+    "Verdict",
     "agree",
     "compare",
     "differing",
@@ -25,4 +28,5 @@ __all__ = [
     "redrawn",
     "spearman",
     "steadied",
+    "verdict",
 ]
