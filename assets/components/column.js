@@ -245,10 +245,20 @@ class Cards {
     if (!folded) this.measure();
   }
 
+  /** Whether what is drawn is of the same answer. @param {string} view @returns {boolean} */
+  about(view) {
+    return (this.root.dataset.viewId ?? "").split(":")[0] === view.split(":")[0];
+  }
+
   // ------------------------------------------------------------ drawing
 
   /** @param {CardsData} data */
   draw(data) {
+    // What was shown of the same answer stays, pale, until there is something in its place.
+    const stale = data.pending && data.groups.length === 0 && this.all().length > 0 && this.about(data.view_id);
+    this.root.classList.toggle("stale", stale);
+    this.body.inert = stale;
+    if (stale) return;
     const theme = readTheme(this.root);
     const { scale, pending, marked, link, acts } = data;
     const drawing = { scale, pending, marked, link, acts, theme: JSON.stringify(theme), colour: colourScale(theme) };

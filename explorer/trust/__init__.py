@@ -4,6 +4,7 @@ In come scores and rankings; out come the same with what is known of how unusual
 how stable they are. It knows nothing of how scores came about. Numpy only.
 """
 
+from explorer.trust import wording
 from explorer.trust.agreement import Agreement, agree
 from explorer.trust.comparing import Comparison, Pair, Standing, compare, differing, spearman
 from explorer.trust.significance import NullSample, judged, kind_of
@@ -29,4 +30,5 @@ __all__ = [
     "spearman",
     "steadied",
     "verdict",
+    "wording",
 ]

@@ -402,13 +402,16 @@ def test_a_cache_without_a_null_sample_claims_nothing_of_it(start: Start) -> Non
 def test_cards_and_page_say_how_unusual_the_scores_are_where_the_cache_knows(start: Start, tiny: Tiny) -> None:
     cache = tiny.cache.parent / "cache_with_nulls"
     shutil.copytree(tiny.cache, cache, dirs_exist_ok=True)
-    scores = np.full((len(ROWS), 9), -1, dtype=np.float32)
-    scores[0] = np.arange(9) + 100
+    scores = np.full((len(ROWS), 39), -1, dtype=np.float32)
+    scores[0] = np.arange(39) + 100
     open_cache(cache).add_shard("nulls", {"response": scores, "token": scores}, len(ROWS))
     at = answered(ask(start(cache=str(cache)), "What is bright?"))
     cards = component(at, "example_cards")
     assert cards is not None
     said = {card["key"]: card["unusual"] for card in cards["cards"]}
-    assert said.pop("row-0") == "Higher than on none of 9 unrelated prompts"
-    assert set(said.values()) == {"Higher than on all 9 unrelated prompts"}
-    assert any("Nothing stands out here. The ten" in warning.value for warning in at.warning)
+    assert said.pop("row-0") == "Higher than on none of 39 unrelated prompts"
+    assert set(said.values()) == {"Higher than on all 39 unrelated prompts"}
+    verdict = component(at, "verdict_box")
+    assert verdict is not None and (verdict["state"], verdict["headline"]) == ("none", "No clear source")
+    assert cards["folded"] == "Show the closest anyway"
+    assert any(line.startswith("The ten examples that stand out most") for line in verdict["sure"])

@@ -11,7 +11,8 @@ from explorer.app.desk.desk import Desk
 from explorer.app.desk.pairing import FIRST, Comparing
 from explorer.app.desk.work import Question
 from explorer.app.explore import method_box
-from explorer.app.explore.examples import ALONE, card, no_cards, show_filter, waiting
+from explorer.app.explore.conclusion import ALONE, waiting
+from explorer.app.explore.examples import card, no_cards, show_filter
 from explorer.app.session import keeping, links, resources, state
 from explorer.app.session.state import Study
 from explorer.app.widgets import messages, places

@@ -8,15 +8,14 @@ import streamlit as st
 from explorer import views
 from explorer.app.desk.desk import Desk
 from explorer.app.desk.work import Explaining, Question
-from explorer.app.explore import agreement_panel, method_box, permalink
+from explorer.app.explore import agreement_panel, conclusion, method_box, permalink
 from explorer.app.explore.answer import act
 from explorer.app.explore.colours import marked
 from explorer.app.session import keeping, links, state
 from explorer.app.widgets import messages, places
 from explorer.app.widgets.choices import BOTH, LOSS, OPPONENTS, POSITION, PROPONENTS, direction, token_colours
-from explorer.app.widgets.component import CardGroup, CardView, DuplicateView, example_cards, verdict_box
+from explorer.app.widgets.component import CardGroup, CardView, DuplicateView, example_cards
 from explorer.app.widgets.filter_box import clear, filter_box
-from explorer.app.widgets.polling import duration
 from explorer.corpus import Filter, Fold
 from explorer.corpus.histogram import Histogram, histogram
 from explorer.errors import ExplorerError
@@ -29,11 +28,6 @@ SIDES = {PROPONENTS: (False,), OPPONENTS: (True,), BOTH: (False, True)}
 """What is asked for under each name: whether it is opponents."""
 FIRST_OF_BOTH = 5
 """Examples a side shown at first when both are."""
-ALONE = (
-    "Scores have units of the method's own: compare ranks, not numbers, with another's. How sure and how stable its "
-    "ranking is, isn't known."
-)
-"""Said beneath the heading of a method that knows nothing of unrelated prompts."""
 
 
 def show_examples(desk: Desk, answer: Answer) -> None:
@@ -64,7 +58,7 @@ def show_examples(desk: Desk, answer: Answer) -> None:
     method_box.show_work(questions[0], explaining.stage, explaining.finished)
     found = [(question, ranking) for question in questions if (ranking := desk.ranking(question)) is not None]
     with top:
-        conclude(desk, questions, [ranking for _, ranking in found], explaining)
+        found_nothing = conclusion.show(desk, questions, [ranking for _, ranking in found], explaining)
     if not wanted.empty:
         show_filter(desk, wanted)
     if agreeing is not None and found:
@@ -79,7 +73,8 @@ def show_examples(desk: Desk, answer: Answer) -> None:
         scale=max((views.full_colour(ranking, positions) for _, ranking in found), default=0.0),
         pending=not (found and complete),
         histogram=spread(desk, wanted, [ranking for _, ranking in found]),
-        empty="No example passes the filter." if found else waiting(method),
+        empty="No example passes the filter." if found else conclusion.waiting(method),
+        folded="Show the closest anyway" if found_nothing else "",
         marked=marked(),
         on_more=more_of(SIDES[side]),
         on_act=partial(act, CARDS) if method.can(Can.BOTH_WAYS) else None,
@@ -104,11 +99,6 @@ def no_cards(key: str, *questions: Question) -> None:
     """Nothing in the place of cards, and polling while what the method needs is being computed."""
     asked = [(question.answer.id, question.selection, question.method.name) for question in questions]
     example_cards(key, view_id=f"waiting:{asked}", groups=[], scale=0.0, pending=method_box.is_fitting(), empty="")
-
-
-def waiting(method: Chosen) -> str:
-    """What is said before the first cards are there."""
-    return f"Asking {method.written} …" if method.written else "Computing the gradient of what you asked about …"
 
 
 def controls(desk: Desk) -> tuple[str, bool, Filter, Chosen]:
@@ -148,68 +138,6 @@ def explain(desk: Desk, *questions: Question) -> Explaining:
         current = desk.explain(state.session(), *questions)
         state.explain(current)
     return current
-
-
-def conclude(desk: Desk, questions: list[Question], rankings: list[Ranking], explaining: Explaining) -> None:
-    """Say what was found, how sure that is, and how far it is from exact."""
-    one = questions[0]
-    opponents = None if len(questions) > 1 else one.opponents
-    asked = views.heading(one.answer, one.selection, opponents, one.method)
-    if not rankings:
-        said = waiting(one.method)
-        verdict_box("verdict_box", asked=asked, state="", headline="", sentence=said, progress="", sure=())
-        return
-    found = views.standing_out(rankings[0])
-    verdict_box(
-        "verdict_box",
-        asked=asked,
-        state="",
-        headline="",
-        sentence=found,
-        progress=progress(desk, questions, explaining),
-        sure=sure(desk, questions, rankings),
-    )
-
-
-def sure(desk: Desk, questions: list[Question], rankings: list[Ranking]) -> list[str]:
-    """What stands behind "How sure is this?": the evidence, the ranking, and how scores come about."""
-    one, settings = questions[0], desk.engine.store.manifest.settings
-    training = desk.engine.store.manifest.training
-    lines = [views.standing_out(ranking) for ranking in rankings] if one.method.can(Can.NULLS) else [ALONE]
-    exact, candidates = map(sum, zip(*(desk.progress(question) for question in questions), strict=True))
-    lines.append(order(exact, candidates, rankings[0]))
-    lines += [
-        views.stability(ranking, redrawn.missed if (redrawn := desk.redrawn(question)) else 0.0)
-        for question, ranking in zip(questions, rankings, strict=False)
-    ]
-    lines.append(views.scores_kind(one.selection, one.method, one.positions))
-    if one.method.can(Can.FOUR_INFLUENCES):
-        lines.append(views.gradient_kind(settings.normalisation, training.names, bool(settings.tensors)))
-        lines.append(views.training_scale(training.scale, training.known))
-        if rankings[0].coarse_error:
-            lines.append(views.coarse_kind(rankings[0].coarse_error))
-    return [line for line in lines if line]
-
-
-def order(exact: int, candidates: int, ranking: Ranking) -> str:
-    """How the examples were put in order, in a sentence; empty for a method whose scores are all it knows."""
-    if not candidates:
-        return "No example is left to rank."
-    if not ranking.method.token_values:
-        return "" if ranking.exact else "The ranking is approximate: by compressed gradients."
-    if exact < candidates:
-        noise = views.noise(ranking.sketch_error)
-        return f"The ranking is approximate{noise}; {exact} of {candidates} candidates are exact so far."
-    return f"Scores and ranking are exact, among the {candidates} best candidates of the approximate ranking."
-
-
-def progress(desk: Desk, questions: list[Question], explaining: Explaining) -> str:
-    """How far the ranking is from exact, and how long that will take; empty once it is."""
-    exact, candidates = map(sum, zip(*(desk.progress(question) for question in questions), strict=True))
-    if explaining.finished or exact == candidates:
-        return ""
-    left = explaining.pace.seconds_left(exact, candidates)
-    return f"Approximate ranking; refining {exact} of {candidates}" + (f", about {duration(left)} left" if left else "")
 
 
 def spread(desk: Desk, wanted: Filter, rankings: list[Ranking]) -> Histogram | None:
