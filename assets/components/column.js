@@ -164,7 +164,10 @@ class Cards {
     this.tools.append(this.legend.root, this.overview);
     this.unfold = /** @type {HTMLButtonElement} */ (make("button", "more unfold"));
     this.unfold.type = "button";
-    this.unfold.addEventListener("click", () => this.fold(false));
+    this.unfold.addEventListener("click", () => {
+      this.unfolded = this.root.dataset.viewId ?? "";
+      this.fold(false);
+    });
     this.lists = make("div", "lists");
     this.tip = make("div", "tip");
     this.tip.setAttribute("aria-hidden", "true");
@@ -239,7 +242,6 @@ class Cards {
 
   /** @param {boolean} folded Whether the cards wait for a button. */
   fold(folded) {
-    if (!folded) this.unfolded = this.root.dataset.viewId ?? "";
     this.unfold.hidden = !folded;
     this.body.hidden = folded;
     if (!folded) this.measure();

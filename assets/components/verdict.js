@@ -21,7 +21,7 @@ class Verdict {
     this.found = make("div", "found");
     this.headline = make("strong", "headline");
     this.sentence = make("span", "sentence");
-    this.found.append(this.headline, this.sentence);
+    this.found.append(this.headline, " ", this.sentence);
     this.found.setAttribute("role", "status");
     this.sure = make("details", "sure");
     const row = make("summary", "", "How sure is this?");
