@@ -296,7 +296,7 @@ def test_why_this_and_not_that_is_asked_about_each_answer(start: Start) -> None:
     at = settled(at.run(), lambda page: not strip(page, "B")["pending"] and strip(page, "B")["choices"] is not None)
     assert strip(at, "A")["choices"] is None and len(strip(at, "B")["choices"]) == 5
     at.text_input(key="B instead_word").set_value("moon")
-    press(at, "Why this and not that")
+    press(at, "Compare with this")
     at = settled(at, lambda page: isinstance(page.session_state["B selection"], Contrast))
     at = compared(at.run())
     asked = at.session_state["B selection"]
