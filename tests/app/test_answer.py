@@ -17,7 +17,7 @@ from explorer.records import Contrast
 from precompute.build import build_cache
 from precompute.data import read_examples
 from tests.app.conftest import component, settled
-from tests.app.test_explore import answered, ask, press
+from tests.app.test_explore import answered, ask, press, whole
 from tests.conftest import TINY_SETTINGS, Tiny
 
 Start = Callable[..., AppTest]
@@ -39,7 +39,7 @@ def captions(at: AppTest) -> str:
 
 
 def test_an_answer_begins_without_colours(start: Start) -> None:
-    at = answered(ask(start(), "What is bright?"))
+    at = whole(ask(start(), "What is bright?"))
     assert strip(at)["colouring"] is None and strip(at)["choices"] is None
     assert strip(at)["choices_note"] == ""
 
@@ -61,7 +61,7 @@ def test_colours_tell_the_model_s_own_probability(start: Start) -> None:
 
 
 def test_one_example_s_influence_on_the_answer_averages_to_its_score(start: Start) -> None:
-    at = coloured(answered(ask(start(), "What is bright?")), "One example")
+    at = coloured(whole(ask(start(), "What is bright?")), "One example")
     assert strip(at)["colouring"] is None and "on the card of a training example" in captions(at)
     cards = component(at, "example_cards")
     assert cards is not None and cards["marked"] == ""
@@ -139,7 +139,7 @@ def opened(at: AppTest, row: int) -> AppTest:
 
 
 def test_the_matrix_comes_to_the_score_of_its_card(start: Start) -> None:
-    at = answered(ask(start(), "What is bright?"))
+    at = whole(ask(start(), "What is bright?"))
     cards = component(at, "example_cards")
     assert cards is not None
     row = int(cards["cards"][0]["key"].removeprefix("row-"))
