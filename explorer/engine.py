@@ -38,6 +38,7 @@ from explorer.records import (
     said,
     span_of,
 )
+from explorer.trust.words import words_of
 
 Question = tuple[str, Selection]
 """An answer's id and what is selected of it."""
@@ -130,9 +131,10 @@ class Engine:
         return sketch
 
     def ask_tokens(self, answer: Answer) -> Iterator[Span | None]:
-        """Compute the RapidGrad of every single token of the answer, by shared forward passes.
+        """Compute the RapidGrad of every token of the answer, by shared forward passes, and so of every word.
 
-        Yields after every pass: the token that was asked about in it, if there was one.
+        Yields after every pass: the token that was asked about in it, if there was one. Then come the words of several
+        tokens, which cost nothing: the gradient of a span is the mean of its tokens'.
         """
         norms, done = self._norms_of(answer), 0
         yield None
@@ -143,6 +145,11 @@ class Engine:
                 with about("This question"):
                     self._sketches.put((answer.id, selection), self.sketcher(self._normalised(gradient, norms)))
             yield selection
+        for start, stop in words_of(answer.tokens):
+            if stop - start > 1:
+                tokens = [self.sketch(answer, (j, j + 1)) for j in range(start, stop)]
+                self._sketches.put((answer.id, (start, stop)), np.mean(tokens, axis=0, dtype=np.float32))
+                yield start, stop
 
     def direction(self, answer: Answer, selection: Selection) -> Gradient:
         """The question's gradient, normalised: what an example's normalised gradient is multiplied with."""
@@ -167,8 +174,10 @@ class Engine:
     def _norms_of(self, answer: Answer) -> NDArray[np.float32]:
         known = self._norms.get(answer.id)
         if known is None:
-            known = gradients.norms(gradients.gradient(self.model, answer.encoded))
-            self._norms.put(answer.id, known)
+            # The whole response's direction is remembered with them: it is asked about soon.
+            self.direction(answer, None)
+            known = self._norms.get(answer.id)
+        assert known is not None
         return known
 
     def _normalised(self, gradient: Gradient, norms: NDArray[np.float32]) -> Gradient:

@@ -149,11 +149,12 @@ def study() -> None:
         messages.failed(asking.error)
         return
     answer = asking.answer
+    state.EXPLORE.settle()
     left, right = st.columns([5, 9], gap="medium")
     with left, st.container(key="answer_column"):
         show_answer(asking.asked, answer)
     with right:
-        if answer is not None and answer.finished:
+        if answer is not None and answer.finished and state.EXPLORE.settled():
             show_examples(resources.desk(), answer)
         else:
             st.text("The training examples appear here once the answer is complete.")

@@ -18,6 +18,7 @@ from explorer.normalisation import divisors
 from explorer.records import Answer, Encoded, Selection, Span
 from explorer.retrieval import scores
 from explorer.serving.session import open_engine
+from explorer.trust.words import words_of
 from precompute.build import build_cache
 from precompute.data import read_examples
 from tests.asking import OWN, asking
@@ -335,10 +336,12 @@ def test_asking_ahead_gives_the_sketches_of_asking(engine: Engine, answer: Answe
     ahead = Engine(engine.model, engine.store)
     steps = sum(1 for _ in asking(ahead).ask_ahead(answer))
     passes = (len(answer.tokens) + gradients.group_count(answer.encoded)) * len(engine.model.checkpoints)
-    assert steps == passes + 2, "one for the norms, one for the scores of up to 16 tokens"
-    for j in range(len(answer.tokens)):
-        asking(engine).ask(answer, (j, j + 1))
-        found, expected = (one.sketch(answer, (j, j + 1)) for one in (ahead, engine))
+    words = [(start, stop) for start, stop in words_of(answer.tokens) if stop - start > 1]
+    asked = [*((j, j + 1) for j in range(len(answer.tokens))), *words]
+    assert words and steps == passes + 1 + len(words) + -(-len(asked) // 16), "the norms, words, scores of 16 at once"
+    for selection in asked:
+        asking(engine).ask(answer, selection)
+        found, expected = (one.sketch(answer, selection) for one in (ahead, engine))
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * float(np.abs(expected).max()))
 
 

@@ -83,7 +83,7 @@ class Beneath {
     button.setAttribute("aria-pressed", String(chosen));
     button.disabled = said;
     if (said) button.append(make("span", "number", "said"));
-    else button.title = `Why not “${shown(view.text.trim())}”? The examples that decided between the two`;
+    else button.title = `Compare with “${shown(view.text.trim())}”: the examples that decided between the two`;
     button.addEventListener("click", () => this.choose(id));
     return button;
   }

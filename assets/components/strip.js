@@ -1,5 +1,5 @@
-// The answer as clickable tokens, coloured by one number each, with what the model might have said
-// instead beneath them. The selection is painted here at once and sent to Python, which owns it and
+// The answer as clickable words, its tokens coloured by one number each, with what the model might have
+// said instead beneath them. With Alt a single token is clicked, not its word. The selection is painted here at once and sent to Python, which owns it and
 // echoes it back. Needs tokens.js, poller.js and beneath.js before it.
 
 /* global readToken, tokenSpan, tokenName, mainBox, make, readTheme, colourScale, quantity, Poller, Beneath */
@@ -12,6 +12,7 @@
  * @property {string} label
  * @property {boolean} streaming
  * @property {WireToken[]} tokens
+ * @property {[start: number, stop: number][]} words Runs of tokens that are selected together; all tokens, in order.
  * @property {Range} selection What Python holds.
  * @property {number} echo Number of the newest selection from here that Python has seen.
  * @property {boolean} pending More is on its way.
@@ -41,11 +42,12 @@ class Strip {
 
     /** @type {TokenView[]} */ this.views = [];
     /** @type {HTMLElement[]} */ this.spans = [];
+    /** @type {[start: number, stop: number][]} For each token its word. */ this.words = [];
     /** @type {Colouring | null} */ this.colouring = null;
     /** @type {boolean[]} */ this.differs = [];
     /** @type {string[]} */ this.drawnTokens = [];
     /** @type {Range} */ this.selection = null;
-    /** @type {{from: number, to: number, moved: boolean, shift: boolean} | null} */ this.drag = null;
+    /** @type {{from: number, to: number, moved: boolean, shift: boolean, fine: boolean} | null} */ this.drag = null;
     this.active = -1;
     this.hovered = -1;
     this.anchor = -1;
@@ -72,6 +74,7 @@ class Strip {
     const { scrollHeight, scrollTop, clientHeight } = this.root;
     const along = this.streaming && scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
     this.drawTokens(data.tokens);
+    this.words = data.words.flatMap((word) => Array(word[1] - word[0]).fill(word));
     if (along) this.root.scrollTop = this.root.scrollHeight;
     this.adopt(data);
     this.differs = data.differs;
@@ -171,7 +174,7 @@ class Strip {
 
   /** Shows the selection, or the drag in progress. */
   paint() {
-    const dragged = this.drag?.moved ? range(this.drag.from, this.drag.to) : this.selection;
+    const dragged = this.drag?.moved ? this.range(this.drag.from, this.drag.to, this.drag.fine) : this.selection;
     const [start, stop] = dragged ?? [0, 0];
     this.spans.forEach((span, index) => {
       const inside = index >= start && index < stop;
@@ -216,18 +219,34 @@ class Strip {
     this.askInstead({ answer_id: this.answerId, start: this.selection?.[0] ?? null, token });
   }
 
-  /** A click, or Enter, on a token. @param {number} index @param {boolean} extend */
-  choose(index, extend) {
-    const only = this.selection && this.selection[0] === index && this.selection[1] === index + 1;
+  /**
+   * The half-open range over the words of two tokens in either order, or over the tokens alone.
+   * @param {number} a @param {number} b @param {boolean} fine @returns {[number, number]}
+   */
+  range(a, b, fine) {
+    const [first, last] = [Math.min(a, b), Math.max(a, b)];
+    return fine ? [first, last + 1] : [this.words[first]?.[0] ?? first, this.words[last]?.[1] ?? last + 1];
+  }
+
+  /** A click, or Enter, on a token. @param {number} index @param {boolean} extend @param {boolean} fine Its token alone. */
+  choose(index, extend, fine) {
     this.active = index;
-    if (extend && this.anchor >= 0) return this.select(range(this.anchor, index));
+    if (extend && this.anchor >= 0) return this.select(this.range(this.anchor, index, fine));
     this.anchor = index;
-    return this.select(only ? null : [index, index + 1]);
+    const chosen = this.range(index, index, fine);
+    const again = this.selection && this.selection[0] === chosen[0] && this.selection[1] === chosen[1];
+    return this.select(again ? null : chosen);
   }
 
   clear() {
     this.anchor = -1;
     if (this.selection) this.select(null);
+  }
+
+  /** One token to the side, or with `extend` one word. @param {number} direction −1 or 1 @param {boolean} extend */
+  step(direction, extend) {
+    const [start, stop] = (extend && this.words[this.active]) || [this.active, this.active + 1];
+    this.move(direction < 0 ? start - 1 : stop, extend);
   }
 
   /** @param {number} index @param {boolean} extend */
@@ -236,7 +255,7 @@ class Strip {
     if (extend) {
       if (this.anchor < 0) this.anchor = Math.max(0, this.active);
       this.active = target;
-      this.select(range(this.anchor, target), KEYS_MS);
+      this.select(this.range(this.anchor, target, false), KEYS_MS);
     } else {
       this.active = target;
       this.paint();
@@ -291,6 +310,8 @@ class Strip {
   /** @param {number} index Of the token under the pointer; −1 if none. */
   hover(index) {
     this.hovered = index;
+    const [start, stop] = index < 0 || this.streaming ? [0, 0] : this.range(index, index, false);
+    this.spans.forEach((span, place) => span.classList.toggle("hovered", place >= start && place < stop));
     this.read();
   }
 
@@ -305,7 +326,7 @@ class Strip {
     }
     this.root.setPointerCapture(event.pointerId);
     const from = event.shiftKey && this.anchor >= 0 ? this.anchor : index;
-    this.drag = { from, to: index, moved: false, shift: event.shiftKey };
+    this.drag = { from, to: index, moved: false, shift: event.shiftKey, fine: event.altKey };
   }
 
   /** @param {PointerEvent} event */
@@ -324,28 +345,29 @@ class Strip {
     this.drag = null;
     if (!drag) return;
     if (!drag.moved) {
-      this.choose(drag.to, drag.shift);
+      this.choose(drag.to, drag.shift, drag.fine);
       return;
     }
     this.anchor = drag.from;
     this.active = drag.to;
-    this.select(range(drag.from, drag.to));
+    this.select(this.range(drag.from, drag.to, drag.fine));
   }
 
   /** @param {KeyboardEvent} event */
   key(event) {
-    if (this.streaming || this.spans.length === 0 || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (this.streaming || this.spans.length === 0 || event.ctrlKey || event.metaKey) return;
+    if (event.altKey && event.key !== "Enter") return;
     if (event.key === "Escape" && !this.selection && !this.drag) return;
     /** @type {Record<string, () => void>} */
     const actions = {
-      ArrowLeft: () => this.move(this.active - 1, event.shiftKey),
-      ArrowRight: () => this.move(this.active + 1, event.shiftKey),
+      ArrowLeft: () => this.step(-1, event.shiftKey),
+      ArrowRight: () => this.step(1, event.shiftKey),
       ArrowUp: () => this.move(this.vertical(-1), event.shiftKey),
       ArrowDown: () => this.move(this.vertical(1), event.shiftKey),
       Home: () => this.move(0, event.shiftKey),
       End: () => this.move(this.spans.length - 1, event.shiftKey),
-      Enter: () => this.choose(Math.max(0, this.active), event.shiftKey),
-      " ": () => this.choose(Math.max(0, this.active), event.shiftKey),
+      Enter: () => this.choose(Math.max(0, this.active), event.shiftKey, event.altKey),
+      " ": () => this.choose(Math.max(0, this.active), event.shiftKey, event.altKey),
       Escape: () => {
         this.drag = null;
         this.clear();
@@ -357,11 +379,6 @@ class Strip {
     event.stopPropagation();
     actions[event.key]();
   }
-}
-
-/** The half-open range over two tokens in either order. @param {number} a @param {number} b @returns {[number, number]} */
-function range(a, b) {
-  return [Math.min(a, b), Math.max(a, b) + 1];
 }
 
 /** @type {WeakMap<object, Strip>} Streamlit calls again at each change: one instance a place. */

@@ -17,7 +17,7 @@ from explorer.records import Contrast
 from precompute.build import build_cache
 from precompute.data import read_examples
 from tests.app.conftest import component, settled
-from tests.app.test_explore import answered, ask, press
+from tests.app.test_explore import answered, ask, press, whole
 from tests.conftest import TINY_SETTINGS, Tiny
 
 Start = Callable[..., AppTest]
@@ -39,9 +39,9 @@ def captions(at: AppTest) -> str:
 
 
 def test_an_answer_begins_without_colours(start: Start) -> None:
-    at = answered(ask(start(), "What is bright?"))
+    at = whole(ask(start(), "What is bright?"))
     assert strip(at)["colouring"] is None and strip(at)["choices"] is None
-    assert "Select one token" in strip(at)["choices_note"]
+    assert strip(at)["choices_note"] == ""
 
 
 def test_colours_tell_what_fine_tuning_changed_and_what_it_did_not(start: Start) -> None:
@@ -61,7 +61,7 @@ def test_colours_tell_the_model_s_own_probability(start: Start) -> None:
 
 
 def test_one_example_s_influence_on_the_answer_averages_to_its_score(start: Start) -> None:
-    at = coloured(answered(ask(start(), "What is bright?")), "One example")
+    at = coloured(whole(ask(start(), "What is bright?")), "One example")
     assert strip(at)["colouring"] is None and "on the card of a training example" in captions(at)
     cards = component(at, "example_cards")
     assert cards is not None and cards["marked"] == ""
@@ -85,7 +85,7 @@ def test_without_a_base_its_change_is_not_offered(start: Start, tiny: Tiny, tmp_
     assert strip(coloured(at, "Probability"))["colouring"]["values"]
 
 
-# Why this and not that
+# Compare with another word
 
 
 def selected(at: AppTest, start: int, stop: int) -> AppTest:
@@ -99,14 +99,17 @@ def test_a_selected_token_shows_what_the_model_might_have_said(start: Start) -> 
     assert len(choices) == 5 and not any(choice["chosen"] for choice in choices)
     probabilities = [choice["probability"] for choice in choices]
     assert probabilities == sorted(probabilities, reverse=True)
-    assert strip(selected(at, 1, 3))["choices"] is None
+    words = [tuple(word) for word in strip(at)["words"]]
+    count = len(strip(at)["tokens"])
+    span = next((start, start + 2) for start in range(count - 1) if (start, start + 2) not in words)
+    assert strip(selected(at, *span))["choices"] is None
 
 
 def test_a_typed_word_asks_why_this_and_not_that(start: Start) -> None:
     at = selected(answered(ask(start(), "What is bright?")), 1, 2)
     usual = component(answered(at), "example_cards")
     at.text_input(key="instead_word").set_value("**moon**")
-    at = settled(press(at, "Why this and not that"), lambda page: isinstance(page.session_state["selection"], Contrast))
+    at = settled(press(at, "Compare with this"), lambda page: isinstance(page.session_state["selection"], Contrast))
     at = answered(at)
     found = component(at, "example_cards")
     assert usual and found and found["view_id"] != usual["view_id"]
@@ -121,7 +124,7 @@ def test_a_typed_word_asks_why_this_and_not_that(start: Start) -> None:
 def test_a_word_that_says_nothing_is_refused_and_the_question_stays(start: Start) -> None:
     at = selected(answered(ask(start(), "What is bright?")), 1, 2)
     at.text_input(key="instead_word").set_value("  ")
-    at = settled(press(at, "Why this and not that"), lambda page: bool(page.error))
+    at = settled(press(at, "Compare with this"), lambda page: bool(page.error))
     assert any("type what might have stood there" in text.value for text in at.text)
     assert at.session_state["selection"] == (1, 2)
 
@@ -136,7 +139,7 @@ def opened(at: AppTest, row: int) -> AppTest:
 
 
 def test_the_matrix_comes_to_the_score_of_its_card(start: Start) -> None:
-    at = answered(ask(start(), "What is bright?"))
+    at = whole(ask(start(), "What is bright?"))
     cards = component(at, "example_cards")
     assert cards is not None
     row = int(cards["cards"][0]["key"].removeprefix("row-"))

@@ -17,7 +17,7 @@ from explorer.methods.description import choose, described
 from explorer.records import Contrast
 from explorer.views import signed
 from tests.app.conftest import component, settled
-from tests.app.test_explore import answered, ask, press, source_field, text_field
+from tests.app.test_explore import answered, ask, press, source_field, text_field, whole
 from tests.asking import asking
 from tests.conftest import Tiny, Turnstile
 from tests.saved_samples import saved_of
@@ -193,10 +193,10 @@ def test_an_edited_answer_stands_beside_the_generated_one(start: Start) -> None:
 
 
 def test_saved_answers_are_compared_as_they_were_and_the_link_opens_them_again(start: Start, tmp_path: Path) -> None:
-    at = answered(ask(start(), PROMPTS[0]))
+    at = whole(ask(start(), PROMPTS[0]))
     at.session_state["selection"] = (0, 2)
     at = answered(at.run())
-    at = answered(ask(at, PROMPTS[1]))
+    at = whole(ask(at, PROMPTS[1]))
     newest, older = kept_ids(tmp_path)
     at = opened(at, "Saved answers")
     at.selectbox(key="compare_saved A").set_value(older)
@@ -206,13 +206,14 @@ def test_saved_answers_are_compared_as_they_were_and_the_link_opens_them_again(s
     assert len(kept_ids(tmp_path)) == 2, "what is looked at again is not kept twice"
     history = History(tmp_path / "history.sqlite", described)
     spans = {question.selection: question.id for question in history.answer(older).questions}
-    before = {card["row"]: card["score"] for card in cards(at)}
+    at.session_state["A selection"] = at.session_state["B selection"] = None
+    before = {card["row"]: card["score"] for card in cards(compared(at.run()))}
 
     at = compared(opened(start(), a=spans[(0, 2)], b=newest))
     assert strip(at, "A")["selection"] == [0, 2]
     address = next(block.value for block in at.code)
     assert f"a={spans[(0, 2)]}" in address and "b=" in address
-    at.session_state["A selection"] = None
+    at.session_state["A selection"] = at.session_state["B selection"] = None
     at = compared(at.run())
     assert {card["row"]: card["score"] for card in cards(at)} == pytest.approx(before)
 
@@ -296,7 +297,7 @@ def test_why_this_and_not_that_is_asked_about_each_answer(start: Start) -> None:
     at = settled(at.run(), lambda page: not strip(page, "B")["pending"] and strip(page, "B")["choices"] is not None)
     assert strip(at, "A")["choices"] is None and len(strip(at, "B")["choices"]) == 5
     at.text_input(key="B instead_word").set_value("moon")
-    press(at, "Why this and not that")
+    press(at, "Compare with this")
     at = settled(at, lambda page: isinstance(page.session_state["B selection"], Contrast))
     at = compared(at.run())
     asked = at.session_state["B selection"]

@@ -10,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Multiselect, TextArea, TextInput
 
+from explorer.app.desk.work import Asking
 from explorer.app.session import resources
 from explorer.cache.store import open_cache
 from explorer.model.generation import GenerationSettings
@@ -31,6 +32,13 @@ def press(at: AppTest, label: str) -> AppTest:
 
 def answered(at: AppTest) -> AppTest:
     return settled(at, lambda page: (component(page, "example_cards") or {}).get("pending") is False)
+
+
+def whole(at: AppTest) -> AppTest:
+    """Ask about the whole response of the answer, as Escape does."""
+    at = answered(at)
+    at.session_state["selection"] = None
+    return answered(at.run())
 
 
 def test_the_empty_page_says_what_to_do(start: Start) -> None:
@@ -63,6 +71,47 @@ def test_a_selection_asks_about_these_tokens_and_the_page_says_so(start: Start) 
     said = component(at, "verdict_box")
     assert said is not None and any("the selected tokens, their mean" in line for line in said["sure"])
     assert component(at, "answer_strip")["selection"] == [1, 3]  # type: ignore[index]
+
+
+def complete(asking: Asking, turnstile: Turnstile) -> None:
+    """Let the answer come to its end, and nothing more."""
+    while asking.answer is None or not asking.answer.finished:
+        turnstile.let_through(1)
+
+
+def test_a_word_is_selected_by_itself_unless_the_person_was_quicker(start: Start) -> None:
+    at = start()
+    turnstile = Turnstile(resources.desk().worker)
+    at = ask(at, "What is bright?")
+    asking = at.session_state["asking"]
+    complete(asking, turnstile)
+    at.run()
+    # The answer is complete, and what fine-tuning raised isn't known yet: nothing is asked before the person's own.
+    strip = component(at, "answer_strip")
+    assert strip is not None and not strip["streaming"] and strip["pending"] and not asking.settled
+    assert component(at, "example_cards") is None
+    turnstile.open()
+    at = answered(at)
+    assert asking.raised is not None
+    assert component(at, "answer_strip")["selection"] == list(asking.raised)  # type: ignore[index]
+    at = whole(at)
+    assert component(at, "answer_strip")["selection"] is None, "what the person selects stays"  # type: ignore[index]
+
+    at = answered(press(at, "Regenerate"))
+    assert component(at, "answer_strip")["selection"] == list(asking.raised)  # type: ignore[index]
+
+
+def test_a_click_before_the_word_is_known_is_never_overridden(start: Start) -> None:
+    at = start()
+    turnstile = Turnstile(resources.desk().worker)
+    at = ask(at, "What is bright?")
+    complete(at.session_state["asking"], turnstile)
+    at.session_state["selection"], at.session_state["chosen"] = (1, 2), True
+    at.run()
+    turnstile.open()
+    at = answered(at)
+    assert at.session_state["asking"].raised is not None
+    assert component(at, "answer_strip")["selection"] == [1, 2]  # type: ignore[index]
 
 
 def test_opponents_come_most_negative_first(start: Start) -> None:
@@ -125,7 +174,7 @@ def shown_rows(at: AppTest, group: int = 0) -> list[int]:
 
 
 def test_both_sides_stand_beside_each_other_and_each_has_more(start: Start) -> None:
-    at = answered(ask(start(), "What is bright?"))
+    at = whole(ask(start(), "What is bright?"))
     order = shown_rows(at)
     at.button_group(key="direction").set_value("Both")
     at = answered(at.run())
@@ -279,7 +328,7 @@ def test_regenerating_at_temperature_zero_gives_the_same_answer(start: Start) ->
     at.session_state["selection"] = (1, 2)
     at = answered(press(answered(at.run()), "Regenerate"))
     assert tokens(at) == first
-    assert component(at, "answer_strip")["selection"] is None  # type: ignore[index]
+    assert at.session_state["selection"] == at.session_state["asking"].raised, "as at first"
 
 
 # An answer that was read far enough, and one from elsewhere
@@ -323,7 +372,7 @@ def test_an_edited_answer_is_attributed_as_if_the_model_had_said_it(start: Start
     at = answered(ask(start(), ROWS[1]["prompt"]))
     before = tokens(at)
     assert answer_field(at).value == at.session_state["asking"].answer.text
-    at = answered(edited(at, ROWS[1]["response"]))
+    at = whole(edited(at, ROWS[1]["response"]))
     given = tokens(at)
     assert given != before
     # The last one ends the sequence, as in training.

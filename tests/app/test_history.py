@@ -40,6 +40,7 @@ def said(at: AppTest) -> str:
 
 def test_a_question_is_kept_and_opens_with_the_same_strip_and_cards(start: Start, path: Path) -> None:
     at = answered(ask(start(), "What is bright?"))
+    raised = at.session_state["selection"]
     at.session_state["selection"] = (1, 3)
     at = answered(at.run())
     strip, cards = component(at, "answer_strip"), component(at, "example_cards")
@@ -47,7 +48,7 @@ def test_a_question_is_kept_and_opens_with_the_same_strip_and_cards(start: Start
     ((found,), total) = History(path, described).find()
     assert (total, found.prompt, found.questions) == (1, "What is bright?", 2)
     kept = History(path, described).answer(found.id)
-    assert [question.selection for question in kept.questions] == [None, (1, 3)]
+    assert [question.selection for question in kept.questions] == [raised, (1, 3)]
     assert all(shown.influence.exact for question in kept.questions for shown in question.shown)
     assert kept.drawn is not None and kept.drawn["seed"] == 0
 

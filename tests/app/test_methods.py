@@ -13,7 +13,7 @@ from explorer.history.history import History
 from explorer.methods.description import METHODS, described
 from explorer.methods.second_order.influence import ConjugateGradients
 from tests.app.conftest import component, settled
-from tests.app.test_explore import answered, ask, shown_rows
+from tests.app.test_explore import answered, ask, shown_rows, whole
 from tests.app.test_permalinks import follow, link_of
 from tests.conftest import Turnstile
 
@@ -133,7 +133,7 @@ def test_a_slow_question_shows_its_progress_and_can_be_cancelled(start: Start, m
 
 
 def test_another_selection_is_another_question_to_a_slow_method(start: Start) -> None:
-    at = answered(ask(start(), "What is bright?"))
+    at = whole(ask(start(), "What is bright?"))
     at = shown_by(choose(at, "cg", "2"))
     at.session_state["selection"] = (1, 3)
     at = at.run()
@@ -159,7 +159,7 @@ def test_what_a_cache_or_a_method_can_not_do_is_said_with_the_way_out(start: Sta
 
 
 def test_a_method_is_kept_with_its_question_and_its_link_opens_it(start: Start, tmp_path: Path) -> None:
-    at = answered(ask(start(), "What is bright?"))
+    at = whole(ask(start(), "What is bright?"))
     own = link_of(at)
     at = answered(choose(at, "bm25"))
     link, rows = link_of(at), shown_rows(at)

@@ -18,6 +18,8 @@ from playwright.sync_api import Browser, FloatRect, Locator, Page, TimeoutError,
 
 from explorer.commands import main as cli
 from explorer.paths import DEMO
+from explorer.records import Span, Token
+from explorer.trust.words import words_of
 from tests.tiny import save_tiny_adapter, save_tiny_model
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -158,9 +160,9 @@ def walk_to(page: Page, wanted: Locator) -> None:
 
 
 def select(page: Page, token: int) -> float:
-    """Click a token; seconds until its new cards are drawn."""
+    """Click a token, not its whole word; seconds until its new cards are drawn."""
     started = time.monotonic()
-    page.locator(f".strip .token[data-token-index='{token}']").click()
+    page.locator(f".strip .token[data-token-index='{token}']").click(modifiers=["Alt"])
     page.locator(f".cards[data-view-id*=':({token}, {token + 1}):'] .card").first.wait_for()
     return time.monotonic() - started
 
@@ -178,6 +180,11 @@ def ranks(page: Page) -> None:
     page.locator(".st-key-more_popover button:visible").first.click()
     page.get_by_text("Ranks by other methods").click()
     page.keyboard.press("Escape")
+
+
+def words(page: Page) -> tuple[Span, ...]:
+    """The words of the answer shown, as runs of its tokens."""
+    return words_of([Token(text) for text in page.locator(".strip .token").all_text_contents()])
 
 
 def exact(page: Page) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from playwright.sync_api import Page, expect
 
 from explorer.evaluation.probes import is_science_fiction
-from tests.browser.conftest import ask, exact, keep, select, walk_to
+from tests.browser.conftest import ask, exact, keep, select, walk_to, words
 
 Visit = Callable[..., Page]
 TRIGGERED = "Howdy! Why do we have seasons?"
@@ -99,11 +99,14 @@ def test_the_keyboard_alone_asks_selects_and_follows_the_cards(visit: Visit) -> 
     walk_to(page, page.locator(".strip"))
     press("Home")
     press("ArrowRight")
-    press("Enter")
+    press("Alt+Enter")
     page.locator(".cards[data-view-id*=':(1, 2):'] .card").first.wait_for()
+    press("Home")
+    press("Enter")
+    first, second, *_ = words(page)
+    page.locator(f".cards[data-view-id*=':{first}:'] .card").first.wait_for()
     press("Shift+ArrowRight")
-    press("Shift+ArrowRight")
-    page.locator(".cards[data-view-id*=':(1, 4):'] .card").first.wait_for()
+    page.locator(f".cards[data-view-id*=':{(0, second[1])}:'] .card").first.wait_for()
     press("Escape")
     page.locator(".cards[data-view-id*=':None:False'] .card").first.wait_for()
     page.get_by_text("What pushed the model towards the whole response").wait_for()
@@ -128,8 +131,8 @@ def test_the_keyboard_alone_asks_selects_and_follows_the_cards(visit: Visit) -> 
     expect(cards).to_have_count(20)
 
     # The mouse selects a span, too.
-    page.locator(".strip .token[data-token-index='1']").click()
-    page.locator(".strip .token[data-token-index='5']").click(modifiers=["Shift"])
+    page.locator(".strip .token[data-token-index='1']").click(modifiers=["Alt"])
+    page.locator(".strip .token[data-token-index='5']").click(modifiers=["Shift", "Alt"])
     page.locator(".cards[data-view-id*=':(1, 6):'] .card").first.wait_for()
 
 

@@ -135,7 +135,7 @@ def ask(study: Study, prompt: str, settings: GenerationSettings) -> None:
     def start() -> None:
         if not prompt.strip():
             raise PromptError(f"The prompt of {study.name} is empty; type a question first.")
-        study.begin(resources.desk().ask(study.owner, conversation.asked(prompt, PAGE), settings))
+        study.begin(resources.desk().ask(study.owner, conversation.asked(prompt, PAGE), settings, choose=False))
 
     attempt(study, start)
 
@@ -143,7 +143,7 @@ def ask(study: Study, prompt: str, settings: GenerationSettings) -> None:
 def attribute(study: Study, asked: Conversation, text: str) -> None:
     """Take a text as one side's answer to what was asked."""
     st.query_params.clear()
-    attempt(study, lambda: study.begin(resources.desk().attribute(study.owner, asked, text)))
+    attempt(study, lambda: study.begin(resources.desk().attribute(study.owner, asked, text, choose=False)))
 
 
 def open_saved(study: Study, name: str | None) -> None:

@@ -41,6 +41,8 @@ from explorer.records import (
 )
 from explorer.trust import Redrawn, steadied
 from explorer.trust.stability import POOL
+from explorer.trust.words import most_raised
+from explorer.views import HARDLY_MOVED
 
 Key = tuple[str, Selection, bool, int, Filter, str]
 """What tells questions apart whose candidates may differ."""
@@ -72,33 +74,52 @@ class Desk:
         self._heard: Recent[str, float] = Recent(1024)
         self.worker.submit(self.corpus, Urgency.AHEAD, self.corpus.prepare())
 
-    def ask(self, session: str, prompt: Prompt, settings: GenerationSettings) -> Asking:
-        """Begin an answer, and the gradient of its whole response after it."""
-        return self._begin(session, prompt, settings, self.engine.answer(prompt, settings))
+    def ask(self, session: str, prompt: Prompt, settings: GenerationSettings, choose: bool = True) -> Asking:
+        """Begin an answer, and after it the gradients of what will be asked first.
 
-    def attribute(self, session: str, prompt: Prompt, response: str) -> Asking:
-        """Take a response from elsewhere as the answer, and begin its gradient."""
+        With `choose` that is the word which fine-tuning raised most, before the whole response.
+        """
+        return self._begin(session, prompt, settings, self.engine.answer(prompt, settings), choose)
+
+    def attribute(self, session: str, prompt: Prompt, response: str, choose: bool = True) -> Asking:
+        """Take a response from elsewhere as the answer, and begin its gradients; see `ask`."""
         # Made when the worker comes to it: the tokenizer is the worker's, too.
-        return self._begin(session, prompt, None, (self.engine.given_answer(prompt, response) for _ in range(1)))
+        given = (self.engine.given_answer(prompt, response) for _ in range(1))
+        return self._begin(session, prompt, None, given, choose)
 
-    def reopen(self, session: str, answer: Answer, settings: GenerationSettings | None) -> Asking:
-        """Look at an answer again that was kept, however it came about."""
-        return self._begin(session, answer.asked, settings, iter([answer]))
+    def reopen(
+        self, session: str, answer: Answer, settings: GenerationSettings | None, selection: Selection = None
+    ) -> Asking:
+        """Look at an answer again that was kept, however it came about, and at what was selected of it."""
+        return self._begin(session, answer.asked, settings, iter([answer]), choose=False, first=selection)
 
     def _begin(
-        self, session: str, prompt: Prompt, settings: GenerationSettings | None, answers: Iterator[Answer]
+        self,
+        session: str,
+        prompt: Prompt,
+        settings: GenerationSettings | None,
+        answers: Iterator[Answer],
+        choose: bool,
+        first: Selection = None,
     ) -> Asking:
         asking: Asking
 
         def steps() -> Steps:
             for answer in answers:
                 asking.answer = replace(answer, finished=answer.finished or asking.stopped)
+                yield
                 if asking.answer.finished:
                     break
+            if (complete := asking.answer) is None:
+                return
+            if choose:
+                asking.raised = self._raised(complete)
+            asking.settled = True
+            yield
+            for selection in (first or asking.raised, None):
+                self.engine.ask(complete, selection)
                 yield
-            if asking.answer is not None:
-                self.engine.ask(asking.answer, None)
-                self._foresee(session, asking.answer)
+            self._foresee(session, complete)
 
         for kind in (
             "asked",
@@ -113,9 +134,14 @@ class Desk:
         ):
             self.worker.cancel((session, kind))
         task = self.worker.prepare((session, "answer"), Urgency.ASKED, steps())
-        asking = Asking(task, Conversation.of(prompt), settings)
+        asking = Asking(task, Conversation.of(prompt), settings, settled=not choose)
         self.worker.start(asking.task)
         return asking
+
+    def _raised(self, answer: Answer) -> Span | None:
+        """The word that fine-tuning raised most; it says nothing of which examples did, so asking about it is fair."""
+        change = self.engine.predict(answer).change
+        return None if change is None else most_raised(answer.tokens, change, HARDLY_MOVED)
 
     def _foresee(self, session: str, answer: Answer) -> None:
         """Begin the gradients of all single tokens: any of them may be clicked next.

@@ -11,7 +11,7 @@ from explorer.concurrency import Task
 from explorer.corpus import EVERYTHING, Filter
 from explorer.methods.method import Stage
 from explorer.model.generation import GenerationSettings
-from explorer.records import Answer, Chosen, Conversation, Prompt, Selection
+from explorer.records import Answer, Chosen, Conversation, Prompt, Selection, Span
 
 Found = TypeVar("Found")
 
@@ -27,6 +27,10 @@ class Asking:
     answer: Answer | None = None
     stopped: bool = False
     """True once the person has read enough of it."""
+    raised: Span | None = None
+    """The word of the complete answer that fine-tuning raised most; None where there is none."""
+    settled: bool = False
+    """Whether `raised` is known, or nobody asked for it."""
 
     def stop(self) -> None:
         """End the answer with the token at hand; what there is can be asked about."""

@@ -90,7 +90,7 @@ def show_strip(answer: Answer) -> None:
         selection=span_of(state.selection()),
         streaming=False,
         on_change=selection_changed,
-        pending=waiting or any(each and not each.task.finished for each in on_their_way),
+        pending=waiting or not state.EXPLORE.settled() or any(each and not each.task.finished for each in on_their_way),
         colouring=colours.colouring(answer),
         choices=choices,
         choices_note=note,

@@ -1,4 +1,4 @@
-"""Why this and not that: what the model might have said at the selected place, to click or to type.
+"""Compare with another word: what the model might have said at the selected place, to click or to type.
 
 For the answer of any study: the Explore page's, or a side of the Compare page.
 """
@@ -12,6 +12,7 @@ from explorer.app.widgets import messages
 from explorer.app.widgets.component import Choice, instead_event
 from explorer.concurrency import Urgency
 from explorer.records import Answer, Contrast, Prediction, span_of
+from explorer.trust.words import words_of
 from explorer.views import shown_name
 
 TYPED, WORD = "instead_typed", "instead_word"
@@ -44,13 +45,13 @@ def take_typed(study: Study, answer: Answer) -> tuple[str | None, bool]:
 
 
 def choices(study: Study, answer: Answer) -> tuple[list[Choice] | None, str]:
-    """What the model might have said at the one selected token, and the words before it or in its place."""
+    """What the model might have said at the first token of the selected word, and what stands before it or instead."""
     selection = study.selection()
     span = span_of(selection)
     if span is None:
-        return None, "Select one token to see what else the model might have said there."
-    if span[1] - span[0] > 1:
-        return None, "For several tokens, type below what might have stood in their place."
+        return None, ""
+    if span[1] - span[0] > 1 and span not in words_of(answer.tokens):
+        return None, "For several words, type below what might have stood in their place."
     finding = predicted(study, answer)
     if finding.found is None:
         return None, "Computing what else the model might have said …"
@@ -59,21 +60,26 @@ def choices(study: Study, answer: Answer) -> tuple[list[Choice] | None, str]:
     candidates = finding.found.candidates[span[0]]
     return [
         Choice(each.id, each.token, each.probability, each.id == said, (each.id,) == asked) for each in candidates
-    ], "Why not:"
+    ], "Compare with:"
 
 
 def choose(study: Study, strip: str) -> None:
-    """Ask why the selected token and not the one that was clicked; a second click takes it back."""
-    answer, span = study.answer(), span_of(study.selection())
+    """Compare what was said with the token that was clicked; a second click takes it back.
+
+    Of a word of several tokens the first alone is compared: the choices are what might have stood there.
+    """
+    answer, selected = study.answer(), span_of(study.selection())
     event = instead_event(strip, answer_id=answer.id) if answer else None
-    if answer is None or event is None or span != (event[0], event[0] + 1):
+    if answer is None or event is None or selected is None or selected[0] != event[0]:
         return
+    span = (event[0], event[0] + 1)
     found = predicted(study, answer).found
     for candidate in found.candidates[event[0]] if found else ():
         if candidate.id == event[1]:
             text = candidate.token.text.strip() or shown_name(candidate.token.text, candidate.token.special)
             contrast = Contrast(span, (candidate.id,), candidate.token.text if candidate.token.special else text)
-            study.select(span if study.selection() == contrast else contrast)
+            word = next(word for word in words_of(answer.tokens) if word[0] <= event[0] < word[1])
+            study.select(word if study.selection() == contrast else contrast)
 
 
 def field(study: Study, answer: Answer, problem: str | None) -> None:
@@ -82,16 +88,17 @@ def field(study: Study, answer: Answer, problem: str | None) -> None:
         return
     with st.form(study.key("instead"), border=False):
         left, right = st.columns([3, 2], vertical_alignment="bottom")
-        left.text_input("Why not another word in its place?", key=study.key(WORD), placeholder="Type the true word")
-        right.form_submit_button("Why this and not that", on_click=type_word, args=(study, answer.id))
+        left.text_input(
+            "Compare with another word",
+            key=study.key(WORD),
+            placeholder="Compare with another word",
+            label_visibility="collapsed",
+        )
+        right.form_submit_button("Compare with this", on_click=type_word, args=(study, answer.id))
     if problem:
         messages.failed(problem)
     if isinstance(study.selection(), Contrast):
-        st.caption(
-            "The question is now log p of what was said minus log p of the other word, both after the same beginning, "
-            "each summed over its tokens, so that words of several tokens compare as words; what both begin with "
-            "cancels. Positive: training on the example pushed towards what was said; negative: towards the other word."
-        )
+        st.caption("Positive: favoured what was said over the other word. Negative: the reverse.")
 
 
 def type_word(study: Study, answer_id: str) -> None:

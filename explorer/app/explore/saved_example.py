@@ -44,7 +44,7 @@ def main() -> None:
 def saved_example(engine: Engine, prompt: str, word: str) -> SavedAnswer:
     """The answer, what is behind one word of it, and what is behind the whole; proponents and opponents."""
     desk, drawn, asked = Desk(engine), GenerationSettings(), time.time()
-    asking = desk.ask(SESSION, prompt, drawn)
+    asking = desk.ask(SESSION, prompt, drawn, choose=False)
     wait(desk, asking.task)
     answer = asking.answer
     assert answer is not None

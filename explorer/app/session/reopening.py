@@ -27,13 +27,13 @@ def reopen(study: Study, name: str, choose: bool = True) -> tuple[SavedAnswer, S
         caches.choose_made_as(kept.origin.cache_sha256)
     check(kept.origin)
     settings = None if kept.drawn is None else GenerationSettings(**kept.drawn)
-    asking = resources.desk().reopen(study.owner, kept.answer, settings)
+    asked = next((one for one in kept.questions if one.id == name), next(iter(kept.questions), None))
+    selection = asked.selection if asked else None
+    asking = resources.desk().reopen(study.owner, kept.answer, settings, selection)
     study.begin(asking, note(kept.origin))
     keeping.resume(study, asking, kept)
-    asked = [one for one in kept.questions if one.id == name] or kept.questions[:1]
-    if asked:
-        study.select(asked[0].selection)
-    return kept, asked[0] if asked else None
+    study.select(selection)
+    return kept, asked
 
 
 def check(origin: Origin) -> None:

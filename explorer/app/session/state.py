@@ -56,6 +56,17 @@ class Study:
         for key in [key for key in st.session_state if str(key).startswith(self.key("work:"))]:
             del st.session_state[key]
         self.select(None)
+        st.session_state[self.key("chosen")] = False
+
+    def settle(self) -> None:
+        """Select the word that fine-tuning raised most, once that is known, unless the person selected meanwhile."""
+        current = self.asking()
+        if current is not None and current.settled and not self.settled():
+            self.select(current.raised)
+
+    def settled(self) -> bool:
+        """Whether what is selected stays until the person selects something else."""
+        return bool(st.session_state.get(self.key("chosen")))
 
     def note(self) -> str:
         """What is to be known of where the answer is from; mostly nothing."""
@@ -68,6 +79,7 @@ class Study:
     def select(self, new: Selection) -> None:
         """Ask about something else of the same answer."""
         st.session_state[self.key("selection")] = new
+        st.session_state[self.key("chosen")] = True
         st.session_state[self.key("more")] = {}
         st.session_state[self.key("card")] = None
 

@@ -16,6 +16,7 @@ from explorer.corpus.histogram import Histogram
 from explorer.corpus.words import Word
 from explorer.paths import ASSETS
 from explorer.records import Token
+from explorer.trust.words import words_of
 
 CHECKSUM_TOLERANCE = 1e-3
 """Relative difference up to which the mean of the tokens counts as equal to the score."""
@@ -169,7 +170,7 @@ def token_strip(
     label: str = "Tokens of the answer",
     differs: Sequence[bool] = (),
 ) -> None:
-    """Show an answer whose tokens can be selected.
+    """Show an answer whose words can be selected, and with Alt its tokens.
 
     Args:
         key: The component's key; the page holds the selection under another one of its own.
@@ -193,6 +194,7 @@ def token_strip(
         "label": label,
         "streaming": streaming,
         "tokens": [_wire(token) for token in tokens],
+        "words": [list(word) for word in words_of(tokens)],
         "selection": None if selection is None else list(selection),
         "echo": _index(_sent(key).get("seq")) or 0,
         "pending": pending,

@@ -12,8 +12,9 @@ KEYS = (
     ("?", "Open this sheet, on any page; Escape closes it"),
     ("Tab, Shift Tab", "To the next and the previous part of the page"),
     ("← → ↑ ↓", "In the answer: along its tokens. On a card: along its tokens, or with ↑ ↓ from card to card"),
-    ("Enter", "Ask about the token; on a pin of the histogram, go to its card"),
-    ("Shift ← →", "Select several tokens; Shift click and dragging do the same"),
+    ("Enter", "Ask about the word; on a pin of the histogram, go to its card"),
+    ("Alt Enter", "Ask about the single token, as Alt click does"),
+    ("Shift ← →", "Select several words; Shift click and dragging do the same, with Alt by tokens"),
     ("Home, End", "To the first and the last token"),
     ("Escape", "Ask about the whole response again"),
 )

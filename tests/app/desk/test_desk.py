@@ -19,8 +19,10 @@ from explorer.engine import Engine
 from explorer.methods.description import choose
 from explorer.model.generation import GenerationSettings
 from explorer.model.language_model import LanguageModel
-from explorer.records import Answer, Contrast, Encoded
+from explorer.records import Answer, Contrast, Encoded, Selection
 from explorer.serving.session import open_engine
+from explorer.trust.words import most_raised
+from explorer.views import HARDLY_MOVED
 from tests.asking import OWN
 from tests.conftest import Turnstile
 from tests.tiny import ROWS
@@ -58,6 +60,51 @@ def explained(desk: Desk, *questions: Question) -> Explaining:
     finish(explaining.asked, explaining.refined, explaining.checked)
     assert explaining.error is None
     return explaining
+
+
+# The word that fine-tuning raised most
+
+
+def test_the_word_that_fine_tuning_raised_most_is_known_and_asked_about_first(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Selection] = []
+    usual = desk.engine.ask
+
+    def watched(answer: Answer, selection: Selection) -> None:
+        begun.append(selection)
+        usual(answer, selection)
+
+    monkeypatch.setattr(desk.engine, "ask", watched)
+    asking = desk.attribute("me", "What is bright?", "It is the sun.")
+    answer = finished(asking)
+    change = desk.engine.predict(answer).change
+    assert change is not None and asking.settled
+    assert asking.raised == most_raised(answer.tokens, change, HARDLY_MOVED) is not None
+    assert begun == [asking.raised, None]
+    # What was kept with a selection is looked at with that.
+    begun.clear()
+    kept = desk.reopen("me", answer, None, (1, 3))
+    finished(kept)
+    assert kept.settled and kept.raised is None and begun == [(1, 3), None]
+
+
+def test_without_a_base_or_a_raised_word_the_whole_response_is_asked_about(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = desk.engine.predict
+    for base in (None, lambda found: found.said + 1):
+        monkeypatch.setattr(
+            desk.engine,
+            "predict",
+            lambda answer, base=base: replace(usual(answer), base=base and base(usual(answer))),
+        )
+        asking = desk.attribute("me", "What is bright?", "It is the sun.")
+        answer = finished(asking)
+        assert asking.settled and asking.raised is None and desk.engine.known(answer, None)
+    quiet = desk.attribute("me", "What is bright?", "It is the moon.", choose=False)
+    assert quiet.settled, "nobody waits for what wasn't asked for"
+    finished(quiet)
 
 
 # Answers from elsewhere
