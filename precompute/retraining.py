@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from explorer.cache.files import make_folder, write_whole
 from explorer.errors import CacheError, DataError
-from explorer.gradients import token_losses
+from explorer.gradients import log_probabilities, token_losses
 from explorer.gradients.sketch import generator
-from explorer.model.checkpoints import TRAINING_RECORD
+from explorer.model.checkpoints import TRAINING_RECORD, training_record
 from explorer.model.generation import generate_together
 from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded, Span
-from explorer.text_files import read_text
 from precompute.estimate import duration
 from precompute.finetune import FinetuneSettings, train
 
@@ -70,15 +69,14 @@ def recipe_of(adapter: str) -> FinetuneSettings:
     """How an adapter was trained. Raises DataError where the record beside it doesn't say so."""
     if not adapter:
         raise DataError("This cache has no adapter; retraining needs one by `rapidin-explorer finetune`.")
-    path = Path(adapter, TRAINING_RECORD)
+    kept = training_record(Path(adapter))
     wanted = [field.name for field in fields(FinetuneSettings) if field.name != "checkpoints"]
     try:
-        kept = json.loads(read_text(path, "The training's record", DataError))
         return FinetuneSettings(**{name: kept[name] for name in wanted} | {"targets": tuple(kept["targets"])})
     except (ValueError, KeyError, TypeError) as problem:
         raise DataError(
-            f"{path} doesn't say how the adapter was trained ({problem!r}); retraining needs an adapter by "
-            "`rapidin-explorer finetune`."
+            f"{Path(adapter, TRAINING_RECORD)} doesn't say how the adapter was trained ({problem!r}); retraining needs an "
+            "adapter by `rapidin-explorer finetune`."
         ) from None
 
 
@@ -197,12 +195,10 @@ class Trainings:
 
 def _expected(model: LanguageModel, asked: Sequence[Asked], answered: Sequence[int]) -> Expected:
     response, word = [], []
-    with torch.no_grad():
-        for item in asked:
-            (losses,) = token_losses(model, [item.encoded])
-            each = -losses.double().cpu().numpy()
-            response.append(round(float(each.mean()), 6))
-            word.append(round(float(each[slice(*item.word)].mean()), 6))
+    for item in asked:
+        each = log_probabilities(model, item.encoded)
+        response.append(round(float(each.mean()), 6))
+        word.append(round(float(each[slice(*item.word)].mean()), 6))
     prompts = [asked[number].encoded.ids[: asked[number].encoded.response_start] for number in answered]
     said = generate_together(model, prompts, LONGEST) if prompts else []
     return Expected(tuple(response), tuple(word), tuple(model.tokenizer.decode(ids) for ids in said))

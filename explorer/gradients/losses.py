@@ -280,6 +280,13 @@ def group_count(encoded: Encoded) -> int:
 # Values along a direction, without a gradient for every token
 
 
+def log_probabilities(model: LanguageModel, encoded: Encoded, tensors: Gradient | None = None) -> NDArray[np.float64]:
+    """The log-probability of every response token, in nats (G); `tensors` stand in for those of the model."""
+    with torch.no_grad():
+        (losses,) = token_losses(model, [encoded], tensors)
+    return -losses.double().cpu().numpy()
+
+
 def directional_token_losses(model: LanguageModel, encoded: Encoded, direction: Gradient) -> NDArray[np.float32]:
     """⟨∇L(s^i), v⟩ for every response token i at once (G): one forward-mode pass a checkpoint, no backward pass.
 

@@ -85,7 +85,7 @@ def _recorded(path: Path | None) -> tuple[TrainingRecord, dict[str, float]]:
     if path is None or not path.is_file():
         return TrainingRecord(), {}
     try:
-        kept = _read(path.parent)
+        kept = training_record(path.parent)
         recorded = {str(c["name"]): float(c["epochs"]) * float(c["learning_rate"]) for c in kept.get("checkpoints", [])}
         record = TrainingRecord(float(kept["epochs"]), float(kept["learning_rate"]), known=True)
         if not 0 < record.scale < math.inf or not all(0 <= weight < math.inf for weight in recorded.values()):
@@ -95,8 +95,8 @@ def _recorded(path: Path | None) -> tuple[TrainingRecord, dict[str, float]]:
     return record, recorded
 
 
-def _read(adapter: Path) -> dict[str, Any]:
-    """The record beside an adapter, empty where there is none."""
+def training_record(adapter: Path) -> dict[str, Any]:
+    """The record of its training beside an adapter, empty where there is none. Raises ModelError where it's damaged."""
     path = adapter / TRAINING_RECORD
     if not path.is_file():
         return {}
@@ -119,7 +119,7 @@ def recorded_template(adapter: Path | None, template: str) -> str:
 
     Raises ModelError where another one was asked for than was trained with.
     """
-    recorded = str(_read(adapter).get("template") or "") if adapter else ""
+    recorded = str(training_record(adapter).get("template") or "") if adapter else ""
     if template == "auto":
         return recorded or template
     # What lay in a file that moved can't be told from its name.
@@ -136,7 +136,7 @@ def refuse_other_base(adapter: Path, name: str, base_sha256: str, say: Say) -> N
 
     Where only the adapter's configuration names another, which is often a place that it had elsewhere, `say` it.
     """
-    record = _read(adapter)
+    record = training_record(adapter)
     named, kept = str(record.get("base_model") or ""), str(record.get("base_sha256") or "")
     if kept and kept == base_sha256:
         return

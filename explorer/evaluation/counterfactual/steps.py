@@ -16,7 +16,7 @@ from explorer.engine import Engine
 from explorer.evaluation.counterfactual.correlation import interval
 from explorer.evaluation.counterfactual.questions import ABOUT, Question, Report, scored
 from explorer.evaluation.results import Table, best_of
-from explorer.gradients import Gradient, token_losses
+from explorer.gradients import Gradient, log_probabilities
 from explorer.model.language_model import Checkpoint, LanguageModel
 from explorer.records import Chosen, Encoded
 
@@ -89,9 +89,7 @@ def stepped(model: LanguageModel, encoded: Encoded, learning_rate: float) -> dic
 
 def _expected(model: LanguageModel, question: Question, tensors: dict[str, torch.Tensor]) -> dict[str, float]:
     """Mean log-probability of an answer and of its word, in nats."""
-    with torch.no_grad():
-        (losses,) = token_losses(model, [question.answer.encoded], tensors)
-    said = -losses.double().cpu().numpy()
+    said = log_probabilities(model, question.answer.encoded, tensors)
     return {"response": float(said.mean()), "word": float(said[slice(*question.word)].mean())}
 
 
