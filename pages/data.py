@@ -10,6 +10,7 @@ from explorer.app.session import resources
 from explorer.app.widgets import places
 from explorer.app.widgets.component import token_strip
 from explorer.app.widgets.paging import current_page, pager
+from explorer.app.widgets.rows import Column, clickable_rows
 from explorer.corpus import browse
 from explorer.errors import HistoryError
 from explorer.records import ExampleRow
@@ -21,8 +22,8 @@ ORDERS = ("As in the file", "Largest self-influence", "Largest training loss")
 store = resources.store()
 
 
-def show_rows() -> None:
-    """The rows that pass the search, a page of them at a time."""
+def show_rows(current: str) -> None:
+    """The rows that pass the search, a page of them at a time; `current` is open."""
     words, source, order = st.columns([2, 1, 1])
     text = words.text_input("Search", key="data_words", placeholder="Words in prompt, response or columns")
     sources = sorted({row.source for row in store.examples if row.source})
@@ -40,8 +41,8 @@ def show_rows() -> None:
     pages = -(-len(rows) // A_PAGE)
     page = current_page("data_page", pages)
     shown = rows[(page - 1) * A_PAGE : page * A_PAGE]
-    st.text(f"{len(rows):,} of {store.manifest.rows:,} training examples. Tick a row to see it in full.")
-    show_table(shown)
+    st.text(f"{len(rows):,} of {store.manifest.rows:,} training examples. Click a row to see it in full.")
+    show_table(shown, current)
     pager("data_page", pages)
 
 
@@ -54,63 +55,44 @@ EXPLAINED = {
 }
 
 
-def show_table(rows: NDArray[np.int64]) -> None:
-    """One line an example; a click opens it below."""
-    examples = [store.examples[row] for row in rows]
-    st.dataframe(
-        {
-            "row": rows,
-            "source": [one_line(example.source, 60) for example in examples],
-            "prompt": [one_line(example.prompt, 160) for example in examples],
-            "response": [one_line(example.response, 160) for example in examples],
-            "tokens": [len(example.tokens) for example in examples],
-            "training loss": store.losses[rows],
-            "self-influence": resources.self_influences()[rows],
-        },
-        key="data_rows",
-        hide_index=True,
-        on_select=lambda: choose(rows),
-        selection_mode="single-row",
-        column_config={
-            "row": st.column_config.NumberColumn(width="small"),
-            "prompt": st.column_config.TextColumn(width="medium"),
-            "response": st.column_config.TextColumn(width="large"),
-            "training loss": st.column_config.NumberColumn(format="%.3f"),
-            "self-influence": st.column_config.NumberColumn(format="%.4g"),
-        },
-    )
-
-
-def choose(rows: NDArray[np.int64]) -> None:
-    """Look at the row that was clicked."""
-    chosen = st.session_state["data_rows"]["selection"]["rows"]
-    if chosen and chosen[0] < len(rows):
-        st.query_params["row"] = str(rows[chosen[0]])
+def show_table(shown: NDArray[np.int64], current: str) -> None:
+    """One line an example; a click opens it beside the table."""
+    examples = [store.examples[row] for row in shown]
+    columns = [
+        Column("row", [str(row) for row in shown], "number"),
+        Column("source", [one_line(example.source, 60) for example in examples], "chip"),
+        Column("prompt", [one_line(example.prompt, 160) for example in examples]),
+        Column("response", [one_line(example.response, 160) for example in examples]),
+        Column("tokens", [str(len(example.tokens)) for example in examples], "number"),
+        Column("training loss", [f"{loss:.3f}" for loss in store.losses[shown]], "number"),
+        Column("self-influence", [f"{own:.4g}" for own in resources.self_influences()[shown]], "number"),
+    ]
+    opened = clickable_rows("data_rows", columns, [str(row) for row in shown], opens=2, current=current)
+    if opened is not None and opened != current:
+        st.query_params["row"] = opened
+        st.rerun()
 
 
 def show_example(example: ExampleRow) -> None:
     """One training example in full."""
     st.markdown(f"#### Row {example.row}")
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        st.markdown("**Prompt**")
-        st.text(visible(example.prompt))
-        st.markdown("**Response, token by token**")
-        token_strip(
-            "data_strip",
-            answer_id=f"row-{example.row}",
-            tokens=example.tokens,
-            selection=None,
-            streaming=False,
-            on_change=lambda: None,
-            label="Tokens of the response",
-        )
-    with right:
-        show_facts(example)
-        try:
-            show_history(example.row)
-        except HistoryError as problem:
-            st.text(str(problem))
+    st.markdown("**Prompt**")
+    st.text(visible(example.prompt))
+    st.markdown("**Response, token by token**")
+    token_strip(
+        "data_strip",
+        answer_id=f"row-{example.row}",
+        tokens=example.tokens,
+        selection=None,
+        streaming=False,
+        on_change=lambda: None,
+        label="Tokens of the response",
+    )
+    show_facts(example)
+    try:
+        show_history(example.row)
+    except HistoryError as problem:
+        st.text(str(problem))
 
 
 def show_facts(example: ExampleRow) -> None:
@@ -138,28 +120,26 @@ def show_history(row: int) -> None:
     uses = history.uses(data, row)
     st.markdown("**Saved questions it influenced**")
     if uses:
-        st.text(f"It was among the shown examples of {len(uses):,}. Tick one to open it.")
-        st.dataframe(
-            {
-                "prompt": [one_line(use.prompt, 80) for use in uses],
-                "said by": [use.said_by.value for use in uses],
-                "asked about": [one_line(use.selected, 60) for use in uses],
-                "rank": [use.rank for use in uses],
-                "score": [use.score for use in uses],
-                "direction": ["opponent" if use.opponents else "proponent" for use in uses],
-                "method": [one_line(use.method, 40) for use in uses],
-            },
-            key=f"data_uses_{row}",
-            hide_index=True,
-            on_select="rerun",
-            selection_mode="single-row",
-            column_config={"score": st.column_config.NumberColumn(format="%.4g")},
+        st.text(f"It is among the examples of {len(uses):,}. Click one to open it.")
+        opened = clickable_rows(
+            f"data_uses_{row}",
+            [
+                Column("prompt", [one_line(use.prompt, 80) for use in uses]),
+                Column("from", [use.said_by.value for use in uses], "chip"),
+                Column("selected", [one_line(use.selected, 60) for use in uses]),
+                Column("rank", [f"{use.rank}{' (lowered it)' if use.opponents else ''}" for use in uses], "number"),
+                *(
+                    [Column("method", [one_line(use.method, 40) for use in uses])]
+                    if len({use.method for use in uses}) > 1
+                    else []
+                ),
+            ],
+            [use.question for use in uses],
         )
-        chosen = st.session_state[f"data_uses_{row}"]["selection"]["rows"]
-        if chosen:
-            st.switch_page(places.HISTORY, query_params={places.SAVED: uses[chosen[0]].question})
+        if opened:
+            st.switch_page(places.HISTORY, query_params={places.SAVED: opened})
     else:
-        st.text("None of those that are kept.")
+        st.text("No saved question has it among its examples.")
     with st.expander("What you think of it"):
         annotation_form(
             f"{data[:16]}_{row}",
@@ -168,9 +148,19 @@ def show_history(row: int) -> None:
         )
 
 
+def close() -> None:
+    """Close the open row."""
+    st.query_params.clear()
+
+
 st.markdown("### Training data")
-show_rows()
 number = st.query_params.get("row", "")
 if number.isdecimal() and int(number) < store.manifest.rows:
-    st.divider()
-    show_example(store.examples[int(number)])
+    beside, panel = st.columns([3, 2], gap="large")
+    with beside:
+        show_rows(number)
+    with panel, st.container(key="data_panel"):
+        st.button("Close", icon=":material/close:", on_click=close, key="data_close")
+        show_example(store.examples[int(number)])
+else:
+    show_rows("")

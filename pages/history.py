@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
@@ -15,6 +16,7 @@ from explorer.app.saved.annotating import annotation_form
 from explorer.app.session import resources
 from explorer.app.widgets import places
 from explorer.app.widgets.paging import current_page, pager
+from explorer.app.widgets.rows import Column, clickable_rows
 from explorer.history import SavedAnswer, SavedInfluence, SavedQuestion, Summary, export
 from explorer.records import Can, Conversation
 from explorer.serving.config import serve_settings
@@ -27,6 +29,8 @@ FORMATS = {
     "JSON": (export.to_json, "json", "application/json"),
     "CSV": (export.to_csv, "csv", "text/csv"),
 }
+
+SHARED = "Everyone who uses this server sees this list, and can delete from it."
 
 history = resources.history()
 
@@ -70,59 +74,55 @@ def show_list() -> None:
     text = words.text_input("Search", key=FILTERS[0], placeholder="Words in prompt, answer, verdict, tags or note")
     verdicts = verdict.multiselect("Verdict", history.verdicts(), key=FILTERS[1], placeholder="Any")
     tags = tag.multiselect("Tags", history.tags(), key=FILTERS[2], placeholder="Any")
-    total = history.find(text, verdicts, tags, 0)[1]
+    total, whole = (history.find(text, verdicts, tags, 0, together=each)[1] for each in (True, False))
     if not total:
         asked = text or verdicts or tags
         st.info(
-            "Nothing that is kept passes this search."
+            "No saved answer passes this search."
             if asked
-            else "Nothing is kept yet. Every question asked on the Explore page appears here.",
+            else "Nothing is saved yet. Every question asked on the Explore page appears here.",
             icon=":material/history:",
         )
         return
-    st.text(f"{total:,} saved answer{'s' * (total != 1)}, newest first. Tick a row to open it.")
+    repeated = f" ({whole:,} with repetitions)" if whole > total else ""
+    st.text(f"{total:,} saved answer{'s' * (total != 1)}{repeated}, newest first. Click a row to open it.")
+    st.caption(SHARED)
     pages = -(-total // A_PAGE)
     page = current_page(FILTERS[3], pages)
-    show_table(history.find(text, verdicts, tags, A_PAGE, (page - 1) * A_PAGE)[0])
+    show_table(history.find(text, verdicts, tags, A_PAGE, (page - 1) * A_PAGE, together=True)[0])
     with st.container(horizontal=True, vertical_alignment="bottom"):
         pager(FILTERS[3], pages)
         st.text("Export all that are found:")
-        downloads(lambda: [one.id for one in history.find(text, verdicts, tags)[0]], total, "rapidin-history")
+        downloads(lambda: [one.id for one in history.find(text, verdicts, tags)[0]], whole, "rapidin-history")
 
 
 def show_table(found: list[Summary]) -> None:
-    """One line an answer."""
-    st.dataframe(
-        {
-            "asked": [shown_time(summary.asked) for summary in found],
-            "prompt": [one_line(summary.prompt, 120) for summary in found],
-            "answer": [one_line(summary.response, 120) for summary in found],
-            "said by": [summary.said_by.value for summary in found],
-            "verdict": [one_line(summary.annotation.verdict, 40) for summary in found],
-            "tags": [one_line(", ".join(summary.annotation.tags), 60) for summary in found],
-            "questions": [summary.questions for summary in found],
-            "model": [one_line(Path(summary.model).name, 40) for summary in found],
-            "cache": [one_line(summary.cache, 40) for summary in found],
-        },
-        key="history_list",
-        hide_index=True,
-        on_select=lambda: open_row([summary.id for summary in found]),
-        selection_mode="single-row",
-        column_config={
-            "asked": st.column_config.TextColumn(width=135),
-            "prompt": st.column_config.TextColumn(width="medium"),
-            "answer": st.column_config.TextColumn(width="large"),
-            "said by": st.column_config.TextColumn(width="small"),
-            "verdict": st.column_config.TextColumn(width="small"),
-        },
+    """One line an answer; repetitions share one."""
+    opened = clickable_rows(
+        "history_list",
+        [
+            Column("asked", [shown_time(summary.asked) for summary in found], "short"),
+            Column("prompt", [one_line(summary.prompt, 120) for summary in found]),
+            Column("answer", [one_line(summary.response, 120) for summary in found]),
+            Column("from", [summary.said_by.value for summary in found], "chip"),
+            *_where_any("times", [str(one.times) if one.times > 1 else "" for one in found], "number"),
+            *_where_any("verdict", [one_line(summary.annotation.verdict, 40) for summary in found], "chip"),
+            *_where_any("tags", [one_line(", ".join(summary.annotation.tags), 60) for summary in found], "text"),
+            Column("questions", [str(summary.questions) for summary in found], "number"),
+            Column("model", [one_line(Path(summary.model).name, 40) for summary in found]),
+            *_where_any("cache", [one_line(summary.cache, 40) for summary in found], "text"),
+        ],
+        [summary.id for summary in found],
+        opens=1,
     )
+    if opened:
+        st.query_params[places.SAVED] = opened
+        st.rerun()
 
 
-def open_row(names: list[str]) -> None:
-    """Open the answer whose row was chosen."""
-    rows = st.session_state["history_list"]["selection"]["rows"]
-    if rows and rows[0] < len(names):
-        st.query_params[places.SAVED] = names[rows[0]]
+def _where_any(name: str, cells: list[str], kind: Literal["text", "chip", "number"]) -> list[Column]:
+    """The column, unless all its cells are empty."""
+    return [Column(name, cells, kind)] if any(cells) else []
 
 
 # One answer
@@ -131,6 +131,9 @@ def open_row(names: list[str]) -> None:
 def show_answer(kept: SavedAnswer, question: SavedQuestion | None) -> None:
     """A saved answer with the examples behind one question about it."""
     st.button("All saved questions", icon=":material/arrow_back:", on_click=close)
+    same = history.repetitions(kept.id)
+    if len(same) > 1:
+        st.caption(f"Asked {len(same):,} times with the same answer, settings and cache; this is one of them.")
     left, right = st.columns([5, 6], gap="large")
     with left:
         st.markdown("**The prompt**")
@@ -234,8 +237,13 @@ def actions(kept: SavedAnswer, question: SavedQuestion | None) -> None:
         if serve_settings().caches:
             at_the_model(kept, question)
         with st.popover("Delete", icon=":material/delete:"):
-            st.text("The answer, its questions and your notes on it are forgotten for good.")
-            st.button("Delete it", type="primary", on_click=forget, args=(kept.id,))
+            same = history.repetitions(kept.id)
+            others = f" and its {len(same) - 1:,} repetition{'s' * (len(same) != 2)}" if len(same) > 1 else ""
+            st.text(
+                f"Delete this answer{others}, with all questions and notes on it? It is deleted for everyone who uses "
+                "this server, and can't be restored."
+            )
+            st.button("Delete it", type="primary", on_click=forget, args=tuple(same))
 
 
 def ask_again(kept: SavedAnswer) -> None:
@@ -247,9 +255,9 @@ def ask_again(kept: SavedAnswer) -> None:
     st.switch_page(places.EXPLORE)
 
 
-def forget(name: str) -> None:
-    """Delete an answer and go back to the list."""
-    history.delete(name)
+def forget(*names: str) -> None:
+    """Delete an answer with its repetitions and go back to the list."""
+    history.delete(*names)
     close()
 
 

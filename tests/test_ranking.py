@@ -58,14 +58,32 @@ def test_the_order_is_exact_once_all_candidates_are(
     for done, row in enumerate(candidates):
         assert asking(tiny_engine).progress(answer, None, candidates) == done
         shown = asking(tiny_engine).ranking(answer, None, count=4)
-        assert [found.row for found in shown.influences] == [found.row for found in before.influences], (
-            "the order changed while some candidates were not exact yet"
+        assert {found.row for found in shown.influences} == {found.row for found in before.influences}, (
+            "another example came in while some candidates were not exact yet"
         )
         asking(tiny_engine).refine(answer, None, row)
     after = asking(tiny_engine).ranking(answer, None, count=4)
     exact = sorted((asking(tiny_engine).refine(answer, None, row).score for row in candidates), reverse=True)[:4]
     assert after.exact
     assert [found.score for found in after.influences] == exact
+
+
+@pytest.mark.parametrize("opponents", [False, True])
+def test_the_order_is_that_of_the_scores_shown_while_some_are_exact(
+    tiny_engine: Engine, answer: Answer, monkeypatch: pytest.MonkeyPatch, opponents: bool
+) -> None:
+    monkeypatch.setattr("explorer.methods.attributor.SPARE", 1)
+    asking(tiny_engine).ask(answer, None)
+    rows = asking(tiny_engine).candidates(answer, None, count=4, opponents=opponents)
+    before = asking(tiny_engine).ranking(answer, None, count=4, opponents=opponents)
+    last = before.influences[-1].score
+    # The first turns out to be the weakest of those shown.
+    moved = Influence(rows[0], last + (1 if opponents else -1), exact=True, values=None)
+    asking(tiny_engine)._keep(answer, None, moved)
+    shown = asking(tiny_engine).ranking(answer, None, count=4, opponents=opponents).influences
+    scores = [found.score for found in shown]
+    assert scores == sorted(scores, reverse=not opponents)
+    assert [found.row for found in shown] == [*rows[1:4], rows[0]]
 
 
 def test_exact_scores_move_a_candidate_the_sketches_ranked_too_low(

@@ -17,7 +17,7 @@ from pathlib import Path
 from explorer.errors import HistoryError
 from explorer.history import saved
 from explorer.history.saved import Annotation, SavedAnswer, SavedInfluence, SavedQuestion
-from explorer.history.tables import conditions, folded, has_full_text, prepare
+from explorer.history.tables import SAME, conditions, folded, has_full_text, prepare
 from explorer.records import Speaker
 from explorer.views import selected_text
 from explorer.visible import well_formed
@@ -43,6 +43,8 @@ class Summary:
     annotation: Annotation
     questions: int
     """How many questions about it are kept."""
+    times: int = 1
+    """For how many repetitions it stands."""
 
 
 @dataclass(frozen=True)
@@ -150,12 +152,12 @@ class History:
                     (data_sha256, row, *_columns(new)),
                 )
 
-    def delete(self, answer_id: str) -> None:
-        """Forget an answer and its questions. What is noted about training examples stays."""
-        answer_id = well_formed(answer_id)
+    def delete(self, *answer_ids: str) -> None:
+        """Forget answers and their questions. What is noted about training examples stays."""
         with self._change() as file:
-            file.execute("DELETE FROM words WHERE rowid = (SELECT number FROM answers WHERE id = ?)", (answer_id,))
-            file.execute("DELETE FROM answers WHERE id = ?", (answer_id,))
+            for answer_id in map(well_formed, answer_ids):
+                file.execute("DELETE FROM words WHERE rowid = (SELECT number FROM answers WHERE id = ?)", (answer_id,))
+                file.execute("DELETE FROM answers WHERE id = ?", (answer_id,))
             file.execute("DELETE FROM examples WHERE (cache, row) NOT IN (SELECT cache, row FROM influences)")
 
     def _index(self, file: sqlite3.Connection, answer_id: str) -> None:
@@ -189,7 +191,13 @@ class History:
             return replace(kept, questions=tuple(self._questions(file, kept.id)))
 
     def find(
-        self, text: str = "", verdicts: Sequence[str] = (), tags: Sequence[str] = (), limit: int = -1, skip: int = 0
+        self,
+        text: str = "",
+        verdicts: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        limit: int = -1,
+        skip: int = 0,
+        together: bool = False,
     ) -> tuple[list[Summary], int]:
         """Saved answers, newest first, and how many there are in all.
 
@@ -199,17 +207,35 @@ class History:
             tags: All of these.
             limit: At most so many; all when negative.
             skip: Leave out so many of the newest.
+            together: Whether the newest of several repetitions stands for all of them (`repetitions`).
         """
         with self._read() as file:
             where, values = conditions(text, verdicts, tags, has_full_text(file))
-            total = file.execute(f"SELECT count(*) FROM answers WHERE {where}", values).fetchone()[0]
+            by = f"GROUP BY {SAME}" if together else "GROUP BY number"
+            counted = f"SELECT count(*) FROM (SELECT 1 FROM answers WHERE {where} {by})"
+            total = file.execute(counted, values).fetchone()[0]
+            # Beside max(), SQLite gives the columns of the row that has it.
             rows = file.execute(
                 "SELECT id, asked, document, verdict, tags, note, "
-                "(SELECT count(*) FROM questions WHERE answer = answers.id) "
-                f"FROM answers WHERE {where} ORDER BY asked DESC, number DESC LIMIT ? OFFSET ?",
+                "(SELECT count(*) FROM questions WHERE answer = answers.id), times FROM answers JOIN "
+                f"(SELECT id AS newest, count(*) AS times, max(asked * 1.0) FROM answers WHERE {where} {by}) "
+                "ON newest = id ORDER BY asked DESC, number DESC LIMIT ? OFFSET ?",
                 (*values, limit, skip),
             ).fetchall()
         return [_summary(*row) for row in rows], int(total)
+
+    def repetitions(self, answer_id: str) -> list[str]:
+        """The ids of all saved answers that say the same, this one among them, newest first.
+
+        They have the same prompt and answer, settings and cache, and the same notes. Empty when there is none.
+        """
+        with self._read() as file:
+            rows = file.execute(
+                f"SELECT id FROM answers WHERE ({SAME}) IS (SELECT {SAME} FROM answers WHERE id = ?) "
+                "ORDER BY asked DESC, number DESC",
+                (well_formed(answer_id),),
+            ).fetchall()
+        return [row[0] for row in rows]
 
     def verdicts(self) -> list[str]:
         """The verdicts given so far, in order of the alphabet."""
@@ -338,7 +364,9 @@ def _annotation(verdict: str, tags: str, note: str) -> Annotation:
     return Annotation(verdict, tuple(json.loads(tags)), note)
 
 
-def _summary(name: str, asked: float, document: str, verdict: str, tags: str, note: str, questions: int) -> Summary:
+def _summary(
+    name: str, asked: float, document: str, verdict: str, tags: str, note: str, questions: int, times: int
+) -> Summary:
     kept = saved.read_answer(document, id=name, asked=asked)
     annotation, about = _annotation(verdict, tags, note), kept.answer
     return Summary(
@@ -351,4 +379,5 @@ def _summary(name: str, asked: float, document: str, verdict: str, tags: str, no
         cache=kept.origin.cache,
         annotation=annotation,
         questions=questions,
+        times=times,
     )

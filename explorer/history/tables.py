@@ -62,6 +62,11 @@ MIGRATIONS: list[tuple[str, ...]] = [
     )
 ]
 
+_OF_DOCUMENT = ("answer_id", "prompt", "response", "drawn", "origin.cache_sha256")
+_EXTRACTED = ", ".join(f"json_extract(document, '$.{name}')" for name in _OF_DOCUMENT)
+SAME = f"json_array({_EXTRACTED}, verdict, tags, note)"
+"""What saved answers have in common that say the same: prompt, answer, settings, cache and notes."""
+
 _PAUSE = 0.02
 """Seconds between two tries to open a file that others have."""
 

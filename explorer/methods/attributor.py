@@ -267,14 +267,16 @@ class Attributor:
     ) -> Ranking:
         """The `count` most influential examples, exact where that is known.
 
-        The order follows the scores of all examples until all candidates are
-        exact, then the exact scores. Raises PromptError for a question that isn't known.
+        Which ones are shown follows the scores of all examples until all candidates
+        are exact, then the exact scores; their order is always that of the scores
+        shown. Raises PromptError for a question that isn't known.
         """
         candidates = self.candidates(answer, selection, count, opponents, among)
         found = self._required(answer, selection)
         shown = list(self.influences(answer, selection, candidates))
-        if self.progress(answer, selection, candidates) == len(candidates):
-            shown.sort(key=lambda influence: influence.score, reverse=not opponents)
+        if self.progress(answer, selection, candidates) < len(candidates):
+            shown = shown[:count]
+        shown.sort(key=lambda influence: influence.score, reverse=not opponents)
         error = coarse = 0.0
         if isinstance(found, ExampleScores) and isinstance(self.method, Sketched):
             error = self.method.sketch_error(answer, selection)

@@ -61,6 +61,15 @@ def component(at: AppTest, key: str) -> dict[str, Any] | None:
     return None
 
 
+def table(at: AppTest, key: str) -> dict[str, list[str]]:
+    """What a table whose rows open says, by its columns."""
+    data = component(at, key)
+    assert data is not None, f"no table {key} is on the page"
+    cells = [row[1:] for row in data["rows"]]
+    text = [["".join(cell) if isinstance(cell, list) else cell for cell in row] for row in cells]
+    return {name: [row[place] for row in text] for place, (name, _) in enumerate(data["columns"])}
+
+
 def settled(at: AppTest, ready: Callable[[AppTest], bool]) -> AppTest:
     """Rerun, as the browser's polling would, until the worker has got so far."""
     end = time.monotonic() + 60

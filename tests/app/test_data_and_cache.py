@@ -15,7 +15,7 @@ from explorer.cache.store import open_cache
 from explorer.history.history import History
 from explorer.history.saved import Annotation
 from explorer.methods.description import described
-from tests.app.conftest import component, settled
+from tests.app.conftest import component, settled, table
 from tests.app.test_explore import answered, ask, press
 from tests.conftest import Tiny, Turnstile
 from tests.tiny import ROWS
@@ -32,12 +32,12 @@ def data_page(at: AppTest, row: int | None = None) -> AppTest:
 def test_the_data_page_lists_searches_and_filters_the_rows(start: Start) -> None:
     at = data_page(start())
     assert not at.exception
-    assert list(at.dataframe[0].value["prompt"]) == [row["prompt"] for row in ROWS]
+    assert table(at, "data_rows")["prompt"] == [row["prompt"] for row in ROWS]
     at.text_input(key="data_words").set_value("RIVER water")
-    assert list(at.run().dataframe[0].value["row"]) == [2, 5]
+    assert table(at.run(), "data_rows")["row"] == ["2", "5"]
     at.text_input(key="data_words").set_value("")
     at.multiselect(key="data_sources").set_value(["sky"])
-    assert list(at.run().dataframe[0].value["row"]) == [0, 1]
+    assert table(at.run(), "data_rows")["row"] == ["0", "1"]
     at.text_input(key="data_words").set_value("nowhere to be found")
     assert any("No training example" in info.value for info in at.run().info)
 
@@ -48,8 +48,8 @@ def test_the_data_page_lists_searches_and_filters_the_rows(start: Start) -> None
 def test_outliers_come_first_and_the_page_says_what_the_number_is(start: Start, order: str, column: str) -> None:
     at = data_page(start())
     at.selectbox(key="data_order").set_value(order)
-    shown = at.run().dataframe[0].value
-    assert len(shown) == len(ROWS) and list(shown[column]) == sorted(shown[column], reverse=True)
+    shown = list(map(float, table(at.run(), "data_rows")[column]))
+    assert len(shown) == len(ROWS) and shown == sorted(shown, reverse=True)
     assert any(column.split("-")[-1] in caption.value for caption in at.caption)
 
 
@@ -61,9 +61,9 @@ def test_one_row_in_full_has_its_tokens_columns_and_the_questions_it_influenced(
     assert strip is not None
     texts = [token if isinstance(token, str) else token[0] for token in strip["tokens"]]
     assert "".join(texts[:-1]) == ROWS[6]["response"] and not strip["streaming"]
-    facts = dict(zip(at.dataframe[1].value["what"], at.dataframe[1].value["value"], strict=True))
+    facts = dict(zip(at.dataframe[0].value["what"], at.dataframe[0].value["value"], strict=True))
     assert facts["source"] == "odd" and "of 7 by size" in facts["self-influence"]
-    assert list(at.dataframe[2].value["prompt"]) == ["What is bright?"], "all seven rows are shown for it"
+    assert table(at, "data_uses_6")["prompt"] == ["What is bright?"], "all seven rows are shown for it"
     assert not any("<b>" in element.value for element in at.markdown)
 
 

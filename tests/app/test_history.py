@@ -14,7 +14,7 @@ from explorer.app.widgets import places
 from explorer.history.history import History
 from explorer.history.saved import Annotation
 from explorer.methods.description import described
-from tests.app.conftest import component
+from tests.app.conftest import component, table
 from tests.app.test_explore import answered, ask, edited, press
 from tests.conftest import Tiny
 from tests.hostile import HOSTILE
@@ -117,7 +117,7 @@ def test_an_unusable_history_is_said_and_exploring_goes_on(start: Start, tmp_pat
 
 def test_the_empty_history_says_how_it_fills(start: Start) -> None:
     at = start(cache="")
-    assert not at.exception and "Nothing is kept yet" in said(at)
+    assert not at.exception and "Nothing is saved yet" in said(at)
 
 
 def test_the_list_is_searched_and_paged(start: Start, path: Path) -> None:
@@ -126,14 +126,14 @@ def test_the_list_is_searched_and_paged(start: Start, path: Path) -> None:
         history.save(saved_of(f"n{index}", f"prompt {index}", asked=float(index)))
     history.annotate("n3", Annotation("planted", ("swap",), ""))
     at = start(cache="")
-    assert len(at.dataframe[0].value) == 20 and next(iter(at.dataframe[0].value["prompt"])) == "prompt 24"
+    assert len(table(at, "history_list")["prompt"]) == 20 and table(at, "history_list")["prompt"][0] == "prompt 24"
     at.number_input(key="history_page").set_value(2)
-    assert list(at.run().dataframe[0].value["prompt"]) == [f"prompt {index}" for index in range(4, -1, -1)]
+    assert table(at.run(), "history_list")["prompt"] == [f"prompt {index}" for index in range(4, -1, -1)]
     at.text_input(key="history_words").set_value("prompt 3")
     at = at.run()
-    assert "prompt 3" in list(at.dataframe[0].value["prompt"])
+    assert "prompt 3" in table(at, "history_list")["prompt"]
     at.multiselect(key="history_verdicts").set_value(["planted"])
-    assert list(at.run().dataframe[0].value["tags"]) == ["swap"]
+    assert table(at.run(), "history_list")["tags"] == ["swap"]
     at.text_input(key="history_words").set_value("nowhere")
     assert "passes this search" in said(at.run())
 
@@ -158,7 +158,24 @@ def test_deleting_asks_first_and_goes_back_to_the_list(start: Start, path: Path)
     at = open_saved(start(cache=""), "a1")
     assert History(path, described).find()[1] == 1
     at = press(at, "Delete it")
-    assert not at.exception and "Nothing is kept yet" in said(at) and History(path, described).find()[1] == 0
+    assert not at.exception and "Nothing is saved yet" in said(at) and History(path, described).find()[1] == 0
+
+
+def test_repetitions_share_a_line_and_are_deleted_together(start: Start, path: Path) -> None:
+    history = History(path, described)
+    for number in range(3):
+        history.save(saved_of(f"r{number}", "the same", asked=float(number)))
+    history.save(replace(saved_of("other", "the same", asked=9.0), drawn=None))
+    history.save(saved_of("noted", "the same", asked=0.5))
+    history.annotate("noted", Annotation(note="This one."))
+    at = start(cache="")
+    shown = table(at, "history_list")
+    assert (shown["times"], shown["from"]) == (["", "3", ""], ["given text", "model", "model"])
+    assert "3 saved answers (5 with repetitions)" in said(at) and "Everyone who uses this server" in said(at)
+    at = open_saved(at, "r1")
+    assert "Asked 3 times" in said(at) and "and its 2 repetitions" in said(at)
+    press(at, "Delete it")
+    assert [one.id for one in History(path, described).find()[0]] == ["other", "noted"]
 
 
 def test_a_link_to_a_deleted_question_is_explained(start: Start) -> None:
@@ -205,7 +222,7 @@ def test_the_list_and_the_page_of_an_answer_say_whose_words_it_is(start: Start, 
     for number, (name, drawn) in enumerate(kept.items()):
         History(path, described).save(replace(saved_of(name, asked=1.7e9 - number), drawn=drawn))
     at = start().switch_page(places.HISTORY).run()
-    assert list(at.dataframe[0].value["said by"]) == ["model", "base model", "given text"]
+    assert table(at, "history_list")["from"] == ["model", "base model", "given text"]
     told = {
         "a1": "Said by the model under study",
         "b1": "Said by the base model, its adapter switched off",

@@ -11,8 +11,8 @@ Visit = Callable[..., Page]
 
 
 def cells(page: Page, column: int) -> Locator:
-    """What the first table says in one column, counted from 1, as screen readers get it: the picture is a canvas."""
-    return page.locator("[data-testid=stDataFrame]").first.locator(f"td[aria-colindex='{column}']")
+    """What the first table says in one column, counted from 1."""
+    return page.get_by_role("table").first.locator(f"tbody td:nth-child({column})")
 
 
 def test_rows_are_searched_filtered_ordered_and_lead_to_the_questions_they_influenced(visit: Visit) -> None:
@@ -49,8 +49,6 @@ def test_rows_are_searched_filtered_ordered_and_lead_to_the_questions_they_influ
     page.goto(page.url.partition("?")[0] + f"?row={row}")
     page.get_by_text("It was among the shown examples of").wait_for()
     keep(page, "data-row-used")
-    uses = page.locator("[data-testid=stDataFrame]").last
-    uses.scroll_into_view_if_needed()
-    uses.locator("canvas").first.click(position={"x": 16, "y": 52}, force=True)
+    page.get_by_role("table").last.get_by_role("row").nth(1).get_by_role("cell").last.click()
     page.get_by_text("All saved questions").wait_for()
     expect(page.locator(f".card[data-card-key='row-{row}']")).to_be_visible()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.conftest import ask, keep
+from tests.browser.conftest import ask, keep, walk_to
 
 Visit = Callable[..., Page]
 
@@ -64,8 +64,8 @@ def test_a_question_is_kept_reopened_annotated_and_exported(visit: Visit, tmp_pa
     search.press("Enter")
     page.get_by_text("1 saved answer, newest first").wait_for()
     keep(page, "history-list")
-    # The first row's box: the table is drawn on a canvas.
-    page.locator("[data-testid=stDataFrame] canvas").first.click(position={"x": 16, "y": 52}, force=True)
+    # Anywhere on the row.
+    page.get_by_role("row").nth(1).get_by_role("cell").last.click()
     page.get_by_text("All saved questions").wait_for()
     page.locator(".card").first.wait_for()
 
@@ -86,3 +86,22 @@ def test_the_pages_are_reached_from_one_another_on_a_narrow_screen(visit: Visit)
         # The Cache page says in which of this machine's folders the cache lies.
         if name != "Cache":
             keep(page, f"{name.lower()}-narrow")
+
+
+def test_rows_open_by_the_keyboard_and_not_by_focus_alone(visit: Visit) -> None:
+    page = visit()
+    page.get_by_role("link", name="Data", exact=True).click()
+    page.get_by_text("Click a row to see it in full").wait_for()
+    button = page.get_by_role("table").first.get_by_role("button").nth(2)
+    walk_to(page, button)
+    assert "row=" not in page.url
+    page.keyboard.press("Enter")
+    page.get_by_text("Response, token by token").wait_for()
+    # In the panel beside the table, in view, and the row is marked.
+    box = page.locator(".st-key-data_panel").bounding_box()
+    assert box and box["y"] < 400 and box["x"] > 700, box
+    assert page.locator("tr[aria-current=true]").count() == 1
+    page.get_by_role("row").nth(5).get_by_role("cell").nth(3).click()
+    page.get_by_text("Row 4", exact=True).wait_for()
+    page.get_by_role("button", name="Close", exact=True).first.click()
+    page.get_by_text("Response, token by token").wait_for(state="detached")

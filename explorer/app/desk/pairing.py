@@ -19,6 +19,8 @@ from explorer.trust import Comparison, compare
 
 FIRST = 10
 """So many of each side's examples are compared one by one."""
+COLOURED = 3
+"""So many of each side's examples get the values of their tokens, whether or not all become exact."""
 KINDS = ("compared", "compared exactly", "compared ahead")
 
 
@@ -87,6 +89,10 @@ class Comparing:
         """One side's examples worth making exact, in the sketches' order."""
         return list(dict.fromkeys(self._stands[fold.row] for fold in self.desk.folds(question)))
 
+    def uncoloured(self, question: Question) -> list[int]:
+        """Those of one side's first examples whose tokens have no values yet."""
+        return [found.row for found in self.ranking(question).influences[:COLOURED] if found.values is None]
+
     def shown(self) -> list[int]:
         """The rows that either side shows."""
         return sorted({found.row for each in self.questions for found in self.ranking(each).influences})
@@ -125,7 +131,7 @@ def begin(desk: Desk, session: str, questions: tuple[Question, Question], exact:
     submit = desk.attended if slow else desk.worker.submit
     work = [
         (Urgency.REFINING if slow else Urgency.ASKED, _asked(comparing)),
-        (Urgency.REFINING, _refined(comparing, slow) if exact else _nothing()),
+        (Urgency.REFINING, _refined(comparing, slow)),
         (Urgency.AHEAD, _ahead(comparing)),
     ]
     desk.attend(session)
@@ -147,7 +153,7 @@ def _asked(comparing: Comparing) -> Steps:
 
 
 def _refined(comparing: Comparing, slow: bool) -> Steps:
-    """First the candidates of both sides, which decides their order, then each side's values of what is shown."""
+    """The first of each side; where all is to be exact, before them the candidates, which decide the order."""
     if not slow:
         yield from _asked(comparing)
     while not comparing.known:
@@ -155,7 +161,7 @@ def _refined(comparing: Comparing, slow: bool) -> Steps:
         if comparing.tasks and comparing.tasks[0].finished:
             return
         yield
-    wanted = (comparing.candidates, lambda _: comparing.shown())
+    wanted = (comparing.candidates, lambda _: comparing.shown()) if comparing.exact else (comparing.uncoloured,)
     for rows in wanted:
         for question in comparing.questions:
             yield from comparing.desk.refine_steps(question, rows(question), comparing.stage)
@@ -165,7 +171,3 @@ def _ahead(comparing: Comparing) -> Steps:
     """The scores of tokens that may be clicked next, where the method has them together."""
     for question in comparing.questions:
         yield from comparing.desk.of(question).ask_ahead(question.answer)
-
-
-def _nothing() -> Steps:
-    yield from ()
