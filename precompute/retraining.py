@@ -75,8 +75,8 @@ def recipe_of(adapter: str) -> FinetuneSettings:
         return FinetuneSettings(**{name: kept[name] for name in wanted} | {"targets": tuple(kept["targets"])})
     except (ValueError, KeyError, TypeError) as problem:
         raise DataError(
-            f"{Path(adapter, TRAINING_RECORD)} doesn't say how the adapter was trained ({problem!r}); retraining needs an "
-            "adapter by `rapidin-explorer finetune`."
+            f"{Path(adapter, TRAINING_RECORD)} doesn't say how the adapter was trained ({problem!r}); retraining needs "
+            "an adapter by `rapidin-explorer finetune`."
         ) from None
 
 
