@@ -1,17 +1,19 @@
 """What the command line prints: the same answer a browser shows, as plain values."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from explorer import views
 from explorer.corpus import EVERYTHING, Corpus, Filter
+from explorer.corpus.words import Word
 from explorer.engine import Engine, check_selection
 from explorer.errors import PromptError
 from explorer.history import asked_json
 from explorer.methods.attributor import Attributor
 from explorer.methods.description import in_words
 from explorer.records import Answer, Can, Contrast, Influence, Prompt, Ranking, Selection, Span
+from explorer.trust import verdict, wording
 
 Plain = dict[str, Any]
 
@@ -110,6 +112,7 @@ def _in_full(
         "standing_out_by_chance": ranking.chance,
         "null_test": ranking.test and {**asdict(ranking.test), "chance": ranking.test.chance},
         "caution": views.caution(ranking),
+        "verdict": _verdict(engine, ranking, asked.wanted),
         "epochs_times_learning_rate": kept.training.scale,
         "training_record": kept.training.known,
         "checkpoints": [name for name, _ in kept.training.checkpoints] or ["final"],
@@ -125,6 +128,23 @@ def _in_full(
             for rank, found in enumerate(ranking.influences, start=1)
         ],
     }
+
+
+def _verdict(engine: Engine, ranking: Ranking, wanted: Filter) -> Plain:
+    """How strong the evidence is and what the shown examples share, in plain words, too; as the page says it."""
+    corpus = Corpus(engine.store.examples)
+
+    def words() -> Iterator[Word]:
+        # Only where no label is shared: it takes a look at every text.
+        for _ in corpus.prepare():
+            pass
+        yield from corpus.distinctive([found.row for found in ranking.influences], wanted)
+
+    found = verdict(ranking, corpus.sources, words(), corpus.rows(wanted))
+    if found is None:
+        return {"state": None, "said": wording.unknown(ranking), "shared": None}
+    said = f"{wording.headline(found)}. {wording.sentences(found)}"
+    return {"state": found.state, "said": said, "shared": found.shared and asdict(found.shared)}
 
 
 def _example(engine: Engine, rank: int, found: Influence) -> Plain:
@@ -210,6 +230,7 @@ def question_text(report: Plain) -> str:
         rather = f" rather than of “{report['instead']}”" if report["instead"] else ""
         lines += [f"What pushed the model: {report['direction']} of {report['selected']}{rather}"]
         lines += [f"({report['scores']}; {exact})", ""]
+        lines += [report["verdict"]["said"], ""] if report["verdict"]["said"] else []
     for example in report["examples"]:
         source = f" [{example['source']}]" if example["source"] else ""
         unusual = f", {example['unusual']}" if example.get("unusual") else ""
@@ -218,6 +239,4 @@ def question_text(report: Plain) -> str:
         lines.append(f"     → {views.shortened(example['response'], 110)}")
     if not report["examples"]:
         return "\n".join([*lines, "No example passes the filter."])
-    if report.get("caution"):
-        lines += ["", report["caution"]]
     return "\n".join(lines)

@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peft
 import pytest
 
+from explorer.cache.store import open_cache
 from explorer.commands.main import main
 from tests.commands.running import Captured, answered, refused
 from tests.conftest import Tiny
@@ -83,6 +85,19 @@ def query(capsys: Captured, tiny: Tiny, *options: object) -> dict[str, Any]:
     out = answered(capsys, "query", tiny.cache, "--prompt", "What shines by day?", "--json", *options)
     found: dict[str, Any] = json.loads(out)
     return found
+
+
+def test_the_verdict_is_told_where_the_cache_knows_unrelated_prompts(capsys: Captured, tiny: Tiny) -> None:
+    cache = tiny.cache.parent / "cache_with_verdict"
+    shutil.copytree(tiny.cache, cache, dirs_exist_ok=True)
+    small = np.random.default_rng(0).normal(size=(len(ROWS), 199)).astype(np.float32) * 1e-9
+    open_cache(cache).add_shard("nulls", {"response": small, "token": small}, len(ROWS))
+    asked = ["--prompt", "What shines?", "--response", "It is the sun."]
+    report = json.loads(answered(capsys, "query", cache, *asked, "--json"))
+    assert report["verdict"]["state"] == "strong" and report["verdict"]["shared"] is None
+    assert report["verdict"]["said"].startswith("Strong evidence. None of 199 unrelated prompts")
+    assert report["verdict"]["said"] in answered(capsys, "query", cache, *asked)
+    assert query(capsys, tiny, "--response", "It is the sun.")["verdict"]["state"] is None
 
 
 @pytest.mark.parametrize("selected", [[], ["--token", "2"], ["--span", "1:4"]])

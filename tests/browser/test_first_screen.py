@@ -1,0 +1,105 @@
+"""What a person sees without scrolling once they clicked a word: the conclusion, and whole, coloured examples."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import FloatRect, Locator, Page
+
+from tests.browser.conftest import ask, keep, select
+from tests.browser.test_journeys import SWAPPED
+
+Visit = Callable[..., Page]
+MOST_WORDS, MOST_CONTROLS = 60, 25
+"""Before the first card, and in view."""
+
+WORDS_BEFORE = """(card) => {
+    const walk = (node, words) => {
+        if (node === card) return true;
+        if (node.nodeType === Node.TEXT_NODE) {
+            const parent = node.parentElement;
+            if (parent && !["STYLE", "SCRIPT"].includes(parent.tagName) && parent.checkVisibility({
+                opacityProperty: true, visibilityProperty: true })) words.push(...(node.data.match(/[\\p{L}\\p{N}]+/gu) ?? []));
+            return false;
+        }
+        const children = node.shadowRoot ? node.shadowRoot.childNodes : node.childNodes;
+        for (const child of children) if (walk(child, words)) return true;
+        return false;
+    };
+    const words = [];
+    walk(document.querySelector(".stMainBlockContainer"), words);
+    return words;
+}"""
+CONTROLS = """() => {
+    const found = [];
+    const walk = (root) => {
+        for (const element of root.querySelectorAll("*")) {
+            if (element.shadowRoot) walk(element.shadowRoot);
+            if (!element.matches("button, a[href], input, select, textarea, summary, [role=switch]")) continue;
+            const box = element.getBoundingClientRect();
+            const seen = box.width > 0 && box.height > 0 && box.bottom > 0 && box.top < innerHeight;
+            if (seen && element.checkVisibility({ visibilityProperty: true })) found.push(element.outerHTML.slice(0, 90));
+        }
+    };
+    walk(document);
+    return found;
+}"""
+
+
+def box_of(part: Locator) -> FloatRect:
+    box = part.bounding_box()
+    assert box is not None
+    return box
+
+
+def whole_cards(page: Page, height: int) -> int:
+    boxes = [box_of(card) for card in page.locator(".card").all()]
+    return sum(box["y"] >= 0 and box["y"] + box["height"] <= height for box in boxes)
+
+
+@pytest.fixture
+def answered(visit: Visit) -> Callable[..., tuple[Page, int]]:
+    """Ask, click the wrong word and wait until the first examples are coloured; the page and the word's token."""
+
+    def asked(width: int, height: int) -> tuple[Page, int]:
+        page = visit(width=width, height=height)
+        ask(page, SWAPPED)
+        tokens = page.locator(".strip .token").all_inner_texts()
+        word = next(place for place, text in enumerate(tokens) if "Canada" in text)
+        select(page, word)
+        page.locator(".verdict[data-state='strong']").wait_for()
+        return page, word
+
+    return asked
+
+
+def test_a_wide_screen_shows_the_verdict_and_three_coloured_examples(
+    answered: Callable[..., tuple[Page, int]],
+) -> None:
+    page, _ = answered(1400, 900)
+    for rank in (1, 2, 3):
+        page.locator(f".card[data-rank='{rank}'] .token[style*='background-color']").first.wait_for()
+    assert "swap-china-canada" in page.locator(".verdict").inner_text()
+    assert box_of(page.locator(".card").first)["y"] <= 430
+    assert whole_cards(page, 900) >= 3
+    words = page.locator(".card").first.evaluate(WORDS_BEFORE)
+    answer = page.locator(".strip").inner_text().split()
+    assert len(words) - len(answer) <= MOST_WORDS, words
+    controls = page.evaluate(CONTROLS)
+    assert len(controls) <= MOST_CONTROLS, controls
+    keep(page, "explore-first-screen")
+    # The answer stays in view beside the last example.
+    page.locator(".card").last.scroll_into_view_if_needed()
+    assert 0 <= box_of(page.locator(".strip"))["y"] < 900
+
+
+def test_a_laptop_shows_two_whole_examples(answered: Callable[..., tuple[Page, int]]) -> None:
+    page, _ = answered(1280, 720)
+    assert whole_cards(page, 720) >= 2
+
+
+def test_a_phone_shows_the_word_and_the_first_example_together(answered: Callable[..., tuple[Page, int]]) -> None:
+    page, word = answered(375, 812)
+    page.wait_for_timeout(500)
+    token, card = box_of(page.locator(f".strip .token[data-token-index='{word}']")), box_of(page.locator(".card").first)
+    assert token["y"] >= 0 and card["y"] + card["height"] <= 812, (token, card)
+    keep(page, "explore-phone")
