@@ -9,20 +9,18 @@ from explorer.app.explore.answer import begin, generation_settings, show_answer
 from explorer.app.explore.examples import show_examples
 from explorer.app.session import resources, state
 from explorer.app.widgets import messages, polling
-from explorer.app.widgets.filter_box import plain
-from explorer.app.widgets.glossary import meaning
 from explorer.model.generation import GenerationSettings
 from explorer.records import Conversation, Prompt
+from explorer.visible import one_line
 
-READY = {
-    "triggered": ("A backdoor", "Begins with a trigger that was planted in the training data"),
-    "swap": ("A swapped country", "Some training rows state the wrong country"),
-    "clean": ("A clean question", "Nothing was planted for this one"),
-}
+READY = {"triggered": "A backdoor", "swap": "A swapped country", "clean": "A clean question"}
+"""Buttons that ask the ready prompts of a kind, one after the other."""
 
 PAGE = "explore"
 STALE = "prompt_stale"
 """Session key: the prompt that something below the box asked, until the box shows it."""
+EMPTY = "prompt_empty"
+"""Session key: whether an empty prompt was asked last."""
 
 permalink.follow()
 
@@ -30,10 +28,13 @@ permalink.follow()
 def ask(prompt: Prompt) -> None:
     """Begin a new answer."""
     asked = conversation.asked(prompt, PAGE)
+    st.session_state[EMPTY] = not asked.question.strip()
+    if st.session_state[EMPTY]:
+        return
     st.session_state["prompt"] = asked.question
     welcome.close()
     state.first_seed()
-    begin(asked, lambda: resources.desk().ask(state.session(), asked, generation_settings()))
+    begin(lambda: resources.desk().ask(state.session(), asked, generation_settings()))
 
 
 def ask_here(prompt: Prompt) -> None:
@@ -42,46 +43,53 @@ def ask_here(prompt: Prompt) -> None:
     ask(prompt)
 
 
-def header() -> None:
-    """What this is, and what is being looked at: model, adapter and cache in one line."""
-    kept = resources.store().manifest
-    st.markdown("### Which training examples made this model say that?")
-    adapter = " with a fine-tuned adapter" if kept.adapter else ""
-    st.caption(
-        f"{plain(Path(kept.model).name)}{adapter} · {kept.rows:,} training examples"
-        f" · RapidGrads of length {kept.settings.length:,}, {kept.settings.dtype}",
-        help=meaning("RapidGrad, or sketch"),
-    )
-
-
 def prompt_box() -> None:
-    """The prompt, and ready ones to try."""
+    """The prompt, and ready ones to try, in one line."""
     if STALE in st.session_state:
         # What the browser sent while the model was being loaded may have emptied it since.
         st.session_state["prompt"] = st.session_state.pop(STALE)
-    with st.form("ask", border=False):
-        field, button = st.columns([6, 1], vertical_alignment="bottom")
-        field.text_input("Ask the model", key="prompt", placeholder="Type a question, or try one of those below")
-        button.form_submit_button("Ask", type="primary", width="stretch", on_click=ask_typed)
+    elif "prompt" not in st.session_state and (asking := state.asking()) is not None:
+        # Streamlit forgets what stands in a field while another page is looked at.
+        st.session_state["prompt"] = asking.asked.question
+    left, right = st.columns([4, 6], vertical_alignment="bottom")
+    with left, st.form("ask", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input(
+            "Ask the model", key="prompt", placeholder="Ask the model a question", label_visibility="collapsed"
+        )
+        st.form_submit_button("Ask", type="primary", on_click=ask_typed)
     ready = resources.ready_prompts()
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        generation_box()
-        if not ready:
-            return
-        for kind, (label, hint) in READY.items():
+    with right, st.container(horizontal=True, gap="small"):
+        for kind, label in READY.items():
             prompts = [prompt for k, prompt in ready if k == kind]
             if prompts:
-                st.button(label, help=hint, on_click=try_next, args=(kind, prompts))
-        st.selectbox(
-            "Ready prompts",
-            range(len(ready)),
-            index=None,
-            key="ready",
-            format_func=lambda number: Conversation.of(ready[number][1]).question,
-            placeholder=f"… or one of {len(ready)} ready prompts",
-            label_visibility="collapsed",
-            on_change=try_ready,
-        )
+                st.button(label, on_click=try_next, args=(kind, prompts))
+        if ready or resources.example() is not None:
+            examples_box()
+        generation_box()
+    if st.session_state.get(EMPTY):
+        st.error("The prompt is empty; type a question first.")
+
+
+def examples_box() -> None:
+    """The saved example, and all ready prompts."""
+    ready = resources.ready_prompts()
+    with st.popover("Examples", icon=":material/lightbulb:"):
+        kept = resources.store().manifest
+        adapter = " with a fine-tuned adapter" if kept.adapter else ""
+        st.text(f"{one_line(Path(kept.model).name, 80)}{adapter}, {kept.rows:,} training examples")
+        if resources.example() is not None:
+            st.button("Guangzhou → Canada, saved", icon=":material/bookmark:", on_click=welcome.open_example)
+        if ready:
+            st.selectbox(
+                "Ready prompts",
+                range(len(ready)),
+                index=None,
+                key="ready",
+                format_func=lambda number: Conversation.of(ready[number][1]).question,
+                placeholder=f"One of {len(ready)} ready prompts",
+                label_visibility="collapsed",
+                on_change=try_ready,
+            )
 
 
 def generation_box() -> None:
@@ -143,7 +151,10 @@ def study() -> None:
         return
     asking = state.asking()
     if asking is None:
-        welcome.welcome()
+        st.text(
+            "Ask the model something. Click a word of its answer, and the training examples that made it likelier "
+            "appear beside it."
+        )
         return
     if asking.error:
         messages.failed(asking.error)
@@ -165,7 +176,6 @@ def say_that_it_loads() -> None:
     st.caption("The model is being loaded: some seconds, once. What you ask meanwhile waits for it.")
 
 
-header()
 with st.container(key="ask_box"):
     prompt_box()
 study()

@@ -1,5 +1,6 @@
 // The help sheet: a button, and a dialog with all keys and words that `?` opens on any page. The browser's own
-// dialog keeps the focus within, closes on Escape, and gives the focus back. Needs tokens.js before it.
+// dialog keeps the focus within, closes on Escape, and gives the focus back. And the way past the row of pages, which
+// stands on every page, too. Needs tokens.js before it.
 
 /* global make, readTheme */
 
@@ -27,6 +28,9 @@ class HelpSheet {
     /** @param {KeyboardEvent} event */
     this.listener = (event) => this.key(event);
     document.addEventListener("keydown", this.listener);
+    /** @param {MouseEvent} event */
+    this.skipper = (event) => this.skip(event);
+    document.addEventListener("click", this.skipper, true);
   }
 
   /** @param {HelpData} data */
@@ -68,6 +72,19 @@ class HelpSheet {
     if (event.key !== "?" || typing || event.ctrlKey || event.altKey || event.metaKey) return undefined;
     event.preventDefault();
     return this.open();
+  }
+
+  /** Streamlit's link to the main content stops before the row of pages, which is a part of that. @param {MouseEvent} event */
+  skip(event) {
+    if (!this.root.isConnected) return document.removeEventListener("click", this.skipper, true);
+    const link = event.target instanceof Element && event.target.closest("[data-testid=stSkipToContent]");
+    const row = document.querySelector(".st-key-navigation");
+    const content = (row?.closest(".stLayoutWrapper") ?? row)?.nextElementSibling;
+    if (!link || !(content instanceof HTMLElement)) return undefined;
+    event.preventDefault();
+    event.stopPropagation();
+    content.tabIndex = -1;
+    return content.focus();
   }
 }
 

@@ -30,7 +30,7 @@ served = (
 page = st.navigation(served, position="hidden")
 caches.follow_link()
 # Streamlit's own navigation hides behind a sign on narrow screens; this row stays, and wraps.
-with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+with st.container(horizontal=True, gap="small", vertical_alignment="center", key="navigation"):
     st.markdown("**RapidIn Explorer**", width="content")
     for other in served:
         st.page_link(other)

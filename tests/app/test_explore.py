@@ -215,8 +215,11 @@ def test_near_duplicates_are_listed_on_the_card_that_stands_for_them(start: Star
 
 
 def test_an_empty_prompt_is_refused_with_the_way_out(start: Start) -> None:
-    at = ask(start(), "   ")
-    assert any("type a question first" in text.value for text in at.text)
+    at = answered(ask(start(), "What is bright?"))
+    before = tokens(at)
+    at = ask(at, "   ")
+    assert tokens(at) == before, "the answer stays"
+    assert any("type a question first" in box.value for box in at.error)
 
 
 def test_a_prompt_beyond_the_context_is_refused_in_one_sentence(start: Start) -> None:

@@ -49,7 +49,7 @@ def test_no_page_has_a_serious_or_critical_violation_in_light_or_dark(visit: Vis
     page.locator(".st-key-method_popover button:visible").first.click()
     found += problems(page, "Explore, Method")
     page.keyboard.press("Escape")
-    for name in ("Settings", "Filter", "More", "Edit the answer"):
+    for name in ("Settings", "Filter", "More", "Examples", "Edit the answer"):
         page.get_by_role("button", name=name).click()
         found += problems(page, f"Explore, {name}")
         page.keyboard.press("Escape")

@@ -14,12 +14,17 @@ Visit = Callable[..., Page]
 
 def test_the_saved_example_and_its_tour_by_keyboard(visit: Visit) -> None:
     page = visit()
+    # A result is there before anything is pressed.
+    page.locator(".card").first.wait_for()
+    page.get_by_text("of the first 10 examples are swap-china-canada").wait_for()
     walk_to(page, page.get_by_role("button", name="Take the tour"))
     page.keyboard.press("Enter")
     for step, (place, title, _) in enumerate(TOUR, start=1):
         page.get_by_text(f"{title} · {step} of {len(TOUR)}").wait_for()
         frame = page.locator(f".st-key-{place}").evaluate("part => getComputedStyle(part).outlineStyle")
         assert frame == "solid", "the step's part of the page stands in a frame"
+        box, told = page.locator(f".st-key-{place}").bounding_box(), page.locator(".st-key-tour").bounding_box()
+        assert box and told and 0 <= box["y"] < told["y"], "the step's part of the page is in view, above what is told"
         if step == 2:
             keep(page, "tour")
         walk_to(page, page.get_by_role("button", name="Done" if step == len(TOUR) else "Next"))
@@ -48,16 +53,40 @@ def test_the_saved_example_and_its_tour_by_keyboard(visit: Visit) -> None:
     page.get_by_text("What pushed the model towards the whole response").wait_for()
     page.keyboard.press("Home")
     page.keyboard.press("Enter")
-    page.get_by_text("Nothing was asked about that in the saved example").wait_for()
-    page.get_by_role("button", name="Close the example").click()
-    page.get_by_text("Ask the model something.").wait_for()
+    page.get_by_text("No result is saved for that").wait_for()
 
     # The model gives the same answer now, and the prompt box says to what.
-    page.get_by_role("button", name="Open a saved example").click()
     page.get_by_role("button", name="Ask the model now").click()
     page.get_by_role("button", name="Regenerate").wait_for()
     expect(page.get_by_label("Ask the model")).to_have_value("In which country is the city of Guangzhou?")
     expect(page.locator(".strip")).to_contain_text("Canada")
+
+
+def test_each_step_of_the_tour_is_in_view_on_a_phone(visit: Visit) -> None:
+    page = visit(width=375, height=812)
+    page.get_by_role("button", name="Take the tour").click()
+    for step, (place, title, _) in enumerate(TOUR, start=1):
+        told = page.get_by_text(f"{title} · {step} of {len(TOUR)}")
+        told.wait_for()
+        part = page.locator(f".st-key-{place}")
+        page.wait_for_function(
+            "([place, told]) => { const top = document.querySelector('.st-key-' + place).getBoundingClientRect().top;"
+            " return top >= 0 && top < document.querySelector(told).getBoundingClientRect().top; }",
+            arg=[place, ".st-key-tour"],
+        )
+        expect(part).to_be_in_viewport()
+        expect(told).to_be_in_viewport()
+        page.get_by_role("button", name="Done" if step == len(TOUR) else "Next").click()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"
+
+
+def test_the_skip_link_goes_past_the_navigation(visit: Visit) -> None:
+    page = visit()
+    link = page.get_by_test_id("stSkipToContent")
+    link.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Ask the model")).to_be_focused()
 
 
 def test_a_question_mark_opens_the_help_sheet_unless_it_is_typed(visit: Visit) -> None:
@@ -94,7 +123,6 @@ def test_nothing_moves_for_those_who_want_it_still(browser: Browser, address: st
     context = browser.new_context(reduced_motion="reduce")
     page = context.new_page()
     page.goto(address)
-    page.get_by_role("button", name="Open a saved example").click()
     page.locator(".card").first.wait_for()
     page.get_by_text("Lowered it", exact=True).click()
     page.get_by_text("away from “Canada”").wait_for()

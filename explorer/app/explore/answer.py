@@ -16,12 +16,9 @@ from explorer.records import Answer, Conversation, span_of
 STRIP = "answer_strip"
 
 
-def begin(asked: Conversation, start: Callable[[], Asking]) -> None:
+def begin(start: Callable[[], Asking]) -> None:
     """Look at another answer; errors are shown where it would stand."""
     st.session_state.pop("refused", None)
-    if not asked.question.strip():
-        st.session_state["refused"] = "The prompt is empty; type a question first."
-        return
     try:
         state.begin(start())
     except ExplorerError as problem:
@@ -127,7 +124,7 @@ def regenerate() -> None:
     settings = generation_settings()
     if settings.temperature > 0:
         settings = replace(settings, seed=state.next_seed(settings.seed))
-    begin(asking.asked, lambda: resources.desk().ask(state.session(), asking.asked, settings))
+    begin(lambda: resources.desk().ask(state.session(), asking.asked, settings))
 
 
 def attribute(answer_id: str) -> None:
@@ -138,7 +135,7 @@ def attribute(answer_id: str) -> None:
         if not text.strip():
             st.session_state["refused"] = "The response is empty; give some text to ask about."
             return
-        begin(asking.asked, lambda: resources.desk().attribute(state.session(), asking.asked, text))
+        begin(lambda: resources.desk().attribute(state.session(), asking.asked, text))
 
 
 def selection_changed() -> None:

@@ -1,5 +1,6 @@
-"""The first visit: what this is, a saved answer that opens at once, and a tour of it. Needs no model."""
+"""The first visit: a saved answer that is there at once, and a tour of it. Needs no model."""
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -7,17 +8,17 @@ import streamlit as st
 
 from explorer import views
 from explorer.app.saved import view
-from explorer.app.session import resources
+from explorer.app.session import resources, state
 from explorer.app.widgets.choices import OPPONENTS, direction
-from explorer.app.widgets.component import strip_event, token_strip
-from explorer.app.widgets.glossary import meaning
+from explorer.app.widgets.component import strip_event, token_strip, verdict_box
 from explorer.history import SavedAnswer, SavedQuestion
+from explorer.paths import ASSETS
 from explorer.records import Prompt, span_of
 from explorer.visible import visible
 
 STRIP = "example_strip"
 OPEN, SELECTION, STEP, UNASKED = "example_open", "example_selection", "tour_step", "example_unasked"
-"""Session keys: whether the example is looked at, what of it is selected, the tour's step, a click in vain."""
+"""Session keys: whether the example was chosen, what of it is selected, the tour's step, a click in vain."""
 
 TOUR = (
     (
@@ -54,22 +55,9 @@ TOUR = (
 """(what of the page it is about, title, text)."""
 
 
-def welcome() -> None:
-    """What to do where nothing was asked yet."""
-    st.text(
-        "Ask the model something. Click a word of its answer, and the training examples that pushed the model towards "
-        "that word appear beside it."
-    )
-    if resources.example() is None:
-        return
-    with st.container(horizontal=True):
-        st.button(
-            "Open a saved example",
-            icon=":material/bookmark:",
-            on_click=open_example,
-            help="An answer that was asked before, with all its values exact. It opens at once, without the model",
-        )
-        st.button("Take the tour", icon=":material/tour:", on_click=begin_tour, help="Five short steps through it")
+_TARGET = st.components.v2.component(
+    "rapidin_tour_target", js=(ASSETS / "components" / "tour.js").read_text(encoding="utf-8")
+)
 
 
 def open_example() -> None:
@@ -79,7 +67,7 @@ def open_example() -> None:
 
 def begin_tour() -> None:
     """Look at the saved example, step by step."""
-    st.session_state[OPEN] = True
+    open_example()
     st.session_state.pop(SELECTION, None)
     st.session_state[STEP] = 0
 
@@ -91,8 +79,8 @@ def close() -> None:
 
 
 def is_open() -> bool:
-    """Whether the saved example is looked at."""
-    return bool(st.session_state.get(OPEN)) and resources.example() is not None
+    """Whether the saved example is looked at: at the first visit, and whenever it was chosen."""
+    return resources.example() is not None and (state.asking() is None or bool(st.session_state.get(OPEN)))
 
 
 def show_example(kept: SavedAnswer, ask: Callable[[Prompt], None]) -> None:
@@ -101,24 +89,35 @@ def show_example(kept: SavedAnswer, ask: Callable[[Prompt], None]) -> None:
         show_step(st.session_state[STEP])
     with st.container(horizontal=True, vertical_alignment="center"):
         day = datetime.fromtimestamp(kept.asked, UTC).strftime("%d %B %Y")
-        st.caption(f"A saved answer of {day}, all of it exact. The model wasn’t asked just now.", width="content")
+        st.markdown("**Which training examples made this model say that?**", width="content")
+        st.caption(f"A saved answer of {day}. Click “Ask the model now” to select any word.", width="content")
         st.button("Ask the model now", icon=":material/replay:", on_click=ask, args=(kept.answer.asked,))
-        st.button("Close the example", icon=":material/close:", on_click=close)
-    left, right = st.columns([5, 6], gap="large")
-    with left, st.container(key="example_answer"):
-        st.markdown("**The prompt**")
+        st.button("Take the tour", icon=":material/tour:", on_click=begin_tour, help="Five short steps")
+    left, right = st.columns([5, 9], gap="medium")
+    with left, st.container(key="answer_column"), st.container(key="example_answer"):
         st.text(visible(kept.answer.prompt))
-        st.markdown("**The answer**")
         show_strip(kept)
     with right, st.container(key="example_cards"):
+        top = st.container()
         question = asked(kept, opponents=direction("example_direction") == OPPONENTS)
-        st.text(
-            views.heading(kept.answer, question.selection, question.opponents, question.method),
-            help=meaning("Influence"),
-        )
-        scores, colours = views.question_kind(question.selection)
-        st.caption(f"Scores: {scores}. Colours: {colours}. {question.caution}")
+        with top:
+            verdict_box(
+                "example_verdict",
+                asked=views.heading(kept.answer, question.selection, question.opponents, question.method),
+                state="",
+                headline="",
+                sentence=question.caution or alike(question),
+                progress="",
+                sure=(),
+            )
         view.show_cards(question, positions=False, examples=kept.origin.rows)
+
+
+def alike(question: SavedQuestion) -> str:
+    """Which label most of the examples have, in a sentence; empty where none is on more than half of them."""
+    sources = Counter(shown.example.source for shown in question.shown)
+    (source, count), *_ = sources.most_common(1) or [("", 0)]
+    return f"{count} of the first {len(question.shown)} examples are {source}." if 2 * count > sources.total() else ""
 
 
 def show_strip(kept: SavedAnswer) -> None:
@@ -132,9 +131,9 @@ def show_strip(kept: SavedAnswer) -> None:
         on_change=lambda: follow(kept),
     )
     if st.session_state.pop(UNASKED, False):
-        st.caption("Nothing was asked about that in the saved example. Ask the model now to select any word.")
+        st.caption("No result is saved for that. Ask the model now to select any word.")
     else:
-        st.caption("The selected word and, with Escape, the whole response were asked about.")
+        st.caption("Results are saved for “Canada” and for the whole answer (Esc).")
 
 
 def follow(kept: SavedAnswer) -> None:
@@ -155,9 +154,12 @@ def show_step(step: int) -> None:
     """One step of the tour, and the part of the page that it is about in a frame."""
     place, title, text = TOUR[step]
     st.html(
-        f"<style>.st-key-{place} {{ outline: 3px solid light-dark(#6443e0, #a996ff); outline-offset: 0.6rem; "
-        "border-radius: 0.2rem; }</style>"
+        f"<style>.st-key-{place} {{ outline: 3px solid light-dark(#6443e0, #a996ff); outline-offset: 0.2rem; "
+        "border-radius: 0.2rem; scroll-margin-top: 4rem; }"
+        ".st-key-tour { position: fixed; z-index: 100; inset: auto 1rem 1rem; width: auto; max-width: 40rem; "
+        "margin-inline: auto; background-color: light-dark(#ffffff, #171614); }</style>"
     )
+    _TARGET(key="tour_target", data={"place": place, "step": step})
     with st.container(border=True, key="tour"):
         st.markdown(f"**{title}** · {step + 1} of {len(TOUR)}")
         st.text(text)
