@@ -28,6 +28,8 @@ const NEAR_END_PX = 40;
 /** Keys come in bursts; only where they come to rest is sent. */
 const KEYS_MS = 180;
 
+const narrow = () => matchMedia("(max-width: 640px)").matches;
+
 class Strip {
   /** @param {ShadowRoot | HTMLElement} parent */
   constructor(parent) {
@@ -53,6 +55,7 @@ class Strip {
     this.anchor = -1;
     this.answerId = "";
     this.streaming = false;
+    /** Whether the selection was made here, and not for the person. */ this.own = false;
     this.sequence = 0;
     this.protectedUntil = 0;
     this.turn = 0;
@@ -168,7 +171,9 @@ class Strip {
     this.sequence = Math.max(this.sequence, data.echo);
     if (stale) return;
     const [start, stop] = data.selection ?? [0, 0];
+    const before = String(this.selection);
     this.selection = start < stop && stop <= this.spans.length ? [start, stop] : null;
+    if (String(this.selection) !== before) this.own = false;
     if (this.selection && (this.anchor < start || this.anchor >= stop)) this.anchor = this.active = start;
   }
 
@@ -195,7 +200,10 @@ class Strip {
   /** Paints a selection now and sends it after `delay` ms. @param {Range} selection */
   select(selection, delay = 0) {
     this.selection = selection;
+    this.own = true;
     this.sequence += 1;
+    // On a phone what was found stands below: the answer goes to the top, where it stays.
+    if (selection && narrow()) this.root.scrollIntoView({ block: "start" });
     this.protectedUntil = performance.now() + PROTECT_MS;
     this.paint();
     clearTimeout(this.outbox);
@@ -234,7 +242,8 @@ class Strip {
     if (extend && this.anchor >= 0) return this.select(this.range(this.anchor, index, fine));
     this.anchor = index;
     const chosen = this.range(index, index, fine);
-    const again = this.selection && this.selection[0] === chosen[0] && this.selection[1] === chosen[1];
+    // A word that was selected for the person isn't given up by the click that first means it.
+    const again = this.own && this.selection && this.selection[0] === chosen[0] && this.selection[1] === chosen[1];
     return this.select(again ? null : chosen);
   }
 

@@ -17,8 +17,9 @@ WORDS_BEFORE = """(card) => {
         if (node === card) return true;
         if (node.nodeType === Node.TEXT_NODE) {
             const parent = node.parentElement;
-            if (parent && !["STYLE", "SCRIPT"].includes(parent.tagName) && parent.checkVisibility({
-                opacityProperty: true, visibilityProperty: true })) words.push(...(node.data.match(/[\\p{L}\\p{N}]+/gu) ?? []));
+            const seen = parent && !["STYLE", "SCRIPT"].includes(parent.tagName)
+                && parent.checkVisibility({ visibilityProperty: true });
+            if (seen) words.push(...(node.data.match(/[\\p{L}\\p{N}]+/gu) ?? []));
             return false;
         }
         const children = node.shadowRoot ? node.shadowRoot.childNodes : node.childNodes;
@@ -37,7 +38,8 @@ CONTROLS = """() => {
             if (!element.matches("button, a[href], input, select, textarea, summary, [role=switch]")) continue;
             const box = element.getBoundingClientRect();
             const seen = box.width > 0 && box.height > 0 && box.bottom > 0 && box.top < innerHeight;
-            if (seen && element.checkVisibility({ visibilityProperty: true })) found.push(element.outerHTML.slice(0, 90));
+            if (!seen || !element.checkVisibility({ visibilityProperty: true })) continue;
+            found.push(element.outerHTML.slice(0, 90));
         }
     };
     walk(document);
