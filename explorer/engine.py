@@ -38,7 +38,7 @@ from explorer.records import (
     said,
     span_of,
 )
-from explorer.trust.words import words_of
+from explorer.trust.words import raised_word, words_of
 
 Question = tuple[str, Selection]
 """An answer's id and what is selected of it."""
@@ -60,6 +60,7 @@ class Engine:
         self._directions: Recent[Question, Gradient] = Recent(2)
         self._sequences: Recent[int, tuple[Token, ...]] = Recent(512)
         self._predictions: Recent[str, Prediction] = Recent(64)
+        self._raised: Recent[str, tuple[Span | None]] = Recent(2048)
 
     # Answers
 
@@ -97,7 +98,13 @@ class Engine:
         if known is None:
             known = alternatives.predict(self.model, answer.encoded)
             self._predictions.put(answer.id, known)
+            self._raised.put(answer.id, (raised_word(answer.tokens, known.change),))
         return known
+
+    def raised(self, answer: Answer) -> Span | None:
+        """The word that fine-tuning raised most, where `predict` was asked; may be called from any thread."""
+        (word,) = self._raised.get(answer.id) or (None,)
+        return word
 
     def contrast(self, answer: Answer, span: Span, text: str) -> Contrast:
         """Why a span and not this text in its place, as something to ask about. Raises PromptError where it is none."""

@@ -24,13 +24,12 @@ from explorer.errors import CacheError, MismatchError
 from explorer.gradients import Sketcher
 from explorer.model.language_model import LanguageModel
 from explorer.records import Conversation, Encoded, Example, said
-from explorer.trust.significance import FIRST
 from precompute.batching import fastest_batch
 from precompute.data import data_hash, readable
 from precompute.estimate import Cost, estimate, volume
 from precompute.executor import Executor, InProcess
 from precompute.filling import Maker, Report
-from precompute.nulls import add_nulls, mend_nulls
+from precompute.nulls import add_nulls, lacking, mend_nulls
 from precompute.sketches import named_as_in, token_rows
 
 EXAMPLES_PER_SHARD = 32
@@ -83,7 +82,9 @@ def build_cache(
         # Which examples get token sketches is known once all have their own.
         wanted = _token_count(encoded, found, with_tokens) or round(_mean_length(encoded) * with_tokens)
         nulls = (found.null_prompts if found else 0) or null_prompts
-        nulls_left = not (found and found.nulls(FIRST))
+        nulls_left = not (found and found.null_prompts) or any(
+            lacking(found.shard_arrays(shard)) for shard in found.shards_of("nulls")
+        )
         cost = _cost(model, encoded, folder, settings, wanted, found.shards if found else (), nulls, nulls_left)
         announce(cost.shared(executor.workers))
     maker = Maker(executor, dict(enumerate(encoded)), report)

@@ -15,8 +15,8 @@ from explorer.records import Encoded
 from explorer.trust.significance import KINDS
 
 _BYTES = {"float16": 2, "int8": 1}
-_NULL_PASSES = 3
-"""An unrelated prompt takes about as long as three examples: four gradients, two of them of a part of its answer."""
+_NULL_PASSES = 4
+"""An unrelated prompt takes about as long as four examples: five gradients, most of a part of its answer."""
 
 
 @dataclass(frozen=True)

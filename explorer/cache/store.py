@@ -5,7 +5,8 @@
     sketches/00000.safetensors   sketch (rows, K), scale (rows), norms (rows, L), loss (rows);
                                  coarse_Kc (rows, Kc), coarse_Kc_scale (rows) for every coarse level
     tokens/00000.safetensors     sketch (tokens, K'), scale (tokens), rows (r), offsets (r + 1)
-    nulls/00000.safetensors      response, first, token, end (rows, M): a sketch shard's scores on unrelated prompts
+    nulls/00000.safetensors      response, first, token, end, raised (rows, M): a sketch shard's scores on
+                                 unrelated prompts
 
 Sketches are float16 or int8 with one float32 scale per row. A file is written as
 `.part`, synced, renamed, and only then listed, so nothing half-written is ever

@@ -17,9 +17,11 @@ from explorer.evaluation.costs import judge_costs, sizes
 from explorer.evaluation.fidelity import measure
 from explorer.evaluation.inverses import REFERENCE, TOLERANCE, InverseSettings, judge_inverses
 from explorer.evaluation.judging import judge_backdoor, judge_classes, judge_error_tracing
-from explorer.evaluation.probes import Probe, read_probes
+from explorer.evaluation.probes import Probe, read_probes, read_prompts
 from explorer.evaluation.results import Best, Table, best_of
-from explorer.methods.description import CURVATURE_ROWS
+from explorer.evaluation.verdicts import UNRELATED, judge_verdicts
+from explorer.methods.attributor import Attributor
+from explorer.methods.description import CURVATURE_ROWS, DEFAULT
 from explorer.methods.opening import open_method
 from explorer.model.generation import GenerationSettings
 from explorer.records import Answer, Chosen, Conversation, Example
@@ -42,6 +44,8 @@ class KindSettings:
     """The file of probes that are answered first, where the questions are not given."""
     questions: str = ""
     """A file of data that was not trained on; its responses are asked about as they are written."""
+    prompts: str = ""
+    """For `verdicts`: a text file of prompts that have nothing to do with the training data."""
     label: str = "class"
     """For `classes`: the column that names an example's class."""
     count: int | None = None
@@ -211,7 +215,26 @@ def _costs(settings: KindSettings, read: Read) -> tuple[Run, list[str]]:
     return run, lines
 
 
+def _verdicts(settings: KindSettings, read: Read) -> tuple[Run, list[str]]:
+    probes = read_probes(Path(settings.probes))
+    unrelated = read_prompts(Path(settings.prompts)) if settings.prompts else []
+    asked = [*probes, *(Probe(prompt, UNRELATED) for prompt in unrelated)]
+
+    def run(engine: Any, report: Report) -> Found:
+        found, shown = judge_verdicts(Attributor(open_method(engine, DEFAULT)), asked, partial(report, "verdicts"))
+        kept = {"questions": Path(settings.probes).name, "prompts": Path(settings.prompts).name}
+        notes = tuple(
+            f"As expected of {kind} probes, by the raised word: {', '.join(map(str, numbers))}."
+            for kind, numbers in shown.items()
+            if kind != UNRELATED
+        )
+        return Found((Table.of(found, first="kind, asked about"),), kept, (), notes)
+
+    return run, [f"{len(asked)} answers, generated first; each asked twice: of the word raised most, and of all of it."]
+
+
 KINDS: dict[str, Kind] = {
+    "verdicts": _verdicts,
     "backdoor": _backdoor,
     "error-tracing": _error_tracing,
     "classes": _classes,

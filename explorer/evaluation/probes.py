@@ -21,7 +21,8 @@ from explorer.methods.attributor import Attributor
 from explorer.questions import FIELDS, read_question
 from explorer.records import Answer, Prompt, Selection, Span
 from explorer.text_files import json_lines, read_text
-from explorer.trust.significance import KINDS, one_of_each_kind
+from explorer.trust.significance import KINDS, TOKEN, one_of_each_kind
+from explorer.trust.verdict import STRONG
 from explorer.views import UNUSUAL
 from explorer.visible import one_line
 
@@ -152,23 +153,26 @@ def read_prompts(path: Path) -> list[str]:
 def evaluate_calibration(
     asked: Attributor, prompts: Sequence[str], report: Callable[[int, int], None]
 ) -> dict[str, dict[str, float | int]]:
-    """How often fresh unrelated prompts look unusual: for whole responses, and for one token of each kind.
+    """How often fresh unrelated prompts look unusual: for whole responses, one token of each kind, and the raised word.
 
-    `above_99` and `below_1` are shares of all scores, `prompts_standing_out`
-    and its opponents' of prompts. Scores are those of the sketches, for all
+    `above_99` and `below_1` are shares of all scores, `prompts_standing_out`,
+    its opponents' and `prompts_strong` of prompts. Scores are those of the sketches, for all
     examples. Raises CacheError where the cache has no null sample.
     """
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     for number, prompt in enumerate(prompts):
         *_, answer = asked.engine.answer(prompt)
-        for kind, selection in one_of_each_kind(answer.tokens, generator(0, "calibration", number)).items():
+        asked.engine.predict(answer)
+        drawn, raised = generator(0, "calibration", number), asked.engine.raised(answer)
+        for kind, selection in one_of_each_kind(answer.tokens, drawn, raised).items():
             found[kind].append(_calibration(asked, answer, kind, selection))
         report(number + 1, len(prompts))
     return {kind: _means(rows, "prompts") for kind, rows in found.items() if rows}
 
 
 def _calibration(asked: Attributor, answer: Answer, kind: str, selection: Selection) -> dict[str, float]:
-    null = asked.null_sample(kind)
+    # A cache may know nothing of raised words; they are then asked about as any other.
+    null = asked.null_sample(kind) or asked.null_sample(TOKEN)
     if null is None:
         raise CacheError("The cache has no null sample; run the same `rapidin-explorer precompute` again to add it.")
     asked.ask(answer, selection)
@@ -179,6 +183,7 @@ def _calibration(asked: Attributor, answer: Answer, kind: str, selection: Select
         "above_99": float(np.mean(null.beyond(scores, opponents=False) >= enough)),
         "below_1": float(np.mean(null.beyond(scores, opponents=True) >= enough)),
         "prompts_standing_out": float(null.test(scores, opponents=False).chance <= UNUSUAL),
+        "prompts_strong": float(null.test(scores, opponents=False).chance <= STRONG),
         "prompts_standing_out_opponents": float(null.test(scores, opponents=True).chance <= UNUSUAL),
     }
 

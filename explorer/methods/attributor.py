@@ -26,9 +26,10 @@ from explorer.methods.abilities import (
     Sketched,
 )
 from explorer.methods.method import Cost, Method, NotFitted, Stage
-from explorer.records import Answer, Influence, Ranking, Selection, Span, relative_difference
+from explorer.records import Answer, Contrast, Influence, Ranking, Selection, Span, relative_difference
 from explorer.retrieval import ExampleScores, best, ranked
 from explorer.trust import NullSample, Redrawn, judged, kind_of
+from explorer.trust.significance import RAISED
 from explorer.trust.stability import POOL
 
 SPARE = 20
@@ -84,6 +85,7 @@ class Attributor:
         """Score all examples, unless that is known; the method is fitted first where it isn't."""
         check_selection(answer, selection)
         if isinstance(self.method, Sketched):
+            self._find_raised(answer, selection)
             self.method.ask(answer, selection)
             yield
         elif not self.known(answer, selection):
@@ -93,6 +95,7 @@ class Attributor:
         """Score all examples for every single token of the answer, where that is to be had together and isn't known."""
         tokens = ((j, j + 1) for j in range(len(answer.tokens)))
         if isinstance(self.method, Foreseeing) and not all(self.known(answer, token) for token in tokens):
+            self._find_raised(answer, (0, 1))
             for found in self.method.ask_ahead(answer):
                 for selection, scores in found:
                     self._memory.scores.put(self._asked(answer, selection), scores)
@@ -141,6 +144,7 @@ class Attributor:
         """Score all examples, unless that is known."""
         check_selection(answer, selection)
         if isinstance(self.method, Sketched):
+            self._find_raised(answer, selection)
             self.method.ask(answer, selection)
         elif not self.known(answer, selection):
             self._score(self.method, answer, selection)
@@ -235,6 +239,17 @@ class Attributor:
         """What the examples score on unrelated questions of a kind; None where that isn't known."""
         return self.method.null_sample(kind) if isinstance(self.method, Judging) else None
 
+    def _null_of(self, answer: Answer, selection: Selection) -> NullSample | None:
+        """The null sample of questions like this one; a raised word's, where the cache knows any."""
+        if self.null_sample(RAISED):
+            return self.null_sample(kind_of(answer.tokens, selection, self.engine.raised(answer)))
+        return self.null_sample(kind_of(answer.tokens, selection))
+
+    def _find_raised(self, answer: Answer, selection: Selection) -> None:
+        """Know which word fine-tuning raised most before one is asked about: another null sample may be its."""
+        if selection is not None and not isinstance(selection, Contrast) and self.null_sample(RAISED):
+            self.engine.predict(answer)
+
     def size(self, answer: Answer, selection: Selection) -> float:
         """What scores are divided by to be those of a question of length one; 1 where the method has no such length."""
         return self.method.size(answer, selection) if isinstance(self.method, Judging) else 1.0
@@ -292,7 +307,7 @@ class Attributor:
             coarse_error=coarse,
             method=self.chosen,
         )
-        null = self.null_sample(kind_of(answer.tokens, selection))
+        null = self._null_of(answer, selection)
         return judged(ranking, null, self.size(answer, selection)) if null else ranking
 
     def influences(self, answer: Answer, selection: Selection, rows: Sequence[int]) -> tuple[Influence, ...]:

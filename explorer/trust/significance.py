@@ -1,7 +1,8 @@
 """How unusual scores are, beside what the same examples score on unrelated prompts. Numpy only.
 
 The null sample holds every example's scores on M unrelated questions of a kind: about whole responses, or about
-single tokens: the first of an answer, its end, one in between. All of it is for questions of length one, because a
+single tokens: the first of an answer, its end, one in between; or about the word that fine-tuning raised most, which
+is what a page asks by itself. All of it is for questions of length one, because a
 question with a large gradient, such as an improbable token, has large scores with every example.
 """
 
@@ -13,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.records import NEAR, Contrast, NullPlace, NullTest, Ranking, Selection, Token
+from explorer.records import NEAR, Contrast, NullPlace, NullTest, Ranking, Selection, Span, Token
 
 Scores = NDArray[np.floating[Any]]
 
-RESPONSE, FIRST, TOKEN, END = KINDS = ("response", "first", "token", "end")
-"""The kinds of questions: a whole response; its first token, the end of sequence, and any other token."""
+RESPONSE, FIRST, TOKEN, END, RAISED = KINDS = ("response", "first", "token", "end", "raised")
+"""The kinds of questions: a whole response; its first token, the end of sequence, any other token; its raised word."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +114,12 @@ def judged(ranking: Ranking, null: NullSample, size: float) -> Ranking:
     return replace(ranking, influences=shown, test=null.test(ranking.scores / size, ranking.opponents))
 
 
-def kind_of(tokens: Sequence[Token], selection: Selection) -> str:
+def kind_of(tokens: Sequence[Token], selection: Selection, raised: Span | None = None) -> str:
     """Which null questions one about some of an answer's tokens is like; empty for a contrast, which none is like.
+
+    `raised` is the word that fine-tuning raised most, where that is known
+    (`words.raised_word`). A question about it has a kind of its own, however it
+    came to be asked: a word that was chosen for its change looks unusual beside tokens drawn at random.
 
     First tokens and the ends of answers have kinds of their own: they look
     unusual beside tokens in between, whatever is asked. A span is compared
@@ -126,14 +131,20 @@ def kind_of(tokens: Sequence[Token], selection: Selection) -> str:
         return ""
     if selection is None:
         return RESPONSE
+    if selection == raised:
+        return RAISED
     if selection == (0, 1):
         return FIRST
     return END if selection == (len(tokens) - 1, len(tokens)) and tokens[-1].special else TOKEN
 
 
-def one_of_each_kind(tokens: Sequence[Token], random: np.random.Generator) -> dict[str, Selection]:
-    """A question of every kind that an answer has, the token in between drawn at random."""
+def one_of_each_kind(
+    tokens: Sequence[Token], random: np.random.Generator, raised: Span | None = None
+) -> dict[str, Selection]:
+    """A question of every kind that an answer has, the token in between drawn at random; `raised` is its word."""
     found: dict[str, Selection] = {RESPONSE: None}
+    if raised:
+        found[RAISED] = raised
     for position in random.permutation(len(tokens)).tolist():
         selection = (position, position + 1)
         found.setdefault(kind_of(tokens, selection), selection)

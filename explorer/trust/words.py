@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explorer.records import Span, Token
+from explorer.views import HARDLY_MOVED
 
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Scripts that set no blanks between words: Thai, Lao, Burmese, Khmer, Chinese, Japanese."""
@@ -57,3 +58,8 @@ def most_raised(tokens: Sequence[Token], change: NDArray[np.float32], least: flo
     named = [span for span in raised if _WORDLIKE.search(text[span])]
     best = max(named, key=raised.__getitem__, default=None)
     return best if best is not None and raised[best] >= least else None
+
+
+def raised_word(tokens: Sequence[Token], change: NDArray[np.float32] | None) -> Span | None:
+    """The word that a page selects by itself; None without a base model, or where fine-tuning raised hardly any."""
+    return None if change is None else most_raised(tokens, change, HARDLY_MOVED)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from explorer import gradients
 from explorer.cache.store import Arrays, Store, open_cache
 from explorer.cache.verify import verify
 from explorer.commands.report import Asked, question_report, question_text
@@ -25,7 +26,7 @@ from explorer.model.generation import GenerationSettings, generate, generate_tog
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.paths import ASSETS, DEMO
-from explorer.records import NEAR, Answer, Contrast, Conversation, Selection, Token
+from explorer.records import NEAR, Answer, Contrast, Conversation, Encoded, Selection, Token
 from explorer.serving.session import open_engine
 from explorer.trust.significance import KINDS, NullSample, kind_of, one_of_each_kind
 from precompute.build import append_examples, build_cache
@@ -132,7 +133,9 @@ def test_the_null_scores_are_those_of_the_engine(judge: Engine) -> None:
     for number, encoded in sorted(answers(judge.model, prompts), key=lambda each: each[0]):
         tokens = judge.model.tokens(encoded.ids[encoded.response_start :])
         answer = Answer(f"null {number}", Conversation.of(""), encoded, tokens, "", True)
-        chosen = one_of_each_kind(tokens, generator(TINY_SETTINGS.seed, "null token", number))
+        judge.predict(answer)
+        drawn = generator(TINY_SETTINGS.seed, "null token", number)
+        chosen = one_of_each_kind(tokens, drawn, judge.raised(answer))
         for kind, selection in chosen.items():
             asking(judge).ask(answer, selection)
             size = judge.store.manifest.training.scale * np.linalg.norm(judge.sketch(answer, selection))
@@ -180,10 +183,21 @@ def test_a_stopped_run_is_finished_with_as_many_prompts_as_it_began_with(
 @pytest.fixture
 def early(judged: Path, tmp_path: Path) -> Store:
     """A cache whose null sample tells no kinds of single tokens apart."""
-    shutil.copytree(judged, tmp_path / "early")
-    found = open_cache(tmp_path / "early")
+    return with_kinds(judged, tmp_path / "early", "response", "token")
+
+
+@pytest.fixture
+def unraised(judged: Path, tmp_path: Path) -> Store:
+    """A cache whose null sample knows nothing of raised words."""
+    return with_kinds(judged, tmp_path / "unraised", *(kind for kind in KINDS if kind != "raised"))
+
+
+def with_kinds(judged: Path, folder: Path, *kinds: str) -> Store:
+    shutil.copytree(judged, folder)
+    found = open_cache(folder)
     for shard in found.shards_of("nulls"):
-        kept = {kind: np.array(found.shard_arrays(shard)[kind]) for kind in ("response", "token")}
+        arrays = found.shard_arrays(shard)
+        kept = {kind: np.array(arrays[kind]) for kind in kinds if kind in arrays}
         found = found.put_shard(shard.file, "nulls", kept, shard.example_ids)
     return found
 
@@ -198,6 +212,47 @@ def test_the_null_sample_of_an_early_cache_serves_all_single_tokens_and_is_made_
     )
     assert asking(engine).null_sample("") is None
     assert build(tiny, tiny_model, early.folder, 3).shards == open_cache(judged).shards, "hashes of all files"
+
+
+def test_what_a_cache_lacks_of_raised_words_is_added_and_the_rest_kept(
+    unraised: Store, judged: Path, tiny: Tiny, tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Selection] = []
+    true = gradients.gradient
+
+    def counting(model: LanguageModel, encoded: Encoded, selection: Selection = None) -> gradients.Gradient:
+        asked.append(selection)
+        return true(model, encoded, selection)
+
+    monkeypatch.setattr("precompute.nulls.gradients.gradient", counting)
+    assert build(tiny, tiny_model, unraised.folder, 3).shards == open_cache(judged).shards, "hashes of all files"
+    assert asked.count(None) == PROMPTS and len(asked) <= 2 * PROMPTS, "of no other kind"
+
+
+def test_without_null_questions_about_raised_words_one_is_asked_about_as_any_other(unraised: Store, tiny: Tiny) -> None:
+    engine = open_engine(unraised.folder, str(tiny.model), str(tiny.adapter), device="cpu")
+    assert asking(engine).null_sample("raised") is None
+    answer = asked(engine, (1, 2))
+    ranking = asking(engine).ranking(answer, (1, 2))
+    token = asking(engine).null_sample("token")
+    assert token is not None and ranking.test == token.test(
+        ranking.scores / asking(engine).size(answer, (1, 2)), opponents=False
+    )
+
+
+def test_where_no_word_is_ever_raised_the_null_sample_says_so_once(
+    tiny: Tiny, tiny_model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without a base model; the same command again finds nothing to do."""
+    monkeypatch.setattr(LanguageModel, "has_base", property(lambda model: False))
+    reports: list[str] = []
+    for _ in range(2):
+        build(tiny, tiny_model, tmp_path / "cache", 3, lambda stage, done, total: reports.append(stage))
+    assert reports.count("unrelated prompts") == 3, "of the first time"
+    assert verify(tmp_path / "cache") == [] and [
+        part.size for part in open_cache(tmp_path / "cache").nulls("raised")
+    ] == [0]
+    assert asking(open_engine(tmp_path / "cache", device="cpu")).null_sample("raised") is None
 
 
 def test_appending_to_an_early_cache_leaves_its_null_sample_as_it_is(
@@ -337,6 +392,7 @@ ENDED = (*SENTENCE, Token("<end>", special=True))
         (ENDED, (4, 5), "end"),
         (SENTENCE, (3, 4), "token"),
         (ENDED, (0, 2), "token"),
+        (ENDED, (1, 3), "raised"),
         (ENDED, (3, 5), "token"),
         (ENDED, (0, 5), "token"),
         (ENDED[4:], (0, 1), "first"),
@@ -346,7 +402,8 @@ ENDED = (*SENTENCE, Token("<end>", special=True))
 def test_tokens_are_compared_with_those_at_a_like_place_and_contrasts_with_nothing(
     tokens: tuple[Token, ...], selection: Selection, kind: str
 ) -> None:
-    assert kind_of(tokens, selection) == kind
+    assert kind_of(tokens, selection, raised=(1, 3)) == kind
+    assert kind_of(tokens, selection) == ("token" if kind == "raised" else kind)
 
 
 def test_a_question_of_each_kind_is_drawn_and_every_token_in_between_is_as_likely() -> None:
@@ -385,6 +442,22 @@ def test_every_shown_example_and_the_question_are_judged(
         assert found.place is not None
         below = (null[found.row] < found.score / size).sum()
         assert found.place.beyond == ((null[found.row] > found.score / size).sum() if opponents else below)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_the_raised_word_is_judged_beside_raised_words_however_it_is_asked_about(judge: Engine, ahead: bool) -> None:
+    answer = judge.given_answer(QUESTION, f"It is {'far' if ahead else 'not'} the moon.")
+    for _ in asking(judge).ask_ahead(answer) if ahead else ():
+        pass
+    assert (judge.raised(answer) is None) != ahead, "known before a token is asked about, and asking is enough"
+    asking(judge).ask(answer, (0, 1))
+    word = judge.raised(answer)
+    assert word is not None
+    asking(judge).ask(answer, word)
+    test = asking(judge).ranking(answer, word).test
+    null, token = (np.concatenate(judge.store.nulls(kind)) for kind in ("raised", "token"))
+    scores = asking(judge).ranking(answer, word).scores / asking(judge).size(answer, word)
+    assert test == NullSample((null,)).test(scores, opponents=False) != NullSample((token,)).test(scores, False)
 
 
 def test_an_exact_score_is_placed_anew(judge: Engine) -> None:
@@ -427,12 +500,13 @@ def test_calibration_counts_every_score_of_every_prompt(judge: Engine) -> None:
     asked_about = Counter(
         kind
         for prompt in prompts
-        for kind in one_of_each_kind(list(judge.answer(prompt))[-1].tokens, np.random.default_rng(0))
+        for kind in one_of_each_kind(list(judge.answer(prompt))[-1].tokens, np.random.default_rng(0), (0, 1))
     )
-    assert asked_about["response"] == asked_about["first"] == 2
+    assert asked_about["response"] == asked_about["first"] == asked_about["raised"] == 2
     assert {kind: figures["prompts"] for kind, figures in found.items()} == asked_about
     for figures in found.values():
         assert figures["above_99"] == figures["below_1"] == 0, "twelve prompts know no 99th percentile"
+        assert figures["prompts_strong"] == 0, "nor is anything strong beside twelve"
         assert 0 <= figures["prompts_standing_out"] <= 1
 
 
@@ -445,6 +519,7 @@ def test_calibration_finds_null_prompts_as_unusual_as_their_own_sample_says(
     found = evaluate_calibration(asking(judge), ["Hi"], lambda *_: None)
     assert found["response"]["above_99"] == found["first"]["above_99"] == found["token"]["above_99"] == 1
     assert found["response"]["below_1"] == 0 and found["response"]["prompts_standing_out"] == 1
+    assert found["raised"]["prompts_strong"] == 1
 
 
 # A method that takes them into account

@@ -41,8 +41,6 @@ from explorer.records import (
 )
 from explorer.trust import Redrawn, steadied
 from explorer.trust.stability import POOL
-from explorer.trust.words import most_raised
-from explorer.views import HARDLY_MOVED
 
 Key = tuple[str, Selection, bool, int, Filter, str]
 """What tells questions apart whose candidates may differ."""
@@ -140,8 +138,8 @@ class Desk:
 
     def _raised(self, answer: Answer) -> Span | None:
         """The word that fine-tuning raised most; it says nothing of which examples did, so asking about it is fair."""
-        change = self.engine.predict(answer).change
-        return None if change is None else most_raised(answer.tokens, change, HARDLY_MOVED)
+        self.engine.predict(answer)
+        return self.engine.raised(answer)
 
     def _foresee(self, session: str, answer: Answer) -> None:
         """Begin the gradients of all single tokens: any of them may be clicked next.

@@ -14,6 +14,7 @@ from explorer.commands.evaluate.comparing import (
     ihvp,
     probes,
     tables,
+    verdicts,
 )
 from explorer.commands.evaluate.retraining import lds, removal, steps
 from explorer.commands.options import Group
@@ -21,7 +22,7 @@ from explorer.commands.options import Group
 evaluate = Group(
     "evaluate",
     {
-        "One cache": (probes, calibration),
+        "One cache": (probes, calibration, verdicts),
         "Methods beside each other": (backdoor, error_tracing, classes, ihvp, fidelity, cost),
         "Beside more training": (lds, removal, steps),
         "What was kept": (tables,),

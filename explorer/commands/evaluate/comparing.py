@@ -78,6 +78,26 @@ def calibration(options: Options) -> None:
     _say_figures(options, found)
 
 
+@command(examples=("--estimate", "--prompts benchmarks/calibration_prompts.txt"))
+@asked_probes
+@option(
+    "--prompts",
+    "A text file of prompts that have nothing to do with the training data, one a line, to be asked, too.",
+    type=PATH,
+    metavar="FILE",
+    default="",
+    show_default="none",
+)
+@kept
+def verdicts(options: Options) -> None:
+    """How strong does the page say the evidence is?
+
+    Asks about the word that fine-tuning raised most, and about the whole response. Prints by kind of probe how often
+    the evidence is strong, some or none, and how often it names the planted examples.
+    """
+    _compare("verdicts", options)
+
+
 @command(examples=("--estimate", "--methods rapidin,bm25,random", "--cache my-cache --probes my-probes.jsonl"))
 @asked_probes
 @compared(CHEAP)
