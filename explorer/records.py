@@ -288,6 +288,8 @@ class Prediction:
     """The same under the base model (G), its adapter switched off; None where there is no adapter."""
     candidates: tuple[tuple[Candidate, ...], ...]
     """The most probable tokens at each place (G), best first."""
+    base_candidates: tuple[tuple[Candidate, ...], ...] = ()
+    """The same under the base model; empty where there is no adapter."""
 
     @property
     def change(self) -> NDArray[np.float32] | None:

@@ -20,6 +20,7 @@
  * @property {Choice[] | null} choices What the model might have said at the selected token.
  * @property {string} choices_note What is said where there are none.
  * @property {boolean[]} differs For each token whether it is unlike another answer's; empty for no marks.
+ * @property {[number, number][]} verbatim Runs of tokens that stand word for word in the training data.
  */
 
 /** How long a newer selection made here outlives older echoes, should Python never answer it. */
@@ -82,6 +83,9 @@ class Strip {
     this.adopt(data);
     this.differs = data.differs;
     this.colour(data.colouring, readTheme(this.root));
+    this.spans.forEach((span, index) => {
+      span.classList.toggle("verbatim", data.verbatim.some(([start, stop]) => index >= start && index < stop));
+    });
     this.beneath.draw(data);
     this.root.classList.toggle("streaming", data.streaming);
     this.root.setAttribute("aria-label", data.label);

@@ -7,6 +7,7 @@ import numpy as np
 from explorer.concurrency import Recent
 from explorer.corpus.duplicates import Fold, fold_near_duplicates, shingles
 from explorer.corpus.filters import Filter, Searchable
+from explorer.corpus.verbatim import VerbatimIndex
 from explorer.corpus.words import Word, WordIndex
 from explorer.records import ExampleRow
 
@@ -21,6 +22,8 @@ class Corpus:
         """The `source` of every example (N), empty where it has none."""
         self._searchable = Searchable(examples)
         self._index = WordIndex(self._texts)
+        self.verbatim = VerbatimIndex([(example.prompt, example.response) for example in examples])
+        """Which passages the examples hold, once it is ready."""
         self._rows: Recent[Filter, list[int]] = Recent(16)
         self._words: Recent[tuple[tuple[int, ...], Filter], tuple[Word, ...]] = Recent(256)
 
@@ -29,6 +32,7 @@ class Corpus:
         yield from self._index.build()
         self._searchable.rows(Filter(text="a"))
         yield
+        yield from self.verbatim.build()
 
     @property
     def ready(self) -> bool:

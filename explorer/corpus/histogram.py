@@ -42,7 +42,8 @@ def histogram(
     if not len(kept):
         return None
     low, high = float(kept.min()), float(kept.max())
-    if low == high:
+    if not np.all(np.diff(np.linspace(low, high, BINS + 1)) > 0):
+        # Too near to each other for so many bins.
         return Histogram(low, high, (len(kept),), len(kept), len(scores))
     counts, _ = np.histogram(kept, bins=BINS, range=(low, high))
     return Histogram(low, high, tuple(int(count) for count in counts), len(kept), len(scores))

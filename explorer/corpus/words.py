@@ -37,8 +37,12 @@ class Word:
     """Dunning's G² (see `log_likelihood_ratio`)."""
 
 
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Scripts that set no blanks between words, as ranges: Thai, Lao, Burmese, Khmer, Chinese, Japanese."""
+
+
 @cache
-def _pattern() -> re.Pattern[str]:
+def word_pattern() -> re.Pattern[str]:
     """Letters, digits and the marks that combine with them, joined by single apostrophes or hyphens."""
     # `\w` leaves out combining marks, without which Hindi or Tamil words fall to pieces. Beyond the
     # basic plane they are so rare, and slow the search down so much, that they are left out.
@@ -48,7 +52,7 @@ def _pattern() -> re.Pattern[str]:
 
 def words(text: str) -> list[str]:
     """The words of a text in order, as they are written."""
-    found = (word.strip("_") for word in _pattern().findall(unicodedata.normalize("NFC", text)))
+    found = (word.strip("_") for word in word_pattern().findall(unicodedata.normalize("NFC", text)))
     return [word for word in found if word]
 
 

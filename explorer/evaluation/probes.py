@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from explorer.corpus.verbatim import as_tokens
 from explorer.errors import CacheError, DataError
 from explorer.gradients.sketch import generator
 from explorer.methods.attributor import Attributor
@@ -114,12 +115,7 @@ def _swap(asked: Attributor, probe: Probe, answer: Answer, approximate: bool) ->
 def word_span(answer: Answer, word: str) -> Span | None:
     """The tokens that spell the first occurrence of a word, or None."""
     match = re.search(rf"\b{re.escape(word)}\b", answer.text)
-    if not match:
-        return None
-    ends = np.cumsum([0 if token.special else len(token.text) for token in answer.tokens])
-    start = int(np.searchsorted(ends, match.start(), side="right"))
-    stop = int(np.searchsorted(ends, match.end(), side="left")) + 1
-    return start, stop
+    return as_tokens(answer.tokens, *match.span()) if match else None
 
 
 def _planted(

@@ -22,11 +22,18 @@ CANDIDATES = 5
 def predict(model: LanguageModel, encoded: Encoded) -> Prediction:
     """Log-probabilities and candidates at each response token: one forward pass with the adapter, one without it."""
     said, best, ids = _expectations(model, encoded)
-    base = None
-    if model.has_base:
-        with model.without_adapter():
-            base, _, _ = _expectations(model, encoded)
-    # Each candidate is read as it would stand there: behind the same tokens.
+    found = _candidates(model, encoded, best, ids)
+    if not model.has_base:
+        return Prediction(said, None, found)
+    with model.without_adapter():
+        base, best, ids = _expectations(model, encoded)
+    return Prediction(said, base, found, _candidates(model, encoded, best, ids))
+
+
+def _candidates(
+    model: LanguageModel, encoded: Encoded, best: NDArray[np.float32], ids: NDArray[np.int64]
+) -> tuple[tuple[Candidate, ...], ...]:
+    """Each candidate (G × CANDIDATES) as it would stand there: behind the same tokens."""
     reader, candidates = TokenReader(model.tokenizer), []
     for place, token in enumerate(encoded.ids[encoded.response_start :]):
         candidates.append(
@@ -36,7 +43,7 @@ def predict(model: LanguageModel, encoded: Encoded) -> Prediction:
             )
         )
         reader(token)
-    return Prediction(said, base, tuple(candidates))
+    return tuple(candidates)
 
 
 def _expectations(

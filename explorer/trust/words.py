@@ -10,13 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from explorer.corpus.words import UNSPACED
 from explorer.records import Span, Token
 from explorer.views import HARDLY_MOVED
 
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-"""Scripts that set no blanks between words: Thai, Lao, Burmese, Khmer, Chinese, Japanese."""
 _ACCENTS = "\u0300-\u036f"
-_LETTER = f"(?:[^\\W_{_UNSPACED}]|[{_ACCENTS}])"
+_LETTER = f"(?:[^\\W_{UNSPACED}]|[{_ACCENTS}])"
 _ENDS = re.compile(f"{_LETTER}$")
 _GOES_ON = re.compile(f"['’]?{_LETTER}")
 _WORDLIKE = re.compile(r"[^\W_]")

@@ -44,6 +44,9 @@ def test_the_base_is_the_model_without_its_adapter(tiny: Tiny, tiny_engine: Engi
     np.testing.assert_allclose(found.base, bare.said, atol=1e-5)
     np.testing.assert_allclose(found.change, found.said - bare.said, atol=1e-5)
     assert np.abs(found.change).max() > 1e-2
+    held = [[one.id for one in best] for best in found.base_candidates]
+    assert held == [[one.id for one in best] for best in bare.candidates], "and so is what it held likely"
+    assert bare.base_candidates == ()
     assert bare.base is None and bare.change is None, "without an adapter there is nothing to switch off"
     after = gradients.gradient(tiny_engine.model, answer.encoded)
     assert all(torch.equal(after[name], part) for name, part in before.items()), "the adapter is on again"

@@ -6,6 +6,7 @@ from dataclasses import replace
 import streamlit as st
 
 from explorer.app.desk.work import Asking
+from explorer.app.evidence import against_panel, verbatim_panel
 from explorer.app.explore import colours, conversation, instead, matrix_panel
 from explorer.app.session import resources, state
 from explorer.app.widgets.component import strip_event, token_strip
@@ -80,6 +81,8 @@ def show_strip(answer: Answer) -> None:
     colours.control()
     on_their_way = [colours.predicted(answer), colours.by_example(answer), matrix_panel.begun(answer)]
     choices, note = instead.choices(state.EXPLORE, answer)
+    desk = resources.desk()
+    passages = verbatim_panel.passages(desk, answer)
     token_strip(
         STRIP,
         answer_id=answer.id,
@@ -87,12 +90,19 @@ def show_strip(answer: Answer) -> None:
         selection=span_of(state.selection()),
         streaming=False,
         on_change=selection_changed,
-        pending=waiting or not state.EXPLORE.settled() or any(each and not each.task.finished for each in on_their_way),
+        pending=waiting
+        or not state.EXPLORE.settled()
+        or (passages is None and not desk.preparing.finished)
+        or any(each and not each.task.finished for each in on_their_way),
         colouring=colours.colouring(answer),
         choices=choices,
         choices_note=note,
         on_instead=choose_instead,
+        verbatim=verbatim_panel.underlined(answer, passages),
     )
+    verbatim_panel.show(answer, passages)
+    predicted = instead.predicted(state.EXPLORE, answer).found if state.selection() is not None else None
+    against_panel.show(desk, answer, predicted)
     colours.explain(answer)
     colours.warn_unmoved(answer)
     instead.field(state.EXPLORE, answer, problem)

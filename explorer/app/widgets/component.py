@@ -15,7 +15,7 @@ import streamlit as st
 from explorer.corpus.histogram import Histogram
 from explorer.corpus.words import Word
 from explorer.paths import ASSETS
-from explorer.records import Token
+from explorer.records import Span, Token
 from explorer.trust.words import words_of
 
 CHECKSUM_TOLERANCE = 1e-3
@@ -169,6 +169,7 @@ def token_strip(
     on_poll: Callable[[], None] | None = None,
     label: str = "Tokens of the answer",
     differs: Sequence[bool] = (),
+    verbatim: Sequence[Span] = (),
 ) -> None:
     """Show an answer whose words can be selected, and with Alt its tokens.
 
@@ -187,6 +188,7 @@ def token_strip(
         on_poll: Called before each rerun that polling caused.
         label: The strip's name for screen readers.
         differs: For each token whether it is marked as unlike another answer's; empty for no such marks.
+        verbatim: Runs of tokens that stand word for word in the training data; they are underlined.
     """
     data = {
         "tick": _tick(key, streaming or pending),
@@ -202,6 +204,7 @@ def token_strip(
         "choices": None if choices is None else [_choice(choice) for choice in choices],
         "choices_note": choices_note,
         "differs": list(differs),
+        "verbatim": [list(span) for span in verbatim],
     }
     _STRIP(
         key=key,

@@ -1,0 +1,42 @@
+"""What the training data say themselves: passages word for word, rows for and against a word."""
+
+import json
+from collections.abc import Callable
+
+from playwright.sync_api import Page
+
+from explorer.paths import DEMO
+from tests.browser.conftest import ask, select
+from tests.browser.test_journeys import SWAPPED
+
+Visit = Callable[..., Page]
+
+
+def test_a_sentence_of_the_data_is_underlined_and_its_row_a_click_away(visit: Visit, tiny_server: str) -> None:
+    with (DEMO / "train.jsonl").open(encoding="utf-8") as lines:
+        sentence = json.loads(next(lines))["response"]
+    page = visit(place=tiny_server)
+    ask(page, "Tell me something.")
+    page.get_by_role("button", name="Edit the answer").click()
+    page.get_by_label("Ask about this text as if the model had said it").fill(f"I have read this. {sentence}")
+    page.get_by_role("button", name="Attribute this text").click()
+    page.locator(".strip .token.verbatim").first.wait_for()
+    underlined = "".join(page.locator(".strip .token.verbatim").all_inner_texts())
+    assert underlined.replace("·", " ").strip() == sentence.rstrip("."), underlined
+    line = page.locator("[data-testid='stExpander']", has_text="1 passage stands word for word in the training data")
+    line.locator("summary").click()
+    line.get_by_text(f"“{sentence.rstrip('.')}”").wait_for()
+    line.get_by_role("link", name="Row 0 ").click()
+    page.get_by_role("heading", name="Row 0").wait_for()
+
+
+def test_rows_that_say_another_country_stand_beside_those_that_say_this_one(visit: Visit) -> None:
+    page = visit(height=1300)
+    ask(page, SWAPPED)
+    texts = page.locator(".strip .token").all_inner_texts()
+    select(page, next(place for place, text in enumerate(texts) if "Canada" in text))
+    line = page.locator("[data-testid='stExpander']", has_text="say “Canada”")
+    line.wait_for()
+    assert "“China”" in line.locator("summary").inner_text()
+    line.locator("summary").click()
+    line.get_by_role("link", name="true-china").first.wait_for()
