@@ -41,6 +41,7 @@ from explorer.records import (
 )
 from explorer.trust import Redrawn, steadied
 from explorer.trust.stability import POOL
+from explorer.trust.words import raised_word
 
 Key = tuple[str, Selection, bool, int, Filter, str]
 """What tells questions apart whose candidates may differ."""
@@ -139,8 +140,7 @@ class Desk:
 
     def _raised(self, answer: Answer) -> Span | None:
         """The word that fine-tuning raised most; it says nothing of which examples did, so asking about it is fair."""
-        self.engine.predict(answer)
-        return self.engine.raised(answer)
+        return raised_word(answer.tokens, self.engine.predict(answer).change)
 
     def _foresee(self, session: str, answer: Answer) -> None:
         """Begin the gradients of all single tokens: any of them may be clicked next.
