@@ -7,7 +7,7 @@ import streamlit as st
 
 from explorer.app.desk.work import Asking
 from explorer.app.evidence import against_panel, verbatim_panel
-from explorer.app.explore import colours, conversation, instead, matrix_panel
+from explorer.app.explore import colours, conversation, instead, matrix_panel, permalink
 from explorer.app.session import resources, state
 from explorer.app.widgets.component import strip_event, token_strip
 from explorer.errors import ExplorerError
@@ -20,6 +20,7 @@ STRIP = "answer_strip"
 def begin(start: Callable[[], Asking]) -> None:
     """Look at another answer; errors are shown where it would stand."""
     st.session_state.pop("refused", None)
+    permalink.leave()
     try:
         state.begin(start())
     except ExplorerError as problem:

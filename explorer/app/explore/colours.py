@@ -19,10 +19,10 @@ KEY = "answer_colours"
 def control() -> None:
     """Choose what the answer is coloured by."""
     model = resources.desk().engine.model
+    st.session_state.setdefault(KEY, NOTHING)
     st.segmented_control(
         "Colour the answer by",
         [NOTHING, *([CHANGE] if model.has_base else []), PROBABILITY, EXAMPLE],
-        default=NOTHING,
         required=True,
         key=KEY,
         wrap=True,
