@@ -177,6 +177,13 @@ def more_of(card: Locator) -> Locator:
     return card
 
 
+def colour(page: Page, by: str) -> None:
+    """Colour the answer."""
+    page.locator(".st-key-colour_popover button:visible").first.click()
+    page.get_by_text(by, exact=True).click()
+    page.keyboard.press("Escape")
+
+
 def ranks(page: Page) -> None:
     """Ask for the ranks by other methods."""
     page.locator(".st-key-more_popover button:visible").first.click()
