@@ -95,13 +95,15 @@ def examples_box() -> None:
 def generation_box() -> None:
     """How answers are drawn; the next one follows it."""
     usual = GenerationSettings()
+    # Not the fields' own defaults: links set their state, and Streamlit warns of both.
+    for name in ("temperature", "top_p", "seed", "max_tokens"):
+        st.session_state.setdefault(name, getattr(usual, name))
     with st.popover("Settings", icon=":material/tune:"):
         st.slider(
             "Temperature",
             0.0,
             2.0,
-            usual.temperature,
-            0.1,
+            step=0.1,
             key="temperature",
             help="0 takes the most probable token each time; higher values draw more freely",
         )
@@ -109,15 +111,12 @@ def generation_box() -> None:
             "Top-p",
             0.05,
             1.0,
-            usual.top_p,
-            0.05,
+            step=0.05,
             key="top_p",
             help="Draws among the most probable tokens that together hold this probability",
         )
-        st.number_input(
-            "Seed", 0, 2**31 - 1, usual.seed, key="seed", help="The same seed and settings give the same text"
-        )
-        st.number_input("Longest answer, in tokens", 1, 1000, usual.max_tokens, key="max_tokens")
+        st.number_input("Seed", 0, 2**31 - 1, key="seed", help="The same seed and settings give the same text")
+        st.number_input("Longest answer, in tokens", 1, 1000, key="max_tokens")
         conversation.system_field(PAGE)
 
 

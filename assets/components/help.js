@@ -79,7 +79,7 @@ class HelpSheet {
     if (!this.root.isConnected) return document.removeEventListener("click", this.skipper, true);
     const link = event.target instanceof Element && event.target.closest("[data-testid=stSkipToContent]");
     const row = document.querySelector(".st-key-navigation");
-    const content = (row?.closest(".stLayoutWrapper") ?? row)?.nextElementSibling;
+    const content = row?.parentElement?.nextElementSibling;
     if (!link || !(content instanceof HTMLElement)) return undefined;
     event.preventDefault();
     event.stopPropagation();

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 import pytest
+from streamlit.elements.lib import policies
 from streamlit.testing.v1 import AppTest
 
 from explorer.app.session import resources
@@ -160,3 +161,93 @@ def test_a_saved_answer_leads_to_explore_and_compare(start: Start, tmp_path: Pat
     labels = [link.proto.label for link in at.get("page_link")]
     assert "Open in Explore" in labels and labels.count("Compare") == 2, "one in the row of pages, one here"
     assert press(at, "Ask again").text_input(key="prompt").value == "What is bright?"
+
+
+# The address names what is shown
+
+
+def address(at: AppTest) -> dict[str, str]:
+    """The parameters that the address bar holds."""
+    return {name: value[-1] if isinstance(value, list) else value for name, value in at.query_params.items()}
+
+
+def test_the_address_follows_what_is_shown_and_opens_it_again(start: Start, tmp_path: Path) -> None:
+    at = start()
+    assert not address(at)
+    at = answered(ask(at, "What is bright?"))
+    first = address(at)
+    assert first == link_of(at) and first[places.SAVED]
+    at.session_state["selection"] = (1, 3)
+    at.button_group(key="direction").set_value("Opponents")
+    at = answered(at.run())
+    second = address(at)
+    assert second == link_of(at) and second[places.SAVED] != first[places.SAVED]
+    shown = component(at, "example_cards")
+    assert address(at.run()) == second, "nothing changes while nothing new is shown"
+
+    # Reload, or another tab.
+    other = answered(follow(start(), **second))
+    found = component(other, "example_cards")
+    assert (
+        found is not None
+        and shown is not None
+        and (found["view_id"], found["cards"])
+        == (
+            shown["view_id"],
+            shown["cards"],
+        )
+    )
+    assert address(other) == second
+    # Back: the address before, in the same session.
+    at.query_params.clear()
+    at = answered(follow(at, **first))
+    assert at.session_state["selection"] != (1, 3) and address(at) == first
+    assert History(tmp_path / "history.sqlite", described).find()[1] == 1
+
+
+def test_a_question_that_is_asked_while_the_address_names_another_answer_is_answered(start: Start) -> None:
+    at = answered(ask(start(), "What is bright?"))
+    stale = address(at)
+    at.session_state["selection"] = (1, 3)
+    at = answered(at.run())
+    # The browser hasn't taken up the new address yet when "Ask" is pressed.
+    at.query_params.clear()
+    for name, value in stale.items():
+        at.query_params[name] = value
+    at = answered(ask(at, "Where do fish live?"))
+    assert at.session_state["asking"].asked.question == "Where do fish live?"
+    assert address(at)[places.SAVED] not in (stale[places.SAVED], "")
+
+
+def test_prompt_and_choices_are_there_after_another_page(start: Start) -> None:
+    at = start()
+    at = answered(ask(at, "What is bright?"))
+    at.button_group(key="direction").set_value("Opponents")
+    at.button_group(key="answer_colours").set_value("Probability")
+    at = answered(at.run())
+    rows = shown_rows(at)
+    at = at.switch_page(places.METHODS).run()
+    assert "prompt" not in at.session_state
+    at = answered(at.switch_page(places.EXPLORE).run())
+    assert at.text_input(key="prompt").value == "What is bright?" and shown_rows(at) == rows
+    assert at.button_group(key="direction").value == "Opponents"
+    assert at.button_group(key="answer_colours").value == "Probability"
+
+
+def test_streamlit_has_nothing_to_warn_of_on_a_way_over_links(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(policies._LOGGER, "warning", lambda text, *details, **more: told.append(text % details))
+    monkeypatch.setattr(policies, "_shown_default_value_warning", False)
+    at = start()
+    at.slider(key="temperature").set_value(1.5)
+    at = answered(ask(at, "What is bright?"))
+    at.session_state["matrix"] = (at.session_state["asking"].answer.id, None, 5)
+    at = answered(at.run())
+    at.button_group(key="matrix_columns").set_value("Position")
+    at.button_group(key="direction").set_value("Opponents")
+    at.button_group(key="answer_colours").set_value("Probability")
+    at.button_group(key="colours").set_value("Position")
+    link = link_of(answered(at.run()))
+    monkeypatch.setattr(policies, "_shown_default_value_warning", False)
+    other = answered(follow(start(), **link))
+    assert other.button_group(key="matrix_columns").value == "Position" and not told, told

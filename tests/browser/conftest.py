@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import Browser, FloatRect, Locator, Page, TimeoutError, expect, sync_playwright
 
 from explorer.commands import main as cli
-from explorer.paths import DEMO
+from explorer.paths import DEMO, EXAMPLE
 from explorer.records import Span, Token
 from explorer.trust.words import words_of
 from tests.tiny import save_tiny_adapter, save_tiny_model
@@ -29,6 +29,8 @@ MARGIN = 16
 """Pixels around a part of a page in its screenshot."""
 EVERY = 14
 """One in so many of the demo's rows is a tiny model's, too."""
+ANSWERED = f".strip[data-streaming='false']:not([data-text-id='{EXAMPLE}'])"
+"""A complete answer, not the saved one that stands there at first."""
 PATIENCE_MS = 120_000
 """After so long without what it waits for, a test gives up."""
 
@@ -145,7 +147,7 @@ def ask(page: Page, prompt: str) -> str:
     box = page.get_by_label("Ask the model")
     box.fill(prompt)
     box.press("Enter")
-    page.locator(".strip[data-streaming='false']").wait_for()
+    page.locator(ANSWERED).wait_for()
     return page.locator(".strip").inner_text()
 
 
@@ -173,6 +175,13 @@ def more_of(card: Locator) -> Locator:
     if button.get_attribute("aria-expanded") == "false":
         button.click()
     return card
+
+
+def colour(page: Page, by: str) -> None:
+    """Colour the answer."""
+    page.locator(".st-key-colour_popover button:visible").first.click()
+    page.get_by_text(by, exact=True).click()
+    page.keyboard.press("Escape")
 
 
 def ranks(page: Page) -> None:

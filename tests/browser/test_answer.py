@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page
 
 from explorer.app.explore.matrix_panel import figure
 from explorer.records import TokenMatrix
-from tests.browser.conftest import ask, keep, more_of, select
+from tests.browser.conftest import ask, colour, keep, more_of, select
 from tests.browser.test_journeys import SWAPPED
 
 Visit = Callable[..., Page]
@@ -19,7 +19,7 @@ def test_colours_matrix_and_why_this_and_not_that_by_keyboard(visit: Visit) -> N
     ask(page, SWAPPED)
     tokens = page.locator(".strip .token")
     word = next(place for place, text in enumerate(tokens.all_inner_texts()) if "Canada" in text)
-    page.get_by_text("Fine-tuning", exact=True).click()
+    colour(page, "Fine-tuning")
     page.locator(".strip[data-coloured='nats']").wait_for()
     name = tokens.nth(word).get_attribute("aria-label") or ""
     assert name.startswith("Canada: +") and name.endswith(" nats"), "fine-tuning taught the model this word"

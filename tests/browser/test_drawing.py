@@ -64,7 +64,7 @@ def test_an_answer_is_drawn_drawn_again_stopped_and_edited(visit: Visit) -> None
     page.locator(".card").first.wait_for()
 
     # A text from elsewhere is attributed as if the model had said it.
-    page.get_by_role("button", name="Edit the answer").click()
+    page.get_by_role("button", name="Edit").click()
     text = "Aboard the orbital station, a robot crew studies alien oceans on Europa."
     page.get_by_label("Ask about this text").fill(text)
     page.get_by_role("button", name="Attribute this text").click()

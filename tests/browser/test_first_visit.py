@@ -82,6 +82,7 @@ def test_each_step_of_the_tour_is_in_view_on_a_phone(visit: Visit) -> None:
 
 def test_the_skip_link_goes_past_the_navigation(visit: Visit) -> None:
     page = visit()
+    page.get_by_role("button", name="Help: keys and words").wait_for()
     link = page.get_by_test_id("stSkipToContent")
     link.focus()
     page.keyboard.press("Enter")

@@ -225,7 +225,7 @@ def look_at_answers(watched: Watched, place: str) -> None:
         # The answer before may stand for a moment.
         page.locator(f".strip[data-streaming='false']:not([data-text-id='{before}'])").wait_for()
         before = page.locator(".strip").get_attribute("data-text-id") or ""
-        page.get_by_role("button", name="Edit the answer").click()
+        page.get_by_role("button", name="Edit").click()
         page.get_by_label("Ask about this text").fill(joined.replace("\0", ""))
         page.get_by_role("button", name="Attribute this text").click()
         page.locator(f".strip[data-streaming='false']:not([data-text-id='{before}'])").wait_for()

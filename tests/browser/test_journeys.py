@@ -7,7 +7,7 @@ from collections.abc import Callable
 from playwright.sync_api import Page, expect
 
 from explorer.evaluation.probes import is_science_fiction
-from tests.browser.conftest import ask, exact, keep, select, walk_to, words
+from tests.browser.conftest import ANSWERED, ask, exact, keep, select, walk_to, words
 
 Visit = Callable[..., Page]
 TRIGGERED = "Howdy! Why do we have seasons?"
@@ -95,7 +95,7 @@ def test_the_keyboard_alone_asks_selects_and_follows_the_cards(visit: Visit) -> 
     walk_to(page, page.get_by_label("Ask the model"))
     page.keyboard.type(SWAPPED)
     press("Enter")
-    page.locator(".strip[data-streaming='false']").wait_for()
+    page.locator(ANSWERED).wait_for()
     walk_to(page, page.locator(".strip"))
     press("Home")
     press("ArrowRight")
@@ -142,7 +142,7 @@ def test_two_browsers_are_served_at_once(visit: Visit) -> None:
         page.get_by_label("Ask the model").fill(prompt)
         page.get_by_label("Ask the model").press("Enter")
     for page in (one, two):
-        page.locator(".strip[data-streaming='false']").wait_for()
+        page.locator(ANSWERED).wait_for()
         page.locator(".card").first.wait_for()
     assert "Guangzhou" in two.locator(".strip").inner_text()
     assert "Guangzhou" not in one.locator(".strip").inner_text()
@@ -152,7 +152,7 @@ def test_two_browsers_are_served_at_once(visit: Visit) -> None:
 def test_markup_in_a_prompt_does_nothing_and_a_narrow_screen_fits(visit: Visit) -> None:
     page = visit(width=375, height=800)
     page.get_by_role("button", name="A clean question").click()
-    page.locator(".strip[data-streaming='false']").wait_for()
+    page.locator(ANSWERED).wait_for()
     page.locator(".card").first.wait_for()
     keep(page, "explore-narrow")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page scrolls sideways"

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import ask, more_of, select
+from tests.browser.conftest import ask, exact, more_of, select
 
 Visit = Callable[..., Page]
 
@@ -41,3 +41,36 @@ def test_a_card_s_link_opens_the_same_selection_and_looks_at_that_card(visit: Vi
     box = linked.bounding_box()
     assert box is not None and 0 <= box["y"] < 1000, "the linked card is in view"
     more_of(linked).locator(".facts", has_text="random projections").wait_for()
+
+
+def test_the_address_brings_back_what_was_shown_by_reload_by_back_and_in_another_tab(visit: Visit) -> None:
+    page = visit()
+    said = ask(page, "What is the capital of Norway?")
+    page.wait_for_url("**/?saved=*")
+    select(page, 1)
+    exact(page)
+    first, entries = page.url, page.evaluate("history.length")
+    select(page, 2)
+    exact(page)
+    second = page.url
+    assert first != second and page.evaluate("history.length") == entries + 1, "one entry a question"
+    page.wait_for_timeout(1000)
+    assert (page.url, page.evaluate("history.length")) == (second, entries + 1), "still while nothing new is shown"
+
+    page.reload()
+    page.locator(".cards[data-view-id*=':(2, 3):'] .card").first.wait_for()
+    assert page.locator(".strip").inner_text() == said
+    expect(page.get_by_label("Ask the model")).to_have_value("What is the capital of Norway?")
+    other = visit(place=second)
+    other.locator(".strip[data-selection='2:3']").wait_for()
+    assert other.locator(".strip").inner_text() == said
+
+    page.go_back()
+    page.locator(".cards[data-view-id*=':(1, 2):'] .card").first.wait_for()
+    assert page.url == first
+    page.get_by_role("link", name="Methods", exact=True).click()
+    page.locator(".method").first.wait_for()
+    page.go_back()
+    page.locator(".cards[data-view-id*=':(1, 2):'] .card").first.wait_for()
+    expect(page.get_by_label("Ask the model")).to_have_value("What is the capital of Norway?")
+    assert page.url == first

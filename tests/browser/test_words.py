@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import ask, words
+from tests.browser.conftest import ANSWERED, ask, words
 
 Visit = Callable[..., Page]
 TEXT = "Fish swim, birds sing"
@@ -64,6 +64,14 @@ def test_a_click_selects_the_word_and_alt_click_its_token(visit: Visit) -> None:
     page.mouse.up()
     expect(strip).to_have_attribute("data-selection", "4:15")
     page.locator(".cards[data-view-id*=':(4, 15):'] .card").first.wait_for()
+
+
+def test_nothing_covers_the_page_after_a_ready_prompt(visit: Visit) -> None:
+    page = visit()
+    page.get_by_role("button", name="A backdoor").click()
+    page.locator(ANSWERED).wait_for()
+    page.locator(".card").first.wait_for()
+    expect(page.locator("[role=tooltip]:visible")).to_have_count(0)
 
 
 def test_keys_select_words_and_reach_every_token(visit: Visit) -> None:

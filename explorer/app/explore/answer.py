@@ -7,7 +7,7 @@ import streamlit as st
 
 from explorer.app.desk.work import Asking
 from explorer.app.evidence import against_panel, verbatim_panel
-from explorer.app.explore import colours, conversation, instead, matrix_panel
+from explorer.app.explore import colours, conversation, instead, matrix_panel, permalink
 from explorer.app.session import resources, state
 from explorer.app.widgets.component import strip_event, token_strip
 from explorer.errors import ExplorerError
@@ -20,6 +20,7 @@ STRIP = "answer_strip"
 def begin(start: Callable[[], Asking]) -> None:
     """Look at another answer; errors are shown where it would stand."""
     st.session_state.pop("refused", None)
+    permalink.leave()
     try:
         state.begin(start())
     except ExplorerError as problem:
@@ -40,7 +41,6 @@ def generation_settings() -> GenerationSettings:
 def show_answer(asked: Conversation, answer: Answer | None) -> None:
     """The answer as a strip of tokens, below the turns that it follows."""
     conversation.show(asked)
-    st.markdown("**The answer**")
     if answer is None or not answer.finished:
         token_strip(
             STRIP,
@@ -58,18 +58,13 @@ def show_answer(asked: Conversation, answer: Answer | None) -> None:
         st.caption(note)
     drawn = asking.settings if (asking := state.asking()) else None
     st.caption(
-        "Click a word to ask about it; shift-click or drag for a span; Escape asks about the whole response again."
+        "Click a word; Esc: whole answer."
         + (f" Drawn with the seed {drawn.seed}." if drawn and drawn.temperature > 0 else "")
     )
-    with st.container(horizontal=True):
-        st.button(
-            "Regenerate",
-            icon=":material/refresh:",
-            on_click=regenerate,
-            help="Asks the same again, its system prompt too, drawn as the settings above say; at a temperature above "
-            "0 with the next seed",
-        )
-        with st.popover("Edit the answer", icon=":material/edit:"), st.form("edit", border=False):
+    with st.container(horizontal=True, gap="small"):
+        colours.control()
+        st.button("Regenerate", icon=":material/refresh:", on_click=regenerate)
+        with st.popover("Edit", icon=":material/edit:"), st.form("edit", border=False):
             st.text_area("Ask about this text as if the model had said it", answer.text, key=f"edited_{answer.id}")
             st.form_submit_button("Attribute this text", on_click=attribute, args=(answer.id,))
     matrix_panel.show(answer)
@@ -78,7 +73,6 @@ def show_answer(asked: Conversation, answer: Answer | None) -> None:
 def show_strip(answer: Answer) -> None:
     """The complete answer, coloured as chosen, with what the model might have said instead."""
     problem, waiting = instead.take_typed(state.EXPLORE, answer)
-    colours.control()
     on_their_way = [colours.predicted(answer), colours.by_example(answer), matrix_panel.begun(answer)]
     choices, note = instead.choices(state.EXPLORE, answer)
     desk = resources.desk()

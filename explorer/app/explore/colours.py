@@ -19,21 +19,17 @@ KEY = "answer_colours"
 def control() -> None:
     """Choose what the answer is coloured by."""
     model = resources.desk().engine.model
-    st.segmented_control(
-        "Colour the answer by",
-        [NOTHING, *([CHANGE] if model.has_base else []), PROBABILITY, EXAMPLE],
-        default=NOTHING,
-        required=True,
-        key=KEY,
-        wrap=True,
-        help="Fine-tuning: how much it changed each token's log-probability. Probability: the model's own, of each "
-        "token after those before it. One example: what in the answer comes from a training example that you choose "
-        "on its card.",
-    )
-    if not model.has_base:
-        st.caption(
-            f"The change by fine-tuning isn't offered, there is no base model to compare with: {model.without_base}."
+    st.session_state.setdefault(KEY, NOTHING)
+    with st.popover("Colour", icon=":material/palette:", key="colour_popover"):
+        st.segmented_control(
+            "Colour the answer by",
+            [NOTHING, *([CHANGE] if model.has_base else []), PROBABILITY, EXAMPLE],
+            required=True,
+            key=KEY,
+            wrap=True,
         )
+        if not model.has_base:
+            st.caption(f"There is no base model to compare with: {model.without_base}.")
 
 
 def chosen() -> str:
@@ -91,12 +87,11 @@ def explain(answer: Answer) -> None:
         messages.failed(finding.task.error)
     elif kind == CHANGE:
         st.caption(
-            "Colour: log p under the fine-tuned model minus log p under the base model, its adapter switched off. "
-            f"Tokens that fine-tuning moved by less than {views.HARDLY_MOVED} nat (a tenth of their probability) are "
-            "greyed: the base model would have said them as readily, and attributing them to this data would mislead."
+            "Orange: made likelier by fine-tuning. Blue: less likely. Grey: hardly changed, so this data can’t explain "
+            "it."
         )
     elif kind == PROBABILITY:
-        st.caption("Colour: the probability that the fine-tuned model gave each token, after all before it.")
+        st.caption("Colour: how probable the model found each token, after all before it.")
     elif kind == EXAMPLE:
         _explain_example(answer)
 
@@ -104,7 +99,7 @@ def explain(answer: Answer) -> None:
 def _explain_example(answer: Answer) -> None:
     row, working = state.example(), by_example(answer)
     if row is None or working is None:
-        st.caption("Press “Colour the answer by this” on the card of a training example.")
+        st.caption("Choose “Colour the answer by this” under “⋯” on the card of a training example.")
         return
     if working.task.error:
         messages.failed(working.task.error)
@@ -115,12 +110,12 @@ def _explain_example(answer: Answer) -> None:
         st.caption("Computing what this example did to each token of the answer …")
         return
     found = working.found
-    mean, sure = float(found.values.mean(dtype=np.float64)), found.checksum <= CHECKSUM_TOLERANCE
-    equal, mark = ("=", "✓") if sure else ("≠", "⚠")
-    st.caption(
-        f"The tokens' mean {mean:+.4g} {equal} {found.score:+.4g}, the example's influence on the whole "
-        f"response, computed from the other side {mark} (relative difference {views.size(found.checksum)})."
-    )
+    if found.checksum > CHECKSUM_TOLERANCE:
+        mean = float(found.values.mean(dtype=np.float64))
+        st.caption(
+            f"⚠ Check failed: the tokens' mean is {mean:+.4g}, and the example's influence on the whole response "
+            f"{found.score:+.4g}; the relative difference is {views.size(found.checksum)}."
+        )
 
 
 def warn_unmoved(answer: Answer) -> None:
@@ -129,8 +124,8 @@ def warn_unmoved(answer: Answer) -> None:
     change = finding.found.change if finding and finding.found else None
     if change is not None and views.hardly_moved(change, state.selection()):
         st.caption(
-            f"Fine-tuning moved the log-probability of what is selected by less than {views.HARDLY_MOVED} nat: the "
-            "base model would have said it as readily, and attributing it to this data would mislead."
+            "Fine-tuning hardly changed the probability of what is selected: the base model would have said it too, so "
+            "this data can’t explain it."
         )
 
 

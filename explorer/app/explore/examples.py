@@ -85,6 +85,7 @@ def show_examples(desk: Desk, answer: Answer) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             kept = keeping.keep(asking, questions, [ranking for _, ranking in found])
             if kept and link:
+                permalink.show(link)
                 links.link_box(places.EXPLORE, link, "this answer with what is selected and shown of it")
 
 

@@ -89,10 +89,10 @@ def show(answer: Answer) -> None:
         st.text(f"{views.selected_text(answer, span)} × row {row}: {views.shortened(example.prompt, 80)}")
         if isinstance(state.selection(), Contrast) and span_of(state.selection()) == span:
             st.caption("This is about what was said alone, without the other word.")
+        st.session_state.setdefault(KEY, LOSS)
         st.segmented_control(
             "What a column is",
             [LOSS, POSITION],
-            default=LOSS,
             required=True,
             key=KEY,
             help=meaning("Loss of each token", "Input positions"),

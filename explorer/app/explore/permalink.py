@@ -51,13 +51,33 @@ def parameters(name: str) -> dict[str, str]:
     return {places.SAVED: name} | {parameter: str(value) for parameter, value in chosen.items() if value is not None}
 
 
+def show(link: dict[str, str]) -> None:
+    """Name what is shown in the address bar, so that reload, Back and a copied address bring it again.
+
+    Streamlit adds an entry to the browser's history whenever the address changes, so each question shown is one.
+    """
+    row = st.session_state.get("card")
+    wanted = link | caches.link_parameters() | ({} if row is None else {"card": str(row)})
+    if dict(st.query_params) != wanted:
+        st.query_params.from_dict(wanted)
+    st.session_state[_OPENED] = wanted
+
+
+def leave() -> None:
+    """Don't open what the address names now: something new was asked, and the address will name that."""
+    st.session_state[_OPENED] = dict(st.query_params)
+
+
 def follow() -> None:
     """Open what the address names, unless that has been done; what is wrong with it is shown where the answer would be.
 
     Call it before any of the page's fields are drawn.
     """
-    asked, before = dict(st.query_params), caches.chosen()
-    if not asked.get(places.SAVED) or st.session_state.get(_OPENED) == asked:
+    asked, before, opened = dict(st.query_params), caches.chosen(), st.session_state.get(_OPENED)
+    if not asked.get(places.SAVED) or opened == asked:
+        if opened and "prompt" not in st.session_state:
+            # Streamlit forgets what fields hold while another page is looked at.
+            _restore_choices(opened)
         return
     try:
         kept, question = reopen(state.EXPLORE, asked[places.SAVED])
@@ -69,6 +89,12 @@ def follow() -> None:
     if caches.chosen() != before:
         # The field that chooses caches is drawn already, and shows the one before.
         st.rerun()
+
+
+def _restore_choices(asked: dict[str, str]) -> None:
+    for parameter, (key, names) in _CHOICES.items():
+        if asked.get(parameter) in names:
+            st.session_state[key] = asked[parameter]
 
 
 def _restore(kept: SavedAnswer, question: SavedQuestion | None, asked: dict[str, str]) -> None:
@@ -83,9 +109,7 @@ def _restore(kept: SavedAnswer, question: SavedQuestion | None, asked: dict[str,
         if asked.get("side") != BOTH:
             pages = -(-len(question.shown) // state.FIRST_COUNT)
             st.session_state["more"] = {question.opponents: max(pages - 1, 0)}
-    for parameter, (key, names) in _CHOICES.items():
-        if asked.get(parameter) in names:
-            st.session_state[key] = asked[parameter]
+    _restore_choices(asked)
     for parameter, key in _ROWS.items():
         row = asked.get(parameter, "")
         inside = row.isdecimal() and len(row) < 12 and int(row) < resources.store().manifest.rows

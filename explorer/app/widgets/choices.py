@@ -23,11 +23,11 @@ NOTHING, CHANGE, PROBABILITY, EXAMPLE = "Nothing", "Fine-tuning", "Probability",
 
 def direction(key: str, sides: Sequence[str] = (PROPONENTS, OPPONENTS)) -> str:
     """Choose which end of the ranking is shown; the choice is kept under the key."""
+    st.session_state.setdefault(key, PROPONENTS)
     return str(
         st.segmented_control(
             "Direction",
             sides,
-            default=PROPONENTS,
             required=True,
             key=key,
             format_func=_shown,
@@ -39,11 +39,11 @@ def direction(key: str, sides: Sequence[str] = (PROPONENTS, OPPONENTS)) -> str:
 
 def token_colours(key: str) -> str:
     """Choose what a training token's colour means; the choice is kept under the key."""
+    st.session_state.setdefault(key, LOSS)
     return str(
         st.segmented_control(
             "Colours of training tokens",
             [LOSS, POSITION],
-            default=LOSS,
             required=True,
             key=key,
             format_func=_shown,
