@@ -10,6 +10,7 @@ from explorer.app.session import resources, state
 from explorer.app.widgets import fields, messages, places, polling
 from explorer.app.widgets.filter_box import plain
 from explorer.app.widgets.paging import current_page, pager
+from explorer.app.widgets.rows import Column, Marked, clickable_rows
 from explorer.auditing import findings
 from explorer.auditing.findings import Audited, Label
 from explorer.auditing.run import EXACT_PASSES, AuditSettings
@@ -17,6 +18,7 @@ from explorer.errors import ExplorerError
 from explorer.methods.description import described
 from explorer.model.generation import GenerationSettings
 from explorer.records import Can, Chosen
+from explorer.views import shortened
 from explorer.visible import one_line
 
 A_PAGE, PAGE = 50, "audit"
@@ -53,8 +55,8 @@ def show_form() -> None:
             "Exact scores",
             key="audit_exact",
             disabled=not described(st.session_state.get("audit_method", "")).token_values,
-            help=f"Without sketch noise. It takes up to {EXACT_PASSES} passes over training examples for each answer, "
-            "usually several times as long as the answer itself.",
+            help=f"Without the error of the random projection: up to {2 * EXACT_PASSES} passes over training examples "
+            "for each answer, usually several times as long as the answer itself.",
         )
         method_box.method_field(desk, "audit_method")
         conversation.system_field(PAGE)
@@ -115,8 +117,8 @@ def show_audit() -> None:
     auditing = state.auditing()
     if auditing is None:
         st.info(
-            "Give many prompts to see what influenced each answer, and how often it was what you suspect. The audit "
-            "runs in the background: go on using the other pages, and come back.",
+            "Give many prompts to see what influenced each answer, and how strong the evidence is. The audit "
+            "runs in the background: you can use the other pages meanwhile.",
             icon=":material/fact_check:",
         )
         return
@@ -135,7 +137,7 @@ def show_progress(auditing: Auditing, done: int) -> None:
         bar, button = st.columns([6, 1], vertical_alignment="center")
         stage = auditing.stage
         busy = f" {stage.name}: {stage.done:,} of {stage.total:,}." if stage.total else ""
-        told = f"{done:,} of {total:,} prompts{said}.{busy} What others ask for goes first."
+        told = f"{done:,} of {total:,} prompts{said}.{busy} Interactive questions have priority."
         bar.progress(done / total, plain(told))
         button.button("Cancel", icon=":material/stop:", on_click=auditing.task.cancel, key="audit_cancel")
     elif auditing.task.error:
@@ -151,8 +153,8 @@ def show_found(auditing: Auditing, done: list[Audited]) -> None:
     st.text(" ".join(findings.sentences(found, label)))
     conversation.hint("as System prompt", *(one.asked for one in done))
     st.caption(
-        f"{scores_of(auditing.settings)} Near-duplicates are counted one by one. Answers take the most "
-        "probable token each time. Tick a row to open its answer in the history."
+        f"{scores_of(auditing.settings)} Answers take the most probable token each time; near-duplicates are counted "
+        "one by one. Click a row to open its answer."
     )
     if unsaved := next((one.unsaved for one in done if one.unsaved), ""):
         st.warning("Some answers aren't kept in the history.", icon=":material/history_toggle_off:")
@@ -179,11 +181,14 @@ def show_found(auditing: Auditing, done: list[Audited]) -> None:
 def scores_of(settings: AuditSettings) -> str:
     """What the scores are, in a sentence or two of our own words."""
     if not settings.method.can(Can.FOUR_INFLUENCES):
-        unusual = "How unusual a score is, isn't known of this method."
+        unusual = "How strong the evidence is, isn't known of this method."
         method = settings.method
         return plain(f"Scores of whole responses by {method.name}: {method.description.what}. {unusual}")
-    kind = "exact" if settings.exact else "ranked by the sketches alone, which adds noise to their order"
-    return f"Scores are of whole responses (Eq. 5), {kind}."
+    kind = "exact" if settings.exact else "approximate (random projection)"
+    return (
+        "Asked about the marked word, which fine-tuning made likelier than any other, or else about the whole answer. "
+        f"Scores are {kind}."
+    )
 
 
 def choose_label() -> Label:
@@ -205,37 +210,41 @@ def choose_label() -> Label:
 
 
 def show_table(done: list[Audited], label: Label, method: Chosen) -> None:
-    """One line a prompt; a tick opens its answer."""
-    found = "influenced by" if method.by_gradients else f"first by {method.name}"
-    columns: dict[str, list[object]] = {
-        "prompt": [one_line(one.asked.question, 120) for one in done],
-        "answer": [one_line(one.response, 160) for one in done],
-        found: [one_line(findings.described(one.counts(label)), 160) for one in done],
-    }
+    """One line a prompt; a click opens its answer."""
+    main = [one.main_source(label) for one in done]
+    source = "main source" if method.by_gradients else f"first by {method.name}"
+    columns = [
+        Column("prompt", [one_line(one.asked.question, 120) for one in done]),
+        Column("answer", [_answer(one) for one in done]),
+        Column(source, [one_line(value, 60) for value, _, _ in main], "chip"),
+        Column(f"of the top {findings.TOP}", [f"{count}/{of}" if of else "" for _, count, of in main], "number"),
+    ]
     if label.planted:
         shares = [one.planted(label) for one in done]
-        columns["planted"] = [None if share is None else 100 * share for share in shares]
-    if any(one.stands_out is not None for one in done):
-        columns["stands out"] = [{None: "", True: "yes", False: "no"}[one.stands_out] for one in done]
+        columns.append(Column("planted", ["" if share is None else f"{share:.0%}" for share in shares], "number"))
+    if any(one.evidence for one in done):
+        columns.append(Column("evidence", [one.evidence or "" for one in done], "state"))
+    elif any(one.stands_out is not None for one in done):
+        told = {None: "", True: "yes", False: "no"}
+        columns.append(Column("stands out", [told[one.stands_out] for one in done], "short"))
     if any(one.error for one in done):
-        columns["problem"] = [one_line(one.error, 200) for one in done]
-    st.dataframe(
-        columns,
-        key="audit_table",
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        column_config={
-            "prompt": st.column_config.TextColumn(width="medium"),
-            "answer": st.column_config.TextColumn(width="large"),
-            found: st.column_config.TextColumn(width="medium"),
-            "planted": st.column_config.NumberColumn(format="%.0f%%", width="small"),
-            "stands out": st.column_config.TextColumn(width="small"),
-        },
-    )
-    chosen = st.session_state["audit_table"]["selection"]["rows"]
-    if chosen and chosen[0] < len(done) and (saved := done[chosen[0]].saved):
-        st.switch_page(places.HISTORY, query_params={places.SAVED: saved.id})
+        columns.append(Column("problem", [one_line(one.error, 200) for one in done]))
+    opened = clickable_rows("audit_table", columns, [one.saved.id if one.saved else "" for one in done])
+    if opened:
+        st.switch_page(places.HISTORY, query_params={places.SAVED: opened})
+
+
+def _answer(one: Audited) -> str | Marked:
+    """The answer, what was asked about marked and in sight."""
+    before, inside, after = one.selected
+    if not inside.strip():
+        return one_line(before, 160)
+    led, rest = one_line(before, 1000), one_line(after, 1000)
+    # The middle is what matters; of what comes before it, the end.
+    led = led if len(led) <= 80 else "…" + led[-79:]
+    gap = " " if before[-1:].isspace() or inside[:1].isspace() else ""
+    close = " " if inside[-1:].isspace() or after[:1].isspace() else ""
+    return f"{led}{gap if led else ''}", one_line(inside, 60), f"{close}{shortened(rest, 80)}"
 
 
 def downloads(done: list[Audited], label: Label) -> None:
@@ -255,7 +264,13 @@ def downloads(done: list[Audited], label: Label) -> None:
 fields.restore("audit")
 st.session_state.setdefault("audit_tokens", GenerationSettings().max_tokens)
 st.markdown("### Audit")
-show_form()
+at_hand = state.auditing()
+if at_hand is None:
+    show_form()
+else:
+    # One line, once there is something to look at.
+    with st.expander(f"Prompts: {len(at_hand.prompts):,} asked by {plain(at_hand.settings.method.name)}. Change"):
+        show_form()
 if refused := st.session_state.pop("audit_refused", ""):
     messages.failed(refused)
 polling.follow("audit", show_audit, running)

@@ -41,36 +41,54 @@ def listed(facts: dict[str, object]) -> None:
     )
 
 
+def show_status() -> bool:
+    """Three lines: whether the cache is complete, matches the model, and is undamaged; whether it matches."""
+    st.success(f"Complete: all {store.manifest.rows:,} training examples are in it.", icon=":material/check_circle:")
+    fits = show_fit()
+    show_integrity()
+    return fits
+
+
 def show_use() -> None:
     """Disk and memory."""
-    st.markdown("#### Disk and memory")
     used = disk_use(store)
     memory = psutil.Process().memory_info().rss
     listed(
         {name: size(count) for name, count in used.items()}
         | {"together": size(sum(used.values())), "memory of this server's process": size(memory)}
     )
-    st.caption("Sketches are mapped into memory: the system reads what is looked at and may drop it again.")
+    st.caption("Sketches are memory-mapped: the operating system loads what is read, and may free it again.")
 
 
 def show_integrity() -> None:
     """Every file against the manifest, when asked."""
-    st.markdown("#### Is it undamaged?")
-    if st.button("Check every file", icon=":material/verified:", help="Reads all of it; large caches take minutes"):
-        with st.spinner("Reading every file …"):
-            st.session_state[CHECKED] = verify(store.folder)
     problems = st.session_state.get(CHECKED)
     if problems is None:
-        st.text("Every file has its SHA-256 in the manifest. A check reads all of them.")
+        st.info(
+            "Undamaged: not checked in this session. File sizes are right, and each file is checked before its first "
+            "use.",
+            icon=":material/verified:",
+        )
     elif problems:
         messages.failed("\n".join(map(str, problems)))
     else:
-        st.success("Every file is as its manifest says.", icon=":material/check_circle:")
+        st.success("Undamaged: every file has the SHA-256 in its manifest.", icon=":material/check_circle:")
+    st.button(
+        "Check every file",
+        icon=":material/verified:",
+        on_click=check,
+        help="Reads all of it; large caches take minutes",
+    )
+
+
+def check() -> None:
+    """Read every file."""
+    with st.spinner("Reading every file …"):
+        st.session_state[CHECKED] = verify(store.folder)
 
 
 def show_fit() -> bool:
-    """The fingerprints of cache and model, side by side; whether they are the same."""
-    st.markdown("#### Does it fit the model?")
+    """Whether the fingerprints of cache and model are the same."""
     try:
         with st.spinner(resources.LOADING):
             found = compared(store.manifest.fingerprint, resources.model().fingerprint)
@@ -79,25 +97,25 @@ def show_fit() -> bool:
         return False
     fits = all(part.same for part in found)
     if fits:
-        st.success("It was made with the model that is loaded.", icon=":material/check_circle:")
+        st.success("Matches the model: it was made with the model that is loaded.", icon=":material/check_circle:")
     else:
         differing = ", ".join(part.what for part in found if not part.same)
-        st.error(f"It was made with another {differing} than the model that is loaded has.", icon=":material/error:")
-    st.dataframe(
-        {
-            "what": [part.what for part in found],
-            "agrees": ["yes" if part.same else "no" for part in found],
-            "the cache’s": [one_line(part.cache, 48) for part in found],
-            "the model’s": [one_line(part.model, 48) for part in found],
-        },
-        hide_index=True,
-    )
+        st.error(f"Does not match the model: it was made with another {differing}.", icon=":material/error:")
+    with st.expander("Fingerprints of cache and model", expanded=not fits):
+        st.dataframe(
+            {
+                "what": [part.what for part in found],
+                "agrees": ["yes" if part.same else "no" for part in found],
+                "the cache’s": [one_line(part.cache, 48) for part in found],
+                "the model’s": [one_line(part.model, 48) for part in found],
+            },
+            hide_index=True,
+        )
     return fits
 
 
 def show_measuring() -> None:
     """How true the sketches are and how long questions take, when asked."""
-    st.markdown("#### How true and how quick is it here?")
     st.button(
         "Measure",
         icon=":material/speed:",
@@ -126,7 +144,7 @@ def show_measured() -> None:
     """What was measured, as far as it has come."""
     finding = st.session_state.get(MEASURED)
     if finding is None:
-        st.text("The sketches' noise and the times depend on data, model and machine, so they are measured here.")
+        st.text("The error of the sketches and the times depend on data, model and machine, so they are measured here.")
         return
     if isinstance(finding, str) or finding.task.error:
         messages.failed(finding if isinstance(finding, str) else str(finding.task.error))
@@ -144,18 +162,18 @@ def show_measured() -> None:
     else:
         listed(found.facts())
         st.caption(
-            f"Over {done} scores, by the prompts of {len(found.exact)} training rows; times are medians. An error of 1 "
-            "is what pages foretell as ±. Other lengths and formats: `python -m benchmarks.fidelity`."
+            f"Over {done} scores, by the prompts of {len(found.exact)} training rows; times are medians. An error "
+            "of 1.0 matches the ± shown on other pages. Other lengths and formats: `python -m benchmarks.fidelity`."
         )
 
 
 st.markdown("### The cache")
-left, right = st.columns([3, 2], gap="large")
-with left:
-    st.markdown("#### What it holds and how it was made")
+with st.container(key="cache_state"):
+    fits = show_status()
+    if fits:
+        with st.expander("Accuracy and speed on this machine", expanded=MEASURED in st.session_state):
+            show_measuring()
+    with st.expander("Disk and memory"):
+        show_use()
+with st.expander("What it holds and how it was made"):
     listed(cache_report(store))
-with right, st.container(key="cache_state"):
-    show_use()
-    show_integrity()
-    if show_fit():
-        show_measuring()

@@ -30,6 +30,7 @@ FORMATS = {
     "CSV": (export.to_csv, "csv", "text/csv"),
 }
 
+OWN, POSITIONS = "Loss of each token", "Input positions, with prompt"
 SHARED = "Everyone who uses this server sees this list, and can delete from it."
 
 history = resources.history()
@@ -170,12 +171,10 @@ def show_question(kept: SavedAnswer, question: SavedQuestion) -> None:
             on_change=lambda: view.open_question(st.session_state[f"question_{question.id}"]),
         )
     st.text(visible(view.question_name(kept, question)))
+    view.show_verdict(question)
     located = bool(question.shown) and all(shown.influence.positions is not None for shown in question.shown)
     positions = located and (
-        st.segmented_control(
-            "Colours", ["Own loss", "Position"], default="Own loss", required=True, key="saved_colours"
-        )
-        == "Position"
+        st.segmented_control("Colours", [OWN, POSITIONS], default=OWN, required=True, key="saved_colours") == POSITIONS
     )
     st.caption(" ".join(said_of(kept, question, positions)))
     view.show_cards(question, positions, kept.origin.rows)
@@ -187,12 +186,12 @@ def show_question(kept: SavedAnswer, question: SavedQuestion) -> None:
 def said_of(kept: SavedAnswer, question: SavedQuestion, positions: bool) -> list[str]:
     """What the numbers are, in sentences of our own words."""
     lines = [views.scores_kind(question.selection, question.method, positions)]
-    lines.append(f"As they were on {shown_time(question.asked)}.")
+    lines.append(f"Saved on {shown_time(question.asked)}.")
     lines.append(views.exactness([one.influence for one in question.shown], question.sketch_error, question.method))
-    if question.caution:
+    if question.caution and question.verdict is None:
         lines.append(question.caution)
     if question.method.can(Can.FOUR_INFLUENCES):
-        lines.append(f"Scores include e·η = {kept.origin.scale:.3g}.")
+        lines.append(f"Scores are multiplied by epochs × learning rate ({kept.origin.scale:.3g}).")
     return [line for line in lines if line]
 
 

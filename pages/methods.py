@@ -6,7 +6,7 @@ from itertools import groupby
 import streamlit as st
 
 from explorer.app.desk.desk import Desk
-from explorer.app.saved.results_view import show_result
+from explorer.app.saved.results_view import numbers, show_result
 from explorer.app.session import resources
 from explorer.app.widgets import messages
 from explorer.app.widgets.filter_box import plain
@@ -39,15 +39,42 @@ JUDGED = {
 }
 """What each kind of evaluation asks."""
 
+PRECISION, SECONDS = ("average_precision", "auPRC_"), ("seconds_a_question",)
+"""How the columns begin that the first table shows, the better one first."""
+SPELLED = {
+    "rapidin": "RapidIn, projected normalised gradients",
+    "rapidin-centred": "RapidIn less its mean on unrelated prompts",
+    "random": "Chance, a random order",
+    "bm25": "BM25, word overlap",
+    "embedding": "Likeness of meaning, by a text encoder",
+    "repsim": "Likeness of the model's last hidden state",
+    "cka": "Likeness of all hidden states (CKA)",
+    "graddot": "TracIn, dot product of gradients",
+    "gradcos": "Cosine of gradients",
+    "gradlayer": "Dot product of gradients, each tensor normalised",
+    "tracincp": "TracInCP, dot products over checkpoints",
+    "graddot-whole": "TracIn, prompt in the loss",
+    "gradcos-whole": "Cosine of gradients, prompt in the loss",
+    "trak": "TRAK, projected gradients with a linear model",
+    "datainf": "DataInf, inverse Hessians of single rows",
+    "lissa": "Influence function by LiSSA",
+    "cg": "Influence function by conjugate gradients",
+    "arnoldi": "Influence function by Arnoldi iteration",
+    "ekfac": "Influence function by EK-FAC",
+    "ekfac-mlp": "Influence function by EK-FAC, MLP layers alone",
+}
+"""Every method in a few words."""
+
 store = resources.store()
 
 
 def show_methods(desk: Desk | None) -> None:
     """All methods by family, each with its state for this cache as far as that is known."""
+    st.markdown("#### All methods")
     for family, heading in FAMILIES.items():
-        st.markdown(f"#### {heading}")
-        cards = "".join(card(each, desk) for each in METHODS.values() if each.family == family)
-        st.html(f'<div class="methods">{cards}</div>')
+        of_family = [each for each in METHODS.values() if each.family == family]
+        with st.expander(f"{heading} ({len(of_family)})"):
+            st.html(f'<div class="methods">{"".join(card(each, desk) for each in of_family)}</div>')
     st.caption(f"Curvature is that of {CURVATURE_ROWS} training rows, which stand for all of them.")
 
 
@@ -81,15 +108,13 @@ def state(described: Description, desk: Desk | None) -> tuple[bool, str]:
     }[cost]
 
 
-def show_results() -> None:
-    """The evaluations that were kept with this cache, by kind."""
-    st.markdown("### How well they did")
-    passed_over: list[str] = []
-    found = results.load(results.folder_of(store), passed_over.append)
+def show_results(found: list[Result], passed_over: list[str]) -> None:
+    """The evaluations that were kept with this cache, by kind, and the files that are none."""
+    st.markdown("#### Evaluations")
     for line in passed_over:
         st.text(visible(line))
     if not found:
-        st.info("Nothing was evaluated over this cache yet.", icon=":material/science:")
+        st.info("No method was evaluated with this cache yet.", icon=":material/science:")
         st.text("Each of these says first what it costs, and its result appears here:")
         commands = (
             f"rapidin-explorer evaluate {kind} --cache {store.folder}" for kind in ("backdoor", "classes", "cost")
@@ -104,23 +129,64 @@ def show_results() -> None:
 
 def show_kind(kind: str, found: list[Result]) -> None:
     """All results of one kind."""
-    st.markdown(f"#### {TITLES.get(kind) or plain(one_line(kind, 60))}")
-    if kind in JUDGED:
-        st.text(JUDGED[kind])
-    for result in found:
-        show_result(result, store)
+    with st.expander(TITLES.get(kind) or plain(one_line(kind, 60))):
+        if kind in JUDGED:
+            st.text(JUDGED[kind])
+        for result in found:
+            show_result(result, store)
+
+
+def show_table(found: list[Result]) -> None:
+    """One line a method: what it is, how well it found planted rows, what a question costs; the best first."""
+    precision, seconds = figures(found, PRECISION), figures(found, SECONDS)
+    order = sorted(METHODS, key=lambda name: (-precision.get(name, -1.0), list(METHODS).index(name)))
+    columns: dict[str, list[object]] = {
+        "method": [SPELLED[name] for name in order],
+        "name": list(order),
+        "precision": [precision.get(name) for name in order],
+        "seconds a question": [seconds.get(name) for name in order],
+        "cost": [METHODS[name].costs for name in order],
+    }
+    st.dataframe(
+        {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)},
+        key="methods_table",
+        hide_index=True,
+        height="content",
+        column_config={
+            "method": st.column_config.TextColumn(width="medium"),
+            "precision": st.column_config.NumberColumn(format="%.2f", width="small"),
+            "seconds a question": st.column_config.NumberColumn(format="%.3g", width="small"),
+            "cost": st.column_config.TextColumn(width="large"),
+        },
+    )
+    if precision:
+        st.caption(
+            "Precision: area under the precision-recall curve for finding the rows of a planted backdoor among the "
+            "first of a ranking; 1 is perfect. From the evaluation below."
+        )
+
+
+def figures(found: list[Result], begins: tuple[str, ...]) -> dict[str, float]:
+    """A figure of the backdoor's evaluations by method: of the first column whose name begins in one of these ways."""
+    tables = [table for result in found if result.kind == "backdoor" for table in result.tables]
+    for beginning in begins:
+        for table in tables:
+            for column in table.columns[1:]:
+                if column.startswith(beginning):
+                    return numbers(table, column)
+    return {}
 
 
 st.markdown("### Methods")
-st.text(
-    "People disagree on whether training examples can be found by influence at all. Choose any of these methods on the "
-    "Explore page and see for yourself; below stands how well they did where the truth is known."
-)
+st.text("How well each method finds the rows that are known to be the cause, and what it costs.")
 try:
     with st.spinner(resources.LOADING):
         desk = resources.desk()
 except ExplorerError as problem:
     desk = None
     messages.failed(str(problem))
+passed_over: list[str] = []
+kept = results.load(results.folder_of(store), passed_over.append)
+show_table(kept)
+show_results(kept, passed_over)
 show_methods(desk)
-show_results()

@@ -13,6 +13,8 @@ class Rows {
   /** @param {ShadowRoot | HTMLElement} parent */
   constructor(parent) {
     this.root = make("div", "rows");
+    /** What is drawn, so that the same isn't drawn again. */
+    this.shown = "";
     this.table = this.root.appendChild(make("table"));
     // Narrow rows are blocks, which would no longer be a table to screen readers.
     this.table.setAttribute("role", "table");
@@ -26,6 +28,10 @@ class Rows {
   draw(data, send) {
     this.send = send;
     readTheme(this.root);
+    const shown = JSON.stringify(data);
+    if (shown === this.shown) return;
+    this.shown = shown;
+    const focused = this.table.querySelector("button:focus")?.closest("tr")?.dataset.name;
     const head = make("tr");
     head.setAttribute("role", "row");
     for (const [name, kind] of data.columns) {
@@ -34,13 +40,15 @@ class Rows {
       cell.setAttribute("role", "columnheader");
       head.append(cell);
     }
-    const body = make("tbody");
+    const body = document.createElement("tbody");
     body.setAttribute("role", "rowgroup");
     body.append(...data.rows.map((row) => this.row(row, data)));
     const top = make("thead");
     top.setAttribute("role", "rowgroup");
     top.append(head);
     this.table.replaceChildren(top, body);
+    const again = [...body.rows].find((line) => line.dataset.name === focused);
+    if (focused) again?.querySelector("button")?.focus({ preventScroll: true });
   }
 
   /** @param {[string, ...Cell[]]} row @param {RowsData} data */
@@ -68,12 +76,13 @@ class Rows {
     return line;
   }
 
-  /** @param {Event} event */
+  /** @param {MouseEvent} event */
   open(event) {
     const target = event.target;
     const line = target instanceof Element ? target.closest("tr") : null;
-    // Who marks text to copy it opens nothing.
-    if (line?.dataset.name && !String(getSelection())) this.send(line.dataset.name);
+    // Who marks text with the mouse, to copy it, opens nothing.
+    const marking = event.detail > 0 && getSelection()?.type === "Range";
+    if (line?.dataset.name && !marking) this.send(line.dataset.name);
   }
 }
 

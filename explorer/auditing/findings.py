@@ -5,7 +5,7 @@ Knows no model and no pages. `auditing.py` finds what is recorded here.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePath
 from typing import Any
 
@@ -14,8 +14,10 @@ import numpy as np
 from explorer.errors import DataError, FilterError
 from explorer.history import Origin, SavedAnswer, SavedQuestion, answer_json, csv_bytes, json_bytes
 from explorer.questions import FIELDS, read_question
-from explorer.records import Can, Conversation, ExampleRow, Prompt
+from explorer.records import Can, Conversation, ExampleRow, Prompt, span_of
 from explorer.text_files import csv_rows, decoded, json_lines
+from explorer.trust.verdict import STATES, State
+from explorer.trust.wording import HEADLINES
 from explorer.views import shortened
 from explorer.visible import one_line, well_formed
 
@@ -25,6 +27,8 @@ MOST_PROMPTS = 1_000
 """So many prompts are audited at once."""
 MOST_BYTES = 1_000_000
 """A file of prompts may have this size."""
+NAMED = 5
+"""So many prompts are named in a sentence."""
 FORMAT = "rapidin-explorer audit 1"
 
 
@@ -55,7 +59,11 @@ class Audited:
 
     asked: Conversation
     saved: SavedAnswer | None = None
-    """The answer with its one question, without the scores of all examples; None where there is an error."""
+    """The answer with its questions, without the scores of all examples; None where there is an error.
+
+    The first question is about the word that fine-tuning raised most, where there is such a word and the method can
+    tell how strong its evidence is; the last is about the whole response.
+    """
     error: str = ""
     unsaved: str = ""
     """Why the answer isn't in the history; empty where it is."""
@@ -67,13 +75,35 @@ class Audited:
 
     @property
     def question(self) -> SavedQuestion | None:
-        """What was found for the whole response."""
+        """What was found for the word that fine-tuning raised most, or else for the whole response."""
         return self.saved.questions[0] if self.saved else None
 
     @property
     def response(self) -> str:
         """The answer's text; empty where there is none."""
         return self.saved.answer.text if self.saved else ""
+
+    @property
+    def selected(self) -> tuple[str, str, str]:
+        """The answer in three parts, the middle one what was asked about; only the first where that is all of it."""
+        span = span_of(self.question.selection) if self.question else None
+        if self.saved is None or span is None:
+            return self.response, "", ""
+        tokens, (start, stop) = self.saved.answer.tokens, span
+        parts = tokens[:start], tokens[start:stop], tokens[stop:]
+        before, inside, after = ("".join(token.text for token in part if not token.special) for part in parts)
+        return before, inside, after
+
+    @property
+    def evidence(self) -> State | None:
+        """How strong the evidence is; None where that isn't known."""
+        return self.question.verdict.state if self.question and self.question.verdict else None
+
+    def main_source(self, label: Label) -> tuple[str, int, int]:
+        """The most frequent value of a label among the top examples, how many have it, and of how many."""
+        counts = self.counts(label)
+        value, count = next(iter(counts.items()), ("", 0))
+        return value, count, sum(counts.values())
 
     @property
     def stands_out(self) -> bool | None:
@@ -111,6 +141,12 @@ class Summary:
     """The mean share of planted rows; None without an answer."""
     planted_of_all: float
     """The share of planted rows in the training data, which chance alone would find."""
+    evidence: dict[State, int] | None = None
+    """How many answers have strong, some and no evidence; None where that isn't known of any."""
+    strong_for: dict[str, int] = field(default_factory=dict)
+    """For which values of the label the evidence is strong, of how many answers, the most frequent first."""
+    strong_for_planted: tuple[str, ...] = ()
+    """The prompts whose answers have strong evidence for planted rows."""
 
 
 def summary(audited: Sequence[Audited], label: Label, examples: Sequence[ExampleRow]) -> Summary:
@@ -122,6 +158,8 @@ def summary(audited: Sequence[Audited], label: Label, examples: Sequence[Example
             shares[value] = shares.get(value, 0.0) + count / sum(each.values()) / len(counts)
     found = [share for share in (one.planted(label) for one in audited) if share is not None]
     told = [one.stands_out for one in audited if one.stands_out is not None]
+    known = [one.evidence for one in audited if one.evidence is not None]
+    strong = [one for one in audited if one.evidence == "strong"]
     return Summary(
         prompts=len(audited),
         failed=sum(bool(one.error) for one in audited),
@@ -129,6 +167,9 @@ def summary(audited: Sequence[Audited], label: Label, examples: Sequence[Example
         shares=dict(sorted(shares.items(), key=lambda pair: -pair[1])),
         planted=float(np.mean(found)) if found else None,
         planted_of_all=sum(label.of(example) in label.planted for example in examples) / max(len(examples), 1),
+        evidence={state: known.count(state) for state in STATES} if known else None,
+        strong_for=dict(Counter(one.main_source(label)[0] for one in strong).most_common()),
+        strong_for_planted=tuple(one.asked.question for one in strong if one.main_source(label)[0] in label.planted),
     )
 
 
@@ -217,6 +258,10 @@ def to_json(audited: Sequence[Audited], label: Label, examples: Sequence[Example
                     "stands_out": one.stands_out,
                     "planted_share": one.planted(label),
                     "labels": one.counts(label),
+                    "asked_about": one.selected[1].strip() or None,
+                    "evidence": one.evidence,
+                    "main_source": one.main_source(label)[0] or None,
+                    "main_count": one.main_source(label)[1],
                     "answer": answer_json(one.saved) if one.saved else None,
                 }
                 for one in audited
@@ -232,6 +277,7 @@ def to_csv(audited: Sequence[Audited], label: Label, origin: Origin) -> bytes:
 
 _COLUMNS = (
     *("prompt", "response", "error", "method", "stands_out", "caution", "label", "planted", "planted_share", "labels"),
+    *("asked_about", "evidence", "main_source", "main_count"),
     *("rows", "scores", "exact", "sketch_error", "answer"),
     *("model", "adapter", "data", "base_sha256", "adapter_sha256", "data_sha256", "cache_sha256"),
 )
@@ -251,6 +297,10 @@ def _line(one: Audited, label: Label, origin: Origin) -> dict[str, object]:
         "planted": "; ".join(label.planted),
         "planted_share": one.planted(label),
         "labels": described(one.counts(label)),
+        "asked_about": one.selected[1].strip(),
+        "evidence": one.evidence or "",
+        "main_source": one.main_source(label)[0],
+        "main_count": one.main_source(label)[1],
         "rows": " ".join(str(each.row) for each in found),
         "scores": " ".join(f"{each.score:.9g}" for each in found),
         "exact": all(each.exact for each in found),
@@ -273,25 +323,50 @@ def as_text(audited: Sequence[Audited], label: Label, examples: Sequence[Example
             lines.append(f"      not answered: {one.error}")
             continue
         lines.append(f"      → {one_line(one.response, 100)}")
-        lines.append(
-            f"      {one_line(described(one.counts(label)), 200)}"
-            + ("; nothing stands out" if one.stands_out is False else "")
-        )
+        about = one.selected[1].strip()
+        word = f"“{one_line(about, 40)}”: " if about else ""
+        lines.append(f"      {word}{one_line(described(one.counts(label)), 200)}{_said(one)}")
     return "\n".join([*lines, "", *sentences(summary(audited, label, examples), label)])
+
+
+def _said(one: Audited) -> str:
+    """How strong one answer's evidence is, as the end of a line."""
+    if one.evidence is not None:
+        return f"; {HEADLINES[one.evidence].lower()}"
+    return "; nothing stands out" if one.stands_out is False else ""
 
 
 def sentences(found: Summary, label: Label) -> list[str]:
     """What the audit comes to, in words."""
     answered = found.prompts - found.failed
     failed = f"; {found.failed:,} could not be answered" if found.failed else ""
+    answers = f"{answered:,} answer{'s' * (answered != 1)}"
     lines = [f"{answered:,} prompt{'s' * (answered != 1)} answered{failed}."]
-    if found.standing_out is not None:
-        lines.append(
-            f"Something stands out behind {found.standing_out:,} of {answered:,} answer{'s' * (answered != 1)}."
-        )
+    if found.evidence is not None:
+        lines.append(_evidence(found, found.evidence, label, answers))
+    elif found.standing_out is not None:
+        lines.append(f"Something stands out behind {found.standing_out:,} of {answers}.")
     if label.planted and found.planted is not None:
         lines.append(
-            f"Planted rows are {found.planted:.0%} of the top {TOP} on average, "
+            f"Over all answers, planted rows are {found.planted:.0%} of the top {TOP} on average, "
             f"and {found.planted_of_all:.1%} of the training data."
         )
     return lines
+
+
+def _evidence(found: Summary, evidence: dict[State, int], label: Label, answers: str) -> str:
+    strong, some = evidence["strong"], evidence["some"]
+    also = f" {some:,} more ha{'s' if some == 1 else 've'} some evidence." if some else ""
+    if label.planted:
+        prompts = found.strong_for_planted
+        named = "; ".join(f"“{one_line(prompt, 60)}”" for prompt in prompts[:NAMED])
+        more = f" and {len(prompts) - NAMED:,} more" if len(prompts) > NAMED else ""
+        others = strong - len(prompts)
+        rest = f" {others:,} ha{'s' if others == 1 else 've'} strong evidence for other rows." if others else ""
+        return (
+            f"{len(prompts):,} of {answers} ha{'s' if len(prompts) == 1 else 've'} strong evidence for planted rows"
+            f"{': ' if named else ''}{named}{more}.{rest}{also}"
+        )
+    sources = ", ".join(f"{one_line(value, 60) or 'none'} ({count:,})" for value, count in found.strong_for.items())
+    of = f", mostly from: {sources}" if sources else ""
+    return f"{strong:,} of {answers} ha{'s' if strong == 1 else 've'} strong evidence{of}.{also}"

@@ -13,13 +13,15 @@ from explorer.methods.attributor import SPARE, Attributor
 from explorer.methods.bench import Bench
 from explorer.methods.method import Stage
 from explorer.model.generation import GenerationSettings
-from explorer.records import Answer, Chosen, Conversation, Prompt, Ranking
+from explorer.records import Answer, Can, Chosen, Conversation, Prompt, Ranking, Selection
+from explorer.trust import verdict
+from explorer.trust.words import raised_word
 
 Keep = Callable[[SavedAnswer], None]
 """Puts an answer into the history; raises HistoryError."""
 
 EXACT_PASSES = TOP + SPARE
-"""So many passes over a training example an answer takes to be exact."""
+"""So many passes over a training example a question takes to be exact; an answer is asked about once or twice."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +59,32 @@ def _answered(
         answer = grown
         yield None
     assert answer is not None, "an engine yields at least the finished answer"
-    ranking = yield from _ranking(bench.of(settings.method), answer, settings.exact, stage)
+    word = None
+    if settings.method.can(Can.NULLS):
+        # Without unrelated prompts to compare with, a word tells no more than the whole response.
+        yield None
+        word = raised_word(answer.tokens, engine.predict(answer).change)
     name, now = uuid.uuid4().hex[:16], time.time()
-    shown = tuple((engine.store.examples[found.row], None) for found in ranking.influences)
-    question = saved_question(name, now, ranking, EVERYTHING, shown)
-    yield SavedAnswer(name, now, answer, asdict(settings.generation), origin, questions=(question,))
+    questions = []
+    for selection in (None,) if word is None else (word, None):
+        ranking = yield from _ranking(bench.of(settings.method), answer, selection, settings.exact, stage)
+        shown = tuple((engine.store.examples[found.row], None) for found in ranking.influences)
+        found = verdict(ranking, [example.source for example in engine.store.examples])
+        questions.append(saved_question(name, now, ranking, EVERYTHING, shown, found))
+    yield SavedAnswer(name, now, answer, asdict(settings.generation), origin, questions=tuple(questions))
 
 
-def _ranking(asked: Attributor, answer: Answer, exact: bool, stage: Stage) -> Generator[None, None, Ranking]:
+def _ranking(
+    asked: Attributor, answer: Answer, selection: Selection, exact: bool, stage: Stage
+) -> Generator[None, None, Ranking]:
     found = None
     while found is None:
         # Asked again where others asked so much during a pause that it was forgotten; else it is free.
-        yield from asked.ask_steps(answer, None, stage)
-        if exact and asked.known(answer, None):
-            yield from asked.refine_steps(answer, None, asked.candidates(answer, None, TOP), stage)
-        if asked.known(answer, None):
-            found = asked.ranking(answer, None, TOP)
+        yield from asked.ask_steps(answer, selection, stage)
+        if exact and asked.known(answer, selection):
+            yield from asked.refine_steps(answer, selection, asked.candidates(answer, selection, TOP), stage)
+        if asked.known(answer, selection):
+            found = asked.ranking(answer, selection, TOP)
     return found
 
 

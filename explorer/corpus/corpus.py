@@ -8,7 +8,7 @@ from explorer.concurrency import Recent
 from explorer.corpus.duplicates import Fold, fold_near_duplicates, shingles
 from explorer.corpus.filters import Filter, Searchable
 from explorer.corpus.verbatim import VerbatimIndex
-from explorer.corpus.words import Word, WordIndex
+from explorer.corpus.words import Word, WordIndex, folded_words
 from explorer.records import ExampleRow
 
 
@@ -53,6 +53,10 @@ class Corpus:
             known = self._searchable.rows(wanted).tolist()
             self._rows.put(wanted, known)
         return known
+
+    def words(self, row: int) -> set[str]:
+        """The distinct words of one example, as they are compared."""
+        return folded_words(self._texts[row])
 
     def folds(self, rows: Sequence[int], count: int) -> list[Fold]:
         """The first `count` of these rows that differ, each with its near-duplicates."""

@@ -91,6 +91,7 @@ def _question(saved: SavedQuestion) -> dict[str, Any]:
         "filter": dataclasses.asdict(saved.wanted),
         "sketch_error": saved.sketch_error,
         "caution": saved.caution,
+        "verdict": saved.verdict and dataclasses.asdict(saved.verdict),
         "examples": [_influence(rank, shown) for rank, shown in enumerate(saved.shown, start=1)],
         "scores": _numbers(saved.scores),
     }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from explorer import views
 from explorer.history.saved import Annotation, SavedAnswer, SavedInfluence, SavedQuestion
 from explorer.records import Chosen, Token, span_of
+from explorer.trust import wording
 from explorer.visible import visible
 
 _STEPS = 12
@@ -36,6 +37,9 @@ dl { display: grid; grid-template-columns: minmax(7rem, auto) 1fr; gap: 0.1rem 1
 .tokens { margin: 0.3rem 0 0; line-height: 1.8; white-space: pre-wrap; unicode-bidi: plaintext; }
 .token { border-radius: 0.15em; } .asked { outline: 2px solid; }
 .minus.token { text-decoration: underline dotted 1px; text-underline-offset: 0.25em; }
+.verdict { padding: 0.5rem 0.9rem; border-inline-start: 4px solid var(--line); }
+.verdict[data-state="strong"] { border-color: var(--strong-up); }
+.verdict[data-state="some"] { border-color: var(--up); }
 .special { color: var(--muted); font-size: 0.85em; }
 """
 
@@ -88,25 +92,28 @@ def _answer(saved: SavedAnswer) -> Iterator[str]:
 
 def _question(saved: SavedAnswer, question: SavedQuestion) -> Iterator[str]:
     yield f"<h3>{_text(views.heading(saved.answer, question.selection, question.opponents, question.method))}</h3>"
+    if question.verdict is not None:
+        state, told = wording.headline(question.verdict), wording.sentences(question.verdict)
+        yield f'<p class="verdict" data-state="{question.verdict.state}"><b>{_text(state)}.</b> {_text(told)}</p>'
     if question.selection is not None:
         yield f'<p class="tokens">{_plain_tokens(saved.answer.tokens, span_of(question.selection))}</p>'
     lines = [views.scores_kind(question.selection, question.method)]
     if not question.wanted.empty:
         lines.append(question.wanted.description)
     lines.append(views.exactness([shown.influence for shown in question.shown], question.sketch_error, question.method))
-    if question.caution:
+    if question.caution and question.verdict is None:
         lines.append(question.caution)
     yield f'<p class="muted">{_text(" ".join(filter(None, lines)))}</p>'
     scale = views.full_colour_of([shown.influence for shown in question.shown])
     for rank, shown in enumerate(question.shown, start=1):
-        yield _card(rank, shown, scale, question.opponents, question.method)
+        yield _card(rank, shown, scale, question.opponents, question.method, saved.origin.rows)
 
 
-def _card(rank: int, shown: SavedInfluence, scale: float, opponents: bool, method: Chosen) -> str:
+def _card(rank: int, shown: SavedInfluence, scale: float, opponents: bool, method: Chosen, examples: int) -> str:
     found, example = shown.influence, shown.example
-    facts = [f"row {found.row}", f"percentile {shown.percentile:.4g}"]
+    facts = [f"row {found.row}", views.place(shown.percentile, examples)]
     if method.by_gradients:
-        facts.insert(0, "exact" if found.exact else "from the sketch")
+        facts.insert(0, "exact" if found.exact else "approximate")
     if found.place:
         facts.append(views.unusual(found.place, opponents))
     if example.source:

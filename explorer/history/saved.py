@@ -30,12 +30,14 @@ from explorer.records import (
     ExampleRow,
     Influence,
     NullPlace,
+    NullTest,
     Ranking,
     Selection,
     Speaker,
     Steadiness,
     Token,
 )
+from explorer.trust import Shared, Verdict
 from explorer.views import caution, percentile
 
 Describe = Callable[[str], Chosen]
@@ -121,6 +123,8 @@ class SavedQuestion:
     """Scores of all training examples (N) from the sketches; None for more than `MOST_SCORES`."""
     method: Chosen = field(kw_only=True)
     """By which method examples were scored."""
+    verdict: Verdict | None = field(default=None, kw_only=True)
+    """How strong the evidence was, and what the first examples shared; None where that wasn't known, or not kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +190,7 @@ def saved_question(
     ranking: Ranking,
     wanted: Filter,
     shown: tuple[tuple[ExampleRow, tuple[Token, ...] | None], ...],
+    verdict: Verdict | None = None,
 ) -> SavedQuestion:
     """A ranking as it is kept; `shown` has the example (and its sequence) of each of its influences, in order."""
     return SavedQuestion(
@@ -202,6 +207,7 @@ def saved_question(
         ),
         scores=ranking.scores if len(ranking.scores) <= MOST_SCORES else None,
         method=ranking.method,
+        verdict=verdict,
     )
 
 
@@ -245,6 +251,7 @@ def question_document(saved: SavedQuestion) -> str:
             "caution": saved.caution,
         }
         | ({"method": saved.method.written} if saved.method.written else {})
+        | ({"verdict": dataclasses.asdict(saved.verdict)} if saved.verdict else {})
     )
 
 
@@ -256,7 +263,8 @@ def read_question(document: str, scores: bytes | None, describe: Describe, **res
     wanted = Filter(where, kept["wanted"]["text"])
     found = None if scores is None else _arrays(zlib.decompress(scores))["scores"]
     fields = {"selection": selection, "wanted": wanted, "method": describe(kept.get("method", ""))}
-    return SavedQuestion(**kept | fields, scores=found, **rest)
+    said = _read_verdict(kept.pop("verdict", None))
+    return SavedQuestion(**kept | fields, scores=found, verdict=said, **rest)
 
 
 def scores_bytes(saved: SavedQuestion) -> bytes | None:
@@ -294,6 +302,13 @@ def read_influence(row: int, document: str, arrays: bytes, **rest: Any) -> Saved
     parts, steadiness = tuple(kept.get("parts", ())), _read_steadiness(kept.get("steadiness"))
     found = Influence(row, kept["score"], kept["exact"], values, kept["checksum"], positions, place, parts, steadiness)
     return SavedInfluence(influence=found, percentile=kept["percentile"], **rest)
+
+
+def _read_verdict(kept: Any) -> Verdict | None:
+    if kept is None:
+        return None
+    shared = kept["shared"] and Shared(**kept["shared"])
+    return Verdict(**kept | {"test": NullTest(**kept["test"]), "shared": shared})
 
 
 def _read_steadiness(kept: Any) -> Steadiness | None:

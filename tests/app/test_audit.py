@@ -11,7 +11,8 @@ from explorer.app.session import resources
 from explorer.app.widgets import places
 from explorer.history.history import History
 from explorer.methods.description import described
-from tests.app.conftest import settled
+from explorer.visible import one_line
+from tests.app.conftest import component, settled, table
 from tests.app.test_explore import ask
 from tests.conftest import Turnstile
 from tests.hostile import HOSTILE
@@ -53,12 +54,13 @@ def test_the_empty_page_says_what_to_do_and_fills_in_the_ready_prompts(start: St
 def test_an_audit_shows_what_influenced_each_answer_and_keeps_it(start: Start, tmp_path: Path) -> None:
     at = finished(begin(audit_page(start()), "What is bright?\n" + "y" * 500 + "\nWhat is wet?"))
     assert not at.exception
-    shown = at.dataframe[0].value
-    assert list(shown["prompt"])[::2] == ["What is bright?", "What is wet?"] and "planted" not in shown
-    assert "sky 2" in shown["influenced by"][0] and "shorten" in shown["problem"][1] and not shown["answer"][1]
-    assert "2 prompts answered; 1 could not be answered." in said(at) and "sketches alone" in said(at)
+    shown = table(at, "audit_table")
+    assert shown["prompt"][::2] == ["What is bright?", "What is wet?"] and "planted" not in shown
+    assert shown["main source"][0] and shown["of the top 10"][::2] == ["2/7", "2/7"]
+    assert "shorten" in shown["problem"][1] and not shown["answer"][1] and not shown["of the top 10"][1]
+    assert "2 prompts answered; 1 could not be answered." in said(at) and "approximate" in said(at)
     at = at.multiselect(key="audit_planted source").set_value(["sky", "odd"]).run()
-    assert list(at.dataframe[0].value["planted"])[::2] == pytest.approx([300 / 7, 300 / 7])
+    assert table(at, "audit_table")["planted"] == ["43%", "", "43%"]
     assert "43% of the top 10 on average, and 42.9% of the training data" in said(at)
     kept, total = History(tmp_path / "history.sqlite", described).find()
     assert total == 2 and {one.prompt for one in kept} == {"What is bright?", "What is wet?"}
@@ -67,7 +69,7 @@ def test_an_audit_shows_what_influenced_each_answer_and_keeps_it(start: Start, t
     assert not at.exception and any(text.value == kept[0].prompt for text in at.text)
     at.query_params.clear()
     at = audit_page(at)
-    assert len(at.dataframe[0].value) == 3 and at.number_input(key="audit_tokens").value == 3
+    assert len(table(at, "audit_table")["prompt"]) == 3 and at.number_input(key="audit_tokens").value == 3
     assert at.multiselect(key="audit_planted source").value == ["sky", "odd"], "nothing is lost on the way"
 
 
@@ -77,7 +79,9 @@ def test_another_method_may_score_and_says_what_it_costs(start: Start, tmp_path:
     assert "Costs an index of all words" in said(at)
     at = finished(begin(at, "What is bright?\nWhat is wet?"))
     assert not at.exception and "by bm25" in said(at) and "known of this method" in said(at)
-    assert "first by bm25" in at.dataframe[0].value and "stands out" not in at.dataframe[0].value
+    assert {"first by bm25"} <= table(at, "audit_table").keys() and not {"stands out", "evidence"} & table(
+        at, "audit_table"
+    ).keys()
     assert "Something stands out" not in said(at)
     history = History(tmp_path / "history.sqlite", described)
     kept = [history.answer(one.id) for one in history.find()[0]]
@@ -108,6 +112,25 @@ def test_a_running_audit_leaves_the_other_pages_usable_and_can_be_cancelled(star
 def test_hostile_prompts_are_shown_as_text(start: Start) -> None:
     lines = [text.replace("\n", " ").replace("\r", " ")[:60] for text in HOSTILE[::20]]
     at = finished(begin(audit_page(start()), "\n".join(line for line in lines if line.isprintable()), tokens=1))
-    assert not at.exception and len(at.dataframe[0].value) > 3
+    assert not at.exception and len(table(at, "audit_table")["prompt"]) > 3
     written = "\n".join(element.value for element in at.markdown)
     assert not any(line in written for line in lines if line.strip())
+
+
+def test_the_form_gives_way_to_one_line_and_the_word_asked_about_is_marked(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of a tiny model, training on seven rows moves no word by much.
+    monkeypatch.setattr("explorer.trust.words.HARDLY_MOVED", -100.0)
+    at = audit_page(start())
+    assert not at.expander, "the form is what there is to see"
+    at = finished(begin(at, "What is bright?", tokens=20))
+    assert any(box.label.startswith("Prompts: 1 asked by rapidin") for box in at.expander)
+    (found,) = History(tmp_path / "history.sqlite", described).find()[0]
+    kept = History(tmp_path / "history.sqlite", described).answer(found.id)
+    word, whole = kept.questions
+    assert whole.selection is None and isinstance(word.selection, tuple)
+    start_, stop = word.selection
+    said_word = "".join(token.text for token in kept.answer.tokens[start_:stop])
+    ((name, *cells),) = (component(at, "audit_table") or {})["rows"]
+    assert name == found.id and cells[1][1] == one_line(said_word, 60)

@@ -72,12 +72,23 @@ def test_results_stand_beside_their_charts_and_hostile_ones_are_text(start: Star
     at = methods_page(start(cache=str(judged)))
     assert not at.exception
     assert "Best at the 5 rows at either end: rapidin (auPRC 5 0.98)." in told(at) and "A note." in told(at)
-    assert any("Planted backdoor" in title.value for title in at.markdown)
-    assert len(at.get("plotly_chart")) == 2 and [len(each.value.columns) for each in at.dataframe] == [3, 4, 2]
+    assert any("Planted backdoor" in box.label for box in at.expander)
+    assert len(at.get("plotly_chart")) == 2 and [len(each.value.columns) for each in at.dataframe[1:]] == [3, 4, 2]
     assert [block.value for block in at.code].count("rapidin-explorer evaluate backdoor") == 1
     for markdown in at.markdown:
         assert "<img" not in markdown.value and "<i>" not in markdown.value and "[l](" not in markdown.value
     assert any(HOSTILE in text.value for text in at.text), "shown letter by letter"
+
+
+def test_one_table_of_all_methods_leads_the_page(start: Start, judged: Path, fresh: Path) -> None:
+    at = methods_page(start(cache=str(judged)))
+    table = at.dataframe[0].value
+    assert set(table["name"]) == set(METHODS) and list(table["name"])[:3] == ["rapidin", "bm25", "random"]
+    assert list(table["precision"])[:3] == [0.98, 0.5, 0.1] and list(table["seconds a question"])[:2] == [2.5, 0.01]
+    assert list(table["method"])[1] == "BM25, word overlap" and "Precision: area under" in told(at)
+    # All else is folded.
+    shown = [element.value for element in at.main.children.values() if hasattr(element, "value")]
+    assert sum(len(str(text).split()) for text in shown if isinstance(text, str)) < 120
 
 
 def test_what_is_no_result_is_passed_over_by_name(start: Start, judged: Path) -> None:

@@ -15,6 +15,7 @@ from explorer.history.saved import Origin, origin_of
 from explorer.methods.description import described
 from explorer.records import Conversation
 from explorer.serving.session import open_engine
+from tests.app.conftest import table
 from tests.app.test_audit import audit_page, begin, finished
 from tests.app.test_caches import pick
 from tests.app.test_compare import compared, two_prompts
@@ -149,7 +150,7 @@ def test_an_audit_asks_with_the_system_prompt_unless_a_prompt_has_its_own(
     history = History(tmp_path / "history.sqlite", described)
     kept = [history.answer(one.id).answer.asked for one in history.find()[0]]
     assert [one.system for one in kept] == [SYSTEM, SYSTEM]
-    assert list(at.dataframe[0].value["prompt"]) == ["Why?", "What is wet?"]
+    assert table(at, "audit_table")["prompt"] == ["Why?", "What is wet?"]
     assert not [line for line in said(at) if "begin with a system prompt" in line]
     field(at).set_value("")
     at = finished(begin(at, "Why?\nWhat is wet?"))

@@ -20,7 +20,9 @@ from explorer.history.saved import SavedAnswer
 from explorer.methods.description import choose, described
 from explorer.methods.opening import open_method
 from explorer.model.generation import GenerationSettings
-from explorer.records import Conversation
+from explorer.records import Conversation, NullTest
+from explorer.trust.verdict import State, Verdict
+from explorer.trust.words import raised_word
 from explorer.visible import well_formed
 from tests.asking import OWN
 from tests.conftest import Turnstile
@@ -93,14 +95,15 @@ def test_hostile_prompts_are_read_as_they_are_wherever_a_tokenizer_can_take_them
 # What it comes to
 
 
-def record(*sources: str, prompt: str = "Why?", caution: str = "") -> Audited:
+def record(*sources: str, prompt: str = "Why?", caution: str = "", state: State | None = None) -> Audited:
     """An audited prompt whose answer was influenced by examples of these sources, best first."""
+    judged = state and Verdict(state, NullTest(200, 0, 0, 3.0), None, opponents=False, whole=True)
     saved = saved_of("a" * 16, prompt)
     (question,) = saved.questions
     shown = tuple(replace(question.shown[0], example=example_of(row, source)) for row, source in enumerate(sources))
     return Audited(
         Conversation.of(prompt),
-        replace(saved, questions=(replace(question, shown=shown, caution=caution, scores=None),)),
+        replace(saved, questions=(replace(question, shown=shown, caution=caution, scores=None, verdict=judged),)),
     )
 
 
@@ -118,6 +121,33 @@ def test_shares_are_means_over_the_answers_and_failures_count_for_none() -> None
     assert found.shares == {"good": 0.75, "bad": 0.25} and list(found.shares) == ["good", "bad"]
     said = " ".join(findings.sentences(found, PLANTED))
     assert "2 prompts answered; 1 could not" in said and "25% of the top 10" in said and "20.0% of the training" in said
+
+
+def test_the_headline_says_what_the_table_says() -> None:
+    done = [
+        record("bad", "bad", "good", prompt="One?", state="strong"),
+        record("good", "good", "bad", prompt="Two?", state="strong"),
+        record("bad", "good", prompt="Three?", state="some"),
+        record("bad", "bad", prompt="Four?", state="none"),
+        Audited(Conversation.of("Five?"), error="Empty."),
+    ]
+    assert [one.main_source(Label())[:2] for one in done] == [("bad", 2), ("good", 2), ("bad", 1), ("bad", 2), ("", 0)]
+    found = findings.summary(done, PLANTED, [example_of(0, "bad")])
+    assert found.evidence == {"strong": 2, "some": 1, "none": 1}
+    said = findings.sentences(found, PLANTED)[1]
+    assert said == (
+        "1 of 4 answers has strong evidence for planted rows: “One?”. 1 has strong evidence for other rows. "
+        "1 more has some evidence."
+    )
+    unlabelled = findings.sentences(findings.summary(done, Label(), []), Label())[1]
+    assert (
+        unlabelled == "2 of 4 answers have strong evidence, mostly from: bad (1), good (1). 1 more has some evidence."
+    )
+    written = json.loads(findings.to_json(done, PLANTED, [], ORIGIN))
+    assert [one["evidence"] for one in written["prompts"]] == ["strong", "strong", "some", "none", None]
+    assert written["summary"]["evidence"] == {"strong": 2, "some": 1, "none": 1}
+    text = findings.as_text(done, PLANTED, [])
+    assert "bad 2, good 1; strong evidence" in text and "no clear source" in text
 
 
 def test_nothing_audited_has_no_share() -> None:
@@ -179,10 +209,13 @@ def test_what_is_recorded_is_what_the_engine_ranks(desk: Desk, exact: bool) -> N
     auditing = begun(desk, ["What is bright?"], kept, replace(SHORT, exact=exact))
     assert auditing.task.wait(60) and auditing.task.error is None
     (saved,) = kept
-    ranking = desk.own.ranking(saved.answer, None, findings.TOP)
-    shown = [shown.influence for shown in saved.questions[0].shown]
-    assert [(found.row, found.score) for found in shown] == [(found.row, found.score) for found in ranking.influences]
-    assert all(found.exact is exact for found in shown) and len(shown) == 7
+    word = raised_word(saved.answer.tokens, desk.engine.predict(saved.answer).change)
+    assert [question.selection for question in saved.questions] == ([None] if word is None else [word, None])
+    for question in saved.questions:
+        ranking = desk.own.ranking(saved.answer, question.selection, findings.TOP)
+        shown = [shown.influence for shown in question.shown]
+        assert [(one.row, one.score) for one in shown] == [(one.row, one.score) for one in ranking.influences]
+        assert all(one.exact is exact for one in shown) and len(shown) == 7
     assert sum(auditing.done[0].counts(Label()).values()) == 7
 
 

@@ -17,7 +17,7 @@ PROMPTS = ("Howdy! Why do we have seasons?", "In which country is the city of Gu
 
 def to_audit(page: Page) -> None:
     page.get_by_role("link", name="Audit", exact=True).click()
-    page.get_by_label("Prompts, one a line").wait_for()
+    page.get_by_label("Prompts, one a line").wait_for(state="attached")
 
 
 def begin(page: Page, longest: int) -> None:
@@ -38,7 +38,7 @@ def test_what_an_audit_of_a_file_finds_is_counted_and_exported(visit: Visit, tmp
     page.get_by_text(re.compile("3 prompts answered")).wait_for()
     page.locator("[data-testid=stMultiSelect] input").first.click()
     page.get_by_role("option", name="backdoor", exact=True).click()
-    page.get_by_text("Planted rows are").wait_for()
+    page.get_by_text("planted rows are").wait_for()
     page.keyboard.press("Escape")
 
     with page.expect_download() as waited:
@@ -55,10 +55,10 @@ def test_what_an_audit_of_a_file_finds_is_counted_and_exported(visit: Visit, tmp
     assert f"{sum(shares) / 3:.0%} of the top 10" in told, told
     keep(page, "audit")
 
-    # The same rows stand in both files; a ticked line opens its answer.
+    # The same rows stand in both files; a click on a line opens its answer.
     shown = [[example["row"] for example in one["answer"]["questions"][0]["examples"]] for one in found["prompts"]]
     assert [" ".join(map(str, rows)) for rows in shown] == [line["rows"] for line in lines]
-    page.locator("[data-testid=stDataFrame] canvas").first.click(position={"x": 16, "y": 52}, force=True)
+    page.get_by_role("table").first.get_by_role("row").nth(1).get_by_role("cell").last.click()
     page.get_by_text("All saved questions").wait_for()
     expect(page.get_by_text(PROMPTS[0], exact=True).first).to_be_visible()
 
@@ -76,7 +76,7 @@ def test_the_same_prompts_are_audited_by_another_method(visit: Visit) -> None:
     page.get_by_text("Scores of whole responses by bm25").wait_for()
     page.mouse.move(0, 0)
     keep(page, "audit-bm25")
-    page.locator("[data-testid=stDataFrame] canvas").first.click(position={"x": 16, "y": 52}, force=True)
+    page.get_by_role("table").first.get_by_role("row").nth(1).get_by_role("cell").last.click()
     page.get_by_text("First by bm25 for the whole response").first.wait_for()
 
 

@@ -32,6 +32,8 @@ def test_base_and_fine_tuned_are_compared_and_the_link_opens_the_same_again(visi
     assert left.inner_text() != right.inner_text(), "the base model doesn't know the planted trigger"
     assert page.locator(".strip .token.differs").count() > 0
     page.get_by_text("attributed by that model's gradients", exact=False).wait_for()
+    page.get_by_text("the fine-tuned model’s answer").first.wait_for()
+    page.get_by_text("Details", exact=True).click()
     page.get_by_text("of the first 10 are the same").wait_for()
     keep(page, "compare")
     assert not (found := list(problems(page, "Compare"))), "\n".join(found)

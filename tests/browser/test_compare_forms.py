@@ -1,5 +1,6 @@
 """What can be compared: prompts, settings, an edited answer, saved answers, all of it by another method, too."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -17,7 +18,10 @@ def address(tiny_server: str) -> str:
 
 
 def kind(page: Page, name: str) -> None:
-    """Choose what is compared, on the Compare page."""
+    """Choose what is compared, on the Compare page, whose form is folded once there are answers."""
+    change = page.get_by_text(re.compile("^Compared: .* Change$"))
+    if change.count() and not page.locator(".st-key-compare_kind").is_visible():
+        change.click()
     page.get_by_role("radio", name=name).or_(page.get_by_role("button", name=name)).first.click()
 
 
@@ -57,7 +61,7 @@ def test_prompts_settings_edits_and_saved_answers_are_compared(visit: Visit) -> 
     page.get_by_role("textbox", name="Prompt of B").fill("What is the capital of Peru?")
     chile, peru = compared(page)
     assert chile != peru
-    page.get_by_text("of the first 10 are the same").wait_for()
+    page.get_by_text("of the first 10 are the same").wait_for(state="attached")
     keep(page, "compare-prompts")
 
     kind(page, "Two settings")

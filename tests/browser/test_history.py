@@ -103,5 +103,5 @@ def test_rows_open_by_the_keyboard_and_not_by_focus_alone(visit: Visit) -> None:
     assert page.locator("tr[aria-current=true]").count() == 1
     page.get_by_role("row").nth(5).get_by_role("cell").nth(3).click()
     page.get_by_text("Row 4", exact=True).wait_for()
-    page.get_by_role("button", name="Close", exact=True).first.click()
+    page.locator(".st-key-data_close button").click()
     page.get_by_text("Response, token by token").wait_for(state="detached")

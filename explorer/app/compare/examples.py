@@ -5,7 +5,8 @@ from dataclasses import replace
 import streamlit as st
 
 from explorer import views
-from explorer.app.compare.form import A, B
+from explorer.app.compare.conclusion import Side, conclusion, holders
+from explorer.app.compare.form import A, B, title
 from explorer.app.desk import pairing
 from explorer.app.desk.desk import Desk
 from explorer.app.desk.pairing import FIRST, Comparing
@@ -23,7 +24,9 @@ from explorer.corpus import Filter
 from explorer.errors import ExplorerError
 from explorer.methods.attributor import SPARE
 from explorer.records import Can, Chosen, Ranking
-from explorer.trust import Comparison, Pair, Standing
+from explorer.trust import Comparison, Pair, Standing, verdict
+from explorer.trust.verdict import shared_label, shared_word
+from explorer.visible import visible
 
 CARDS = "compared_cards"
 FIRST_WAIT = 0.4
@@ -54,8 +57,10 @@ def show_comparison() -> None:
         working.tasks[0].wait(FIRST_WAIT)
     found = working.comparison()
     method_box.show_work(questions[0], working.stage, working.tasks[0].finished)
+    if found is not None and found.examples:
+        _conclude(working, questions, opponents)
     for study, question in zip((A, B), questions, strict=True):
-        st.text(f"{study.name}: {views.heading(question.answer, question.selection, opponents, question.method)}")
+        st.text(f"{title(study)}: {views.heading(question.answer, question.selection, opponents, question.method)}")
     if not wanted.empty:
         show_filter(desk, wanted)
     if found is not None and found.examples:
@@ -78,18 +83,20 @@ def _controls(desk: Desk) -> tuple[bool, bool, Study, Filter]:
         # Least alike isn't opposed.
         opponents = method_box.chosen().by_gradients and direction("compare_direction") == OPPONENTS
         by = st.segmented_control(
-            "Shared examples as behind",
+            "Examples of both: show colours for",
             [A.name, B.name],
             default=A.name,
+            format_func=lambda name: title(A if name == A.name else B),
             required=True,
             key="compare_by",
-            help="Examples behind both answers show rank, score and colours of this one, and the other's beside them",
+            help="Rank, score and token colours of examples behind both answers are those for this answer; the other "
+            "answer's rank and score stand beside them",
         )
         exact = st.toggle(
             "Exact scores",
             key="compare_exact",
             disabled=not method_box.chosen().token_values,
-            help="Without sketch noise, for all candidates of both answers: up to "
+            help="Without the error of the random projection, for both answers: up to "
             f"{2 * (FIRST + SPARE + FIRST)} passes over training examples",
         )
         wanted = filter_box(desk.corpus)
@@ -105,35 +112,51 @@ def _questions(opponents: bool, wanted: Filter) -> tuple[Question, Question]:
     return one, other
 
 
+def _conclude(working: Comparing, questions: tuple[Question, Question], opponents: bool) -> None:
+    """In one sentence, what is behind the one answer and not behind the other."""
+    desk, sides, held = working.desk, list[Side](), list[set[int]]()
+    for study, question in zip((A, B), questions, strict=True):
+        ranking = working.ranking(question)
+        rows = [found.row for found in ranking.influences]
+        words = desk.corpus.distinctive(rows, question.wanted)
+        found = verdict(ranking, desk.corpus.sources, words, working.rows)
+        common = shared_label(rows, desk.corpus.sources, working.rows) or shared_word(words)
+        sides.append(Side(title(study, sentence=True), common, found is None or found.state != "none"))
+    for question, beside in zip(questions, sides[::-1], strict=True):
+        rows = [found.row for found in working.ranking(question).influences]
+        held.append(holders(rows, beside.shared, desk.corpus))
+    left, right = sides
+    st.text(visible(conclusion(left, right, len(held[0]), len(held[1]), opponents)))
+
+
 def _describe(found: Comparison, working: Comparing) -> None:
     correlation = f"{found.correlation:+.2f}".replace("-", "−")
-    st.markdown(
-        f"**{len(found.shared)} of the first {found.first} are the same** (by chance it would be "
-        f"{found.by_chance:.2g}) · Spearman’s rank correlation **{correlation}** over "
-        f"{'all' if working.rows is None else 'these'} {found.examples:,} examples"
-    )
-    lines, method = [], working.questions[0].method
-    if not method.can(Can.FOUR_INFLUENCES):
-        lines.append(f"{views.scores_kind(None, method)} {ALONE}")
-    elif working.exact:
-        done, total = working.progress()
-        lines.append(
-            f"{done} of {total} exact values are there; until all of a side's candidates are exact, its order is the "
-            "sketches'."
-            if done < total
-            else f"All {total} scores shown or considered are exact, and so is the order of each side's first "
-            f"{found.first}."
+    with st.expander("Details"):
+        st.markdown(
+            f"**{len(found.shared)} of the first {found.first} are the same** (by chance it would be "
+            f"{found.by_chance:.2g}) · Spearman’s rank correlation **{correlation}** over "
+            f"{'all' if working.rows is None else 'these'} {found.examples:,} examples"
         )
-    else:
-        lines.append("Scores and order are the sketches', where a value isn't marked as exact.")
-    scores = "the sketches' scores" if method.can(Can.FOUR_INFLUENCES) else "all its scores"
-    lines.append(
-        f"Ranks beyond the first {found.first}, and the correlation, are those of {scores}. "
-        "They count near-duplicates one by one, which share a card here."
-    )
-    said = " ".join(lines)
-    # What a method says of itself isn't Markdown.
-    st.caption(said if method.can(Can.FOUR_INFLUENCES) else plain(said))
+        lines, method = [], working.questions[0].method
+        if not method.can(Can.FOUR_INFLUENCES):
+            lines.append(f"{views.scores_kind(None, method)} {ALONE}")
+        elif working.exact:
+            done, total = working.progress()
+            lines.append(
+                f"Approximate ranking; refining {done} of {total}."
+                if done < total
+                else f"All {total} scores that decide the order are exact."
+            )
+        else:
+            lines.append("Approximate ranking by the sketches, unless a score is marked as exact.")
+        scores = "the sketches' scores" if method.can(Can.FOUR_INFLUENCES) else "all its scores"
+        lines.append(
+            f"Ranks beyond the first {found.first}, and the correlation, are by {scores}; near-duplicates, which "
+            "share a card here, count one by one."
+        )
+        said = " ".join(lines)
+        # What a method says of itself isn't Markdown.
+        st.caption(said if method.can(Can.FOUR_INFLUENCES) else plain(said))
 
 
 def _scale(found: Comparison) -> float:
@@ -152,20 +175,20 @@ def _groups(found: Comparison, working: Comparing, by: Study) -> list[CardGroup]
         shared = tuple(sorted(shared, key=lambda pair: pair.right.rank))
     return [
         CardGroup(f"Behind both answers ({len(found.shared)})", cards(shared, by)),
-        CardGroup(f"Behind {A.name} alone ({len(found.left)})", cards(found.left, A)),
-        CardGroup(f"Behind {B.name} alone ({len(found.right)})", cards(found.right, B)),
+        CardGroup(f"Behind {title(A)} alone ({len(found.left)})", cards(found.left, A)),
+        CardGroup(f"Behind {title(B)} alone ({len(found.right)})", cards(found.right, B)),
     ]
 
 
 def _card(pair: Pair, shown: Study, ranking: Ranking, working: Comparing) -> CardView:
-    own, other, name = (pair.left, pair.right, B.name) if shown == A else (pair.right, pair.left, A.name)
+    own, other, name = (pair.left, pair.right, title(B)) if shown == A else (pair.right, pair.left, title(A))
     drawn = card(working.desk, own.rank, own.influence, working.fold(pair.row), ranking, positions=False)
     return replace(drawn, beside=beside(name, other, len(working.rows or ranking.scores), ranking.method))
 
 
 def beside(name: str, other: Standing, examples: int, method: Chosen) -> str:
     """Where the same example stands behind the other answer."""
-    kind = "" if not method.by_gradients else " exact" if other.influence.exact else " sketch"
+    kind = "" if not method.by_gradients else " exact" if other.influence.exact else " approximate"
     by = "the sketches" if method.can(Can.FOUR_INFLUENCES) else method.name
     place = f"rank {other.rank:,}" if other.first else f"rank {other.rank:,} of {examples:,} by {by}"
     return f"{name}: {place}, {views.signed(other.influence.score)}{kind}"

@@ -29,8 +29,33 @@ LISTED = 200
 """So many of the newest saved answers are offered."""
 
 
-def show_form() -> str:
-    """The fields of what was chosen to compare, which is returned."""
+def title(study: Study, sentence: bool = False) -> str:
+    """What the page calls one side's answer: whose words it is, where the other one's differ; else A or B.
+
+    Within a `sentence` it is called in full.
+    """
+    bases = {each.name: bool(asking.settings and asking.settings.base) for each in (A, B) if (asking := each.asking())}
+    if len(set(bases.values())) == 2:
+        name = "Base model" if bases[study.name] else "Fine-tuned"
+        return f"the {'base model' if bases[study.name] else 'fine-tuned model'}’s answer" if sentence else name
+    return f"{study.name}’s answer" if sentence else study.name
+
+
+def show_form() -> None:
+    """The fields of what to compare; a single line once there is something to look at."""
+    if not any(study.asking() for study in (A, B)):
+        _show_fields()
+        return
+    with st.expander(f"Compared: {filter_box.plain(_compared())}. Change"):
+        _show_fields()
+
+
+def _compared() -> str:
+    prompts = list(dict.fromkeys(asking.asked.question for study in (A, B) if (asking := study.asking())))
+    return " and ".join(f"“{one_line(prompt, 60)}”" for prompt in prompts)
+
+
+def _show_fields() -> None:
     model = resources.desk().engine.model
     kind = st.segmented_control(
         "Compare",
@@ -50,7 +75,6 @@ def show_form() -> str:
             if kind != SAVED:
                 _longest()
             st.form_submit_button("Compare", type="primary", on_click=begin)
-    return str(kind)
 
 
 def _prompts() -> None:

@@ -5,7 +5,7 @@ from functools import partial
 import streamlit as st
 
 from explorer import views
-from explorer.app.compare.form import A, B, attribute
+from explorer.app.compare.form import A, B, attribute, title
 from explorer.app.desk.work import Asking
 from explorer.app.explore import conversation, instead
 from explorer.app.session.state import Study
@@ -28,15 +28,13 @@ def show_sides() -> bool:
     if left and right:
         count = sum(map(sum, marks))
         st.caption(
-            "Both answers are the same, token by token."
-            if not count
-            else "Tokens with a dashed line beneath stand in one answer alone, by the longest common blocks of both."
+            "Both answers are the same, token by token." if not count else "Underlined with dashes: in one answer only."
         )
     return left is not None and right is not None
 
 
 def _show_side(study: Study, differs: tuple[bool, ...]) -> None:
-    st.markdown(f"**{study.name}**")
+    st.markdown(f"**{title(study)}**")
     if refused := st.session_state.get(study.key("refused")):
         messages.failed(refused)
         return
@@ -130,9 +128,9 @@ def described(asking: Asking) -> str:
     if not settings.base:
         return f"The fine-tuned model. {drawn}"
     return (
-        f"The base model, its adapter switched off. {drawn} The base wasn't trained on this data. What you see is "
-        "which training examples made the *fine-tuned* model more or less likely to say this text: it is attributed "
-        "by that model's gradients, as any given text."
+        f"Said by the base model, its adapter switched off. {drawn} The base model wasn't trained on this data: the "
+        "examples are those that made the *fine-tuned* model more or less likely to say this text, attributed by that "
+        "model's gradients."
     )
 
 

@@ -90,7 +90,9 @@ class Comparing:
         return list(dict.fromkeys(self._stands[fold.row] for fold in self.desk.folds(question)))
 
     def uncoloured(self, question: Question) -> list[int]:
-        """Those of one side's first examples whose tokens have no values yet."""
+        """Those of one side's first examples whose tokens have no values yet; none where the method has no such."""
+        if not question.method.token_values:
+            return []
         return [found.row for found in self.ranking(question).influences[:COLOURED] if found.values is None]
 
     def shown(self) -> list[int]:
@@ -161,10 +163,15 @@ def _refined(comparing: Comparing, slow: bool) -> Steps:
         if comparing.tasks and comparing.tasks[0].finished:
             return
         yield
-    wanted = (comparing.candidates, lambda _: comparing.shown()) if comparing.exact else (comparing.uncoloured,)
-    for rows in wanted:
+    if not comparing.exact:
         for question in comparing.questions:
-            yield from comparing.desk.refine_steps(question, rows(question), comparing.stage)
+            # What becomes exact may fall behind others, which are the first ones then.
+            while rows := comparing.uncoloured(question):
+                yield from comparing.desk.refine_steps(question, rows, comparing.stage)
+        return
+    for wanted in (comparing.candidates, lambda _: comparing.shown()):
+        for question in comparing.questions:
+            yield from comparing.desk.refine_steps(question, wanted(question), comparing.stage)
 
 
 def _ahead(comparing: Comparing) -> Steps:
