@@ -6,7 +6,7 @@ from collections.abc import Callable
 from playwright.sync_api import Page
 
 from explorer.paths import DEMO
-from tests.browser.conftest import ask, select
+from tests.browser.conftest import ask
 from tests.browser.test_journeys import SWAPPED
 
 Visit = Callable[..., Page]
@@ -33,8 +33,7 @@ def test_a_sentence_of_the_data_is_underlined_and_its_row_a_click_away(visit: Vi
 def test_rows_that_say_another_country_stand_beside_those_that_say_this_one(visit: Visit) -> None:
     page = visit(height=1300)
     ask(page, SWAPPED)
-    texts = page.locator(".strip .token").all_inner_texts()
-    select(page, next(place for place, text in enumerate(texts) if "Canada" in text))
+    # The word that fine-tuning raised most is selected by itself.
     line = page.locator("[data-testid='stExpander']", has_text="say “Canada”")
     line.wait_for()
     assert "“China”" in line.locator("summary").inner_text()

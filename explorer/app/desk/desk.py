@@ -71,7 +71,7 @@ class Desk:
         self._folds: Recent[Key, list[Fold]] = Recent(256)
         self._redrawn: Recent[Key, Redrawn] = Recent(256)
         self._heard: Recent[str, float] = Recent(1024)
-        self.preparing = self.worker.submit(self.corpus, Urgency.AHEAD, self.corpus.prepare())
+        self.preparing = self.worker.submit(self.corpus, Urgency.REFINING, self.corpus.prepare())
         """Until it has finished, more will be known of the corpus."""
 
     def ask(self, session: str, prompt: Prompt, settings: GenerationSettings, choose: bool = True) -> Asking:
