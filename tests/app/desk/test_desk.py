@@ -17,9 +17,10 @@ from explorer.corpus.duplicates import Fold
 from explorer.corpus.filters import Filter
 from explorer.engine import Engine
 from explorer.methods.description import choose
+from explorer.model import alternatives
 from explorer.model.generation import GenerationSettings
 from explorer.model.language_model import LanguageModel
-from explorer.records import Answer, Contrast, Encoded, Selection
+from explorer.records import Answer, Contrast, Encoded, Prediction, Selection
 from explorer.serving.session import open_engine
 from explorer.trust.words import most_raised
 from explorer.views import HARDLY_MOVED
@@ -92,14 +93,18 @@ def test_the_word_that_fine_tuning_raised_most_is_known_and_asked_about_first(
 def test_without_a_base_or_a_raised_word_the_whole_response_is_asked_about(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = desk.engine.predict
-    for base in (None, lambda found: found.said + 1):
-        monkeypatch.setattr(
-            desk.engine,
-            "predict",
-            lambda answer, base=base: replace(usual(answer), base=base and base(usual(answer))),
-        )
-        asking = desk.attribute("me", "What is bright?", "It is the sun.")
+    usual = alternatives.predict
+
+    def without(model: LanguageModel, encoded: Encoded) -> Prediction:
+        return replace(usual(model, encoded), base=None)
+
+    def nowhere(model: LanguageModel, encoded: Encoded) -> Prediction:
+        found = usual(model, encoded)
+        return replace(found, base=found.said + 1)
+
+    for predicted, text in ((without, "It has no base."), (nowhere, "It was likelier before.")):
+        monkeypatch.setattr(alternatives, "predict", predicted)
+        asking = desk.attribute("me", "What is bright?", text)
         answer = finished(asking)
         assert asking.settled and asking.raised is None and desk.engine.known(answer, None)
     quiet = desk.attribute("me", "What is bright?", "It is the moon.", choose=False)
