@@ -14,7 +14,7 @@ from explorer.errors import ExplorerError
 from explorer.evaluation import results
 from explorer.evaluation.results import Result
 from explorer.evaluation.tables import TITLES
-from explorer.methods.description import CURVATURE_ROWS, METHODS
+from explorer.methods.description import CURVATURE_ROWS, METHODS, SPELLED
 from explorer.methods.method import Cost
 from explorer.records import Chosen, Description
 from explorer.visible import one_line, visible
@@ -41,29 +41,6 @@ JUDGED = {
 
 PRECISION, SECONDS = ("average_precision", "auPRC_"), ("seconds_a_question",)
 """How the columns begin that the first table shows, the better one first."""
-SPELLED = {
-    "rapidin": "RapidIn, projected normalised gradients",
-    "rapidin-centred": "RapidIn less its mean on unrelated prompts",
-    "random": "Chance, a random order",
-    "bm25": "BM25, word overlap",
-    "embedding": "Likeness of meaning, by a text encoder",
-    "repsim": "Likeness of the model's last hidden state",
-    "cka": "Likeness of all hidden states (CKA)",
-    "graddot": "TracIn, dot product of gradients",
-    "gradcos": "Cosine of gradients",
-    "gradlayer": "Dot product of gradients, each tensor normalised",
-    "tracincp": "TracInCP, dot products over checkpoints",
-    "graddot-whole": "TracIn, prompt in the loss",
-    "gradcos-whole": "Cosine of gradients, prompt in the loss",
-    "trak": "TRAK, projected gradients with a linear model",
-    "datainf": "DataInf, inverse Hessians of single rows",
-    "lissa": "Influence function by LiSSA",
-    "cg": "Influence function by conjugate gradients",
-    "arnoldi": "Influence function by Arnoldi iteration",
-    "ekfac": "Influence function by EK-FAC",
-    "ekfac-mlp": "Influence function by EK-FAC, MLP layers alone",
-}
-"""Every method in a few words."""
 
 store = resources.store()
 

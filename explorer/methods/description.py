@@ -211,6 +211,30 @@ METHODS: dict[str, Description] = {
     )
 }
 
+SPELLED = {
+    "rapidin": "RapidIn, projected normalised gradients",
+    "rapidin-centred": "RapidIn less its mean on unrelated prompts",
+    "random": "Chance, a random order",
+    "bm25": "BM25, word overlap",
+    "embedding": "Likeness of meaning, by a text encoder",
+    "repsim": "Likeness of the model's last hidden state",
+    "cka": "Likeness of all hidden states (CKA)",
+    "graddot": "TracIn, dot product of gradients",
+    "gradcos": "Cosine of gradients",
+    "gradlayer": "Dot product of gradients, each tensor normalised",
+    "tracincp": "TracInCP, dot products over checkpoints",
+    "graddot-whole": "TracIn, prompt in the loss",
+    "gradcos-whole": "Cosine of gradients, prompt in the loss",
+    "trak": "TRAK, projected gradients with a linear model",
+    "datainf": "DataInf, inverse Hessians of single rows",
+    "lissa": "Influence function by LiSSA",
+    "cg": "Influence function by conjugate gradients",
+    "arnoldi": "Influence function by Arnoldi iteration",
+    "ekfac": "Influence function by EK-FAC",
+    "ekfac-mlp": "Influence function by EK-FAC, MLP layers alone",
+}
+"""Every method in a few words."""
+
 
 def choose(name: str) -> Chosen:
     """The method of this name, as `NAME` or `NAME:VALUE`. Raises MethodError where there is none."""
