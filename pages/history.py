@@ -170,8 +170,7 @@ def show_question(kept: SavedAnswer, question: SavedQuestion) -> None:
             key=f"question_{question.id}",
             on_change=lambda: view.open_question(st.session_state[f"question_{question.id}"]),
         )
-    st.text(visible(view.question_name(kept, question)))
-    view.show_verdict(question)
+    view.show_verdict(kept, question)
     located = bool(question.shown) and all(shown.influence.positions is not None for shown in question.shown)
     positions = located and (
         st.segmented_control("Colours", [OWN, POSITIONS], default=OWN, required=True, key="saved_colours") == POSITIONS
@@ -188,8 +187,6 @@ def said_of(kept: SavedAnswer, question: SavedQuestion, positions: bool) -> list
     lines = [views.scores_kind(question.selection, question.method, positions)]
     lines.append(f"Saved on {shown_time(question.asked)}.")
     lines.append(views.exactness([one.influence for one in question.shown], question.sketch_error, question.method))
-    if question.caution and question.verdict is None:
-        lines.append(question.caution)
     if question.method.can(Can.FOUR_INFLUENCES):
         lines.append(f"Scores are multiplied by epochs × learning rate ({kept.origin.scale:.3g}).")
     return [line for line in lines if line]

@@ -39,7 +39,7 @@ from explorer.records import (
     Span,
     TokenMatrix,
 )
-from explorer.trust import Redrawn, steadied
+from explorer.trust import Redrawn, Verdict, steadied, verdict
 from explorer.trust.stability import POOL
 from explorer.trust.words import raised_word
 
@@ -277,6 +277,11 @@ class Desk:
         complete = len(names) > 1 and method.progress(answer, selection, candidates) == len(candidates)
         exact = method.influences(answer, selection, candidates) if complete else ()
         return steadied(found, self.redrawn(question), names, exact)
+
+    def verdict(self, question: Question, ranking: Ranking) -> Verdict | None:
+        """What a question's ranking comes to, with what its examples share; None where nothing judges it."""
+        words = self.corpus.distinctive([found.row for found in ranking.influences], question.wanted)
+        return verdict(ranking, self.corpus.sources, words, self.rows(question))
 
     def known(self, question: Question) -> bool:
         """Whether all examples have scores for a question."""

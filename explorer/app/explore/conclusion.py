@@ -6,7 +6,7 @@ from explorer.app.desk.work import Explaining, Question
 from explorer.app.widgets.component import verdict_box
 from explorer.app.widgets.polling import duration
 from explorer.records import Can, Chosen, Ranking
-from explorer.trust import Verdict, verdict, wording
+from explorer.trust import Verdict, wording
 
 KEY = "verdict_box"
 ALONE = (
@@ -27,7 +27,7 @@ def show(desk: Desk, questions: list[Question], rankings: list[Ranking], explain
     if not rankings:
         verdict_box(KEY, asked=asked, state="", headline="", sentence=waiting(one.method), progress="", sure=())
         return False
-    found = [_judged(desk, *pair) for pair in zip(questions, rankings, strict=False)]
+    found = [desk.verdict(*pair) for pair in zip(questions, rankings, strict=False)]
     first = found[0]
     verdict_box(
         KEY,
@@ -44,12 +44,6 @@ def show(desk: Desk, questions: list[Question], rankings: list[Ranking], explain
 def waiting(method: Chosen) -> str:
     """What is said before the first cards are there."""
     return f"Asking {method.written} …" if method.written else "Computing the gradient of what you asked about …"
-
-
-def _judged(desk: Desk, question: Question, ranking: Ranking) -> Verdict | None:
-    shown = [found.row for found in ranking.influences]
-    words = desk.corpus.distinctive(shown, question.wanted)
-    return verdict(ranking, desk.corpus.sources, words, desk.rows(question))
 
 
 def _sentences(rankings: list[Ranking], found: list[Verdict | None]) -> list[str]:

@@ -61,6 +61,7 @@ def exact_question(desk: Desk, answer: Answer, selection: Selection, opponents: 
     """What the page shows of a question once nothing is left to compute."""
     question = Question(answer, selection, opponents, count=10, positions=True, method=choose(DEFAULT))
     explaining = desk.explain(SESSION, question)
+    wait(desk, desk.preparing)
     for task in (explaining.asked, explaining.refined, explaining.checked):
         wait(desk, task)
     ranking = desk.ranking(question)
@@ -68,7 +69,7 @@ def exact_question(desk: Desk, answer: Answer, selection: Selection, opponents: 
     shown = tuple(
         (desk.engine.store.examples[found.row], desk.engine.sequence(found.row)) for found in ranking.influences
     )
-    return saved_question(EXAMPLE, time.time(), ranking, question.wanted, shown)
+    return saved_question(EXAMPLE, time.time(), ranking, question.wanted, shown, desk.verdict(question, ranking))
 
 
 def wait(desk: Desk, task: Task | None) -> None:

@@ -1,16 +1,14 @@
 """The first visit: a saved answer that is there at once, and a tour of it. Needs no model."""
 
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import streamlit as st
 
-from explorer import views
 from explorer.app.saved import view
 from explorer.app.session import resources, state
 from explorer.app.widgets.choices import OPPONENTS, direction
-from explorer.app.widgets.component import strip_event, token_strip, verdict_box
+from explorer.app.widgets.component import strip_event, token_strip
 from explorer.history import SavedAnswer, SavedQuestion
 from explorer.paths import ASSETS
 from explorer.records import Prompt, span_of
@@ -101,23 +99,8 @@ def show_example(kept: SavedAnswer, ask: Callable[[Prompt], None]) -> None:
         top = st.container()
         question = asked(kept, opponents=direction("example_direction") == OPPONENTS)
         with top:
-            verdict_box(
-                "example_verdict",
-                asked=views.heading(kept.answer, question.selection, question.opponents, question.method),
-                state="",
-                headline="",
-                sentence=question.caution or alike(question),
-                progress="",
-                sure=(),
-            )
+            view.show_verdict(kept, question)
         view.show_cards(question, positions=False, examples=kept.origin.rows)
-
-
-def alike(question: SavedQuestion) -> str:
-    """Which label most of the examples have, in a sentence; empty where none is on more than half of them."""
-    sources = Counter(shown.example.source for shown in question.shown)
-    (source, count), *_ = sources.most_common(1) or [("", 0)]
-    return f"{count} of the first {len(question.shown)} examples are {source}." if 2 * count > sources.total() else ""
 
 
 def show_strip(kept: SavedAnswer) -> None:

@@ -3,13 +3,11 @@
 import streamlit as st
 
 from explorer import views
-from explorer.app.widgets.component import CardGroup, CardView, example_cards, strip_event, token_strip
+from explorer.app.widgets.component import CardGroup, CardView, example_cards, strip_event, token_strip, verdict_box
 from explorer.corpus.histogram import Histogram, histogram
 from explorer.history import SavedAnswer, SavedInfluence, SavedQuestion
 from explorer.records import Selection, span_of
 from explorer.trust import wording
-from explorer.trust.verdict import State
-from explorer.visible import visible
 
 STRIP, CARDS = "saved_strip", "saved_cards"
 
@@ -55,17 +53,18 @@ def _place(selection: Selection) -> str:
     return f" (token {start})" if stop == start + 1 else f" (tokens {start} to {stop - 1})"
 
 
-def show_verdict(question: SavedQuestion) -> None:
-    """How strong the evidence was, and what the first examples shared, where that is kept."""
-    if question.verdict is None:
-        return
-    headline, colour = wording.headline(question.verdict), _COLOURS[question.verdict.state]
-    with st.container(key=f"verdict_{question.verdict.state}"):
-        st.markdown(f"**:{colour}[{headline}]**")
-        st.text(visible(wording.sentences(question.verdict)))
-
-
-_COLOURS: dict[State, str] = {"strong": "orange", "some": "orange", "none": "gray"}
+def show_verdict(kept: SavedAnswer, question: SavedQuestion) -> None:
+    """What was asked, how strong the evidence was and what the first examples shared, as far as that is kept."""
+    found = question.verdict
+    verdict_box(
+        "saved_verdict",
+        asked=question_name(kept, question),
+        state=found.state if found else "",
+        headline=wording.headline(found) if found else "",
+        sentence=wording.sentences(found) if found else question.caution,
+        progress="",
+        sure=(),
+    )
 
 
 def show_cards(question: SavedQuestion, positions: bool, examples: int) -> None:

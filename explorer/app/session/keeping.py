@@ -14,7 +14,6 @@ from explorer.app.widgets import places
 from explorer.errors import HistoryError
 from explorer.history import SavedAnswer, SavedQuestion, question_id, saved_question
 from explorer.records import Answer, Ranking
-from explorer.trust import verdict
 
 
 @dataclass
@@ -94,14 +93,11 @@ def _answer(kept: _Kept, answer: Answer, questions: tuple[SavedQuestion, ...]) -
 def _question(kept: _Kept, question: Question, ranking: Ranking) -> SavedQuestion:
     desk = resources.desk()
     engine = desk.engine
-    rows = [found.row for found in ranking.influences]
-    words = desk.corpus.distinctive(rows, question.wanted)
-    found = verdict(ranking, desk.corpus.sources, words, desk.rows(question))
     shown = tuple(
         (engine.store.examples[found.row], None if found.positions is None else engine.sequence(found.row))
         for found in ranking.influences
     )
-    return saved_question(kept.id, time.time(), ranking, question.wanted, shown, found)
+    return saved_question(kept.id, time.time(), ranking, question.wanted, shown, desk.verdict(question, ranking))
 
 
 def _name(kept: _Kept, question: Question) -> str:
