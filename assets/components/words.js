@@ -17,7 +17,7 @@ class Words {
   constructor() {
     this.root = make("div", "words");
     this.root.setAttribute("role", "group");
-    this.root.setAttribute("aria-label", "Words that set these examples apart");
+    this.root.setAttribute("aria-label", "Words that are typical of these examples");
     this.drawn = "";
     this.chosen = "";
     /** @type {WordData[]} */ this.words = [];
@@ -36,7 +36,7 @@ class Words {
     this.drawn = mark;
     this.words = words;
     this.root.hidden = words.length === 0;
-    const label = make("span", "label", "Words that set these apart");
+    const label = make("span", "label", "Typical words");
     label.title = "They stand in more of these examples than chance would put there (Dunning's G², by examples).";
     this.root.replaceChildren(label, ...words.map((word, index) => this.button(word, index)));
     this.pick(this.chosen);

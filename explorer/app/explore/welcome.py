@@ -28,21 +28,21 @@ TOUR = (
     (
         "example_cards",
         "The training examples behind it",
-        "The examples that pushed the model most towards the selected word, the strongest first: its proponents. "
-        "These state the wrong country; they were planted to see whether they would be "
-        "found. Opponents pushed away from it.",
+        "The examples that pushed the model most towards the selected word, the strongest first. These state the "
+        "wrong country; they were planted to see whether they would be found. “Lowered it” shows those that pushed "
+        "away from it.",
     ),
     (
         "example_cards",
         "Inside an example",
-        "Orange tokens pushed towards the word, blue and dotted ones away from it. They average to the score at the "
-        "top of the card, and the last line of the card checks that they do.",
+        "Orange tokens pushed towards the word, blue and dotted ones away from it. The bar is the example's score "
+        "beside the strongest one's. ⋯ shows the number, and what else is known of the example.",
     ),
     (
         "example_cards",
         "How sure it is",
-        "Scores have no scale of their own. So each card says on how many of 200 unrelated prompts the same example "
-        "scored less, and the page says plainly where nothing stands out.",
+        "Scores have no scale of their own. So the page compares them with those of 200 unrelated prompts: strong "
+        "evidence is what hardly any of them has, and where many have as much it says that there is no clear source.",
     ),
     (
         "ask_box",
