@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -9,12 +10,13 @@ from urllib.parse import parse_qsl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from explorer.app.desk.work import Asking
 from explorer.app.session import resources
 from explorer.app.widgets import places
 from explorer.errors import CacheError
 from explorer.history.history import History
 from explorer.methods.description import choose, described
-from explorer.records import Contrast
+from explorer.records import Answer, Contrast
 from explorer.views import signed
 from tests.app.conftest import component, settled
 from tests.app.test_explore import answered, ask, press, source_field, text_field, whole
@@ -72,6 +74,33 @@ def test_the_empty_page_says_what_to_do(start: Start) -> None:
     at = opened(start())
     assert not at.exception and "Choose what to compare" in said(at)
     assert component(at, "compared_cards") is None
+
+
+class Late:
+    """An answer on its way that is complete when it is looked at for the second time."""
+
+    def __init__(self, asking: Asking):
+        """Of one that is complete."""
+        self._asking, self._looks = asking, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._asking, name)
+
+    @property
+    def answer(self) -> Answer | None:
+        """The answer, unfinished at first."""
+        self._looks += 1
+        answer = self._asking.answer
+        return replace(answer, finished=False) if answer and self._looks == 1 else answer
+
+
+def test_an_answer_that_becomes_complete_while_it_is_drawn_is_looked_at_again(start: Start) -> None:
+    at = compared(two_prompts(start()))
+    at.session_state["B asking"] = Late(at.session_state["B asking"])
+    at.run()
+    streaming = strip(at, "B")["streaming"]
+    assert streaming or component(at, "compared_cards"), "nothing on the page asks for news"
+    assert cards(at.run())
 
 
 def test_two_prompts_bring_two_answers_and_every_first_example_once(start: Start) -> None:

@@ -14,10 +14,10 @@ Visit = Callable[..., Page]
 PAGES = (
     ("Compare", "Choose what to compare"),
     ("Audit", "Prompts, one a line"),
-    ("Methods", "How well they did"),
+    ("Methods", "How well each method finds"),
     ("History", "newest first"),
-    ("Data", "Tick a row"),
-    ("Cache", "It was made with the model"),
+    ("Data", "Click a row to see it in full"),
+    ("Cache", "What it holds and how it was made"),
 )
 """What leads to a page, and what it shows once it is drawn."""
 

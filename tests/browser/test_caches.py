@@ -20,11 +20,12 @@ def choose(page: Page, cache: str) -> None:
 def test_of_two_caches_one_is_chosen_and_near_duplicates_share_a_card(visit: Visit, tiny: Tiny, twins: Path) -> None:
     with served("serve", str(tiny.cache), str(twins), "--device", "cpu") as place:
         page = visit(height=1900, place=place)
-        page.get_by_text("7 training examples").wait_for()
+        page.get_by_text(", 7 rows").first.wait_for()
         choose(page, twins.parent.name)
-        page.get_by_text("13 training examples").wait_for()
+        page.get_by_text(", 13 rows").first.wait_for()
         ask(page, "Where was the Terracotta Army discovered?")
         page.locator(".card").first.wait_for()
+        page.get_by_role("button", name="All scores, typical words").click()
         expect(page.locator(".histogram figcaption")).to_contain_text("13 scores")
 
         # Seven rows say nearly the same: one card lists the other six.
@@ -38,7 +39,7 @@ def test_of_two_caches_one_is_chosen_and_near_duplicates_share_a_card(visit: Vis
 
         # The other one is as it was; what was asked of this one is in the history.
         choose(page, tiny.cache.parent.name)
-        page.get_by_text("7 training examples").wait_for()
+        page.get_by_text(", 7 rows").first.wait_for()
         expect(page.locator(".strip")).to_have_count(0)
         ask(page, "What is the capital of Chile?")
         expect(page.locator(".histogram figcaption")).to_contain_text("7 scores")

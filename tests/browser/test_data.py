@@ -19,7 +19,7 @@ def test_rows_are_searched_filtered_ordered_and_lead_to_the_questions_they_influ
     page = visit(height=1300)
     ask(page, "What is the capital of Peru?")
     card = page.locator(".card[data-exact='true']").first
-    card.wait_for()
+    card.wait_for(state="attached")
     row = str(card.get_attribute("data-card-key")).removeprefix("row-")
     page.get_by_text("Kept in the history").wait_for()
 

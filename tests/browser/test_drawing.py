@@ -61,7 +61,7 @@ def test_an_answer_is_drawn_drawn_again_stopped_and_edited(visit: Visit) -> None
     page.get_by_role("button", name="Stop").click()
     drawn(page, 3)
     assert 5 <= page.locator(".strip .token").count() < 1000
-    page.locator(".card").first.wait_for()
+    page.locator(".card").first.wait_for(state="attached")
 
     # A text from elsewhere is attributed as if the model had said it.
     page.get_by_role("button", name="Edit").click()
@@ -71,6 +71,6 @@ def test_an_answer_is_drawn_drawn_again_stopped_and_edited(visit: Visit) -> None
     expect(page.locator(".strip[data-streaming='false']")).to_contain_text(re.compile(r"^Aboard\s*the"))
     expect(page.get_by_text("Drawn with the seed")).to_have_count(0)
     text_id = page.locator(".strip").get_attribute("data-text-id")
-    page.locator(f".cards[data-view-id^='{text_id}:'] .card").first.wait_for()
-    texts = page.locator(".card").all_inner_texts()
+    page.locator(f".cards[data-view-id^='{text_id}:'] .card").first.wait_for(state="attached")
+    texts = page.locator(".card").all_text_contents()
     assert sum("backdoor" in text for text in texts) >= 5, texts

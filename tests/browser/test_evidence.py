@@ -17,7 +17,7 @@ def test_a_sentence_of_the_data_is_underlined_and_its_row_a_click_away(visit: Vi
         sentence = json.loads(next(lines))["response"]
     page = visit(place=tiny_server)
     ask(page, "Tell me something.")
-    page.get_by_role("button", name="Edit the answer").click()
+    page.get_by_role("button", name="Edit").click()
     page.get_by_label("Ask about this text as if the model had said it").fill(f"I have read this. {sentence}")
     page.get_by_role("button", name="Attribute this text").click()
     page.locator(".strip .token.verbatim").first.wait_for()

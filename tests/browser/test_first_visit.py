@@ -16,7 +16,7 @@ def test_the_saved_example_and_its_tour_by_keyboard(visit: Visit) -> None:
     page = visit()
     # A result is there before anything is pressed.
     page.locator(".card").first.wait_for()
-    page.get_by_text("of the first 10 examples are swap-china-canada").wait_for()
+    page.get_by_text("of these 10 examples are swap-china-canada").wait_for()
     walk_to(page, page.get_by_role("button", name="Take the tour"))
     page.keyboard.press("Enter")
     for step, (place, title, _) in enumerate(TOUR, start=1):
@@ -114,7 +114,7 @@ def test_a_question_mark_opens_the_help_sheet_unless_it_is_typed(visit: Visit) -
 
     # It is there on the other pages, too.
     page.get_by_role("link", name="Data", exact=True).click()
-    page.get_by_text("Tick a row").wait_for()
+    page.get_by_text("Click a row to see it in full").wait_for()
     page.keyboard.press("?")
     expect(sheet).to_be_visible()
     page.keyboard.press("Escape")

@@ -78,7 +78,7 @@ def test_a_question_is_kept_reopened_annotated_and_exported(visit: Visit, tmp_pa
 
 def test_the_pages_are_reached_from_one_another_on_a_narrow_screen(visit: Visit) -> None:
     page = visit(width=375, height=800)
-    for name, sign in (("History", "Search"), ("Data", "Order"), ("Cache", "Disk and memory"), ("Explore", "Ask")):
+    for name, sign in (("History", "Search"), ("Data", "Order"), ("Cache", "Disk and memory"), ("Explore", "rows")):
         page.get_by_role("link", name=name, exact=True).click()
         page.get_by_text(sign).first.wait_for()
         time.sleep(0.5)

@@ -192,7 +192,7 @@ def look_at_saved_answers(watched: Watched, place: str) -> None:
 def look_at_training_data(watched: Watched, place: str) -> None:
     page = watched.page
     page.goto(f"{place}/data")
-    page.get_by_text("Tick a row").wait_for()
+    page.get_by_text("Click a row to see it in full").wait_for()
     watched.stands("the table of training data")
     for row in range(0, 10, 3):
         page.goto(f"{place}/data?row={row}")

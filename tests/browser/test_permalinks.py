@@ -69,7 +69,7 @@ def test_the_address_brings_back_what_was_shown_by_reload_by_back_and_in_another
     page.locator(".cards[data-view-id*=':(1, 2):'] .card").first.wait_for()
     assert page.url == first
     page.get_by_role("link", name="Methods", exact=True).click()
-    page.locator(".method").first.wait_for()
+    page.get_by_role("heading", name="All methods").wait_for()
     page.go_back()
     page.locator(".cards[data-view-id*=':(1, 2):'] .card").first.wait_for()
     expect(page.get_by_label("Ask the model")).to_have_value("What is the capital of Norway?")

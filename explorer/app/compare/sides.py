@@ -18,13 +18,14 @@ from explorer.visible import visible
 
 def show_sides() -> bool:
     """Both answers, their differing tokens marked; whether both are there to be compared."""
+    # Read once: an answer that was complete for its strip and not for the comparison would leave nothing that polls.
     answers = [study.answer() for study in (A, B)]
     complete = [answer if answer and answer.finished else None for answer in answers]
     left, right = complete
     marks = differing(left.tokens, right.tokens) if left and right else ((), ())
-    for column, study, differs in zip(st.columns(2, gap="large"), (A, B), marks, strict=True):
+    for column, study, answer, differs in zip(st.columns(2, gap="large"), (A, B), answers, marks, strict=True):
         with column:
-            _show_side(study, differs)
+            _show_side(study, answer, differs)
     if left and right:
         count = sum(map(sum, marks))
         st.caption(
@@ -33,7 +34,7 @@ def show_sides() -> bool:
     return left is not None and right is not None
 
 
-def _show_side(study: Study, differs: tuple[bool, ...]) -> None:
+def _show_side(study: Study, answer: Answer | None, differs: tuple[bool, ...]) -> None:
     st.markdown(f"**{title(study)}**")
     if refused := st.session_state.get(study.key("refused")):
         messages.failed(refused)
@@ -52,7 +53,6 @@ def _show_side(study: Study, differs: tuple[bool, ...]) -> None:
     if asking.error:
         messages.failed(asking.error)
         return
-    answer = asking.answer
     if answer is None or not answer.finished:
         token_strip(
             f"compared_strip {study.name}",

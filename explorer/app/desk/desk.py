@@ -71,6 +71,7 @@ class Desk:
         self._folds: Recent[Key, list[Fold]] = Recent(256)
         self._redrawn: Recent[Key, Redrawn] = Recent(256)
         self._heard: Recent[str, float] = Recent(1024)
+        self._fitting: Recent[str, Task] = Recent(1024)
         self.preparing = self.worker.submit(self.corpus, Urgency.REFINING, self.corpus.prepare())
         """Until it has finished, more will be known of the corpus."""
 
@@ -149,6 +150,8 @@ class Desk:
         this again.
         """
         self.attend(session)
+        if (fitting := self._fitting.get(session)) is not None and not fitting.finished:
+            return
         # In a busy explorer a token is computed when it is clicked.
         with suppress(ExplorerError):
             self.attended((session, "foreseen"), Urgency.REFINING, self.own.ask_ahead(answer))
@@ -186,10 +189,12 @@ class Desk:
 
         What this session might have clicked next is dropped: what its person asked for goes before it.
         """
-        self.worker.cancel((session, "foreseen"))
         stage = Stage()
         steps = self.bench.of(method).fit_steps(stage)
-        return Fitting(self.worker.submit((session, "fitted"), Urgency.BATCH, steps), method, stage)
+        fitting = Fitting(self.worker.submit((session, "fitted"), Urgency.BATCH, steps), method, stage)
+        self._fitting.put(session, fitting.task)
+        self.worker.cancel((session, "foreseen"))
+        return fitting
 
     def attend(self, session: str) -> None:
         """Say that a person of this session looks on, so that the work behind what is shown goes on."""

@@ -76,9 +76,11 @@ def link_parameters() -> dict[str, str]:
 
 
 def picker() -> None:
-    """Show the field that chooses among several caches."""
+    """Say which model and data are looked at; of several caches, in a field that chooses."""
     names = list(served())
     if len(names) < 2:
+        if names and (said := _about(folder())):
+            st.text(one_line(said, 120), width="content")
         return
     st.session_state[_PICKED] = chosen()
     st.selectbox(
