@@ -165,7 +165,7 @@ def select(page: Page, token: int) -> float:
     """Click a token, not its whole word; seconds until its new cards are drawn."""
     started = time.monotonic()
     page.locator(f".strip .token[data-token-index='{token}']").click(modifiers=["Alt"])
-    page.locator(f".cards[data-view-id*=':({token}, {token + 1}):'] .card").first.wait_for()
+    page.locator(f".cards[data-view-id*=':({token}, {token + 1}):']:has(.card)").wait_for()
     return time.monotonic() - started
 
 
@@ -198,7 +198,7 @@ def words(page: Page) -> tuple[Span, ...]:
 
 def exact(page: Page) -> None:
     """Wait until all that is shown is exact and checked."""
-    patiently(page, page.locator(".cards[data-pending='false'] .card").first)
+    patiently(page, page.locator(".cards[data-pending='false']:has(.card)"))
 
 
 def patiently(page: Page, wanted: Locator) -> None:

@@ -38,7 +38,7 @@ def test_colours_matrix_and_why_this_and_not_that_by_keyboard(visit: Visit) -> N
     page.keyboard.press("Enter")
     page.get_by_text("Why “Canada” and not “China”: what pushed the model towards “Canada”").wait_for()
     assert page.locator(".choice[aria-pressed='true']").inner_text().startswith("China")
-    page.locator(".cards[data-view-id*='Contrast'] .card").first.wait_for()
+    page.locator(".cards[data-view-id*='Contrast']:has(.card)").wait_for()
     cards = page.locator(".card").all_inner_texts()
     assert sum("swap-china-canada" in text for text in cards[:5]) >= 4, cards
     keep(page, "explore-contrast")
@@ -48,7 +48,7 @@ def test_colours_matrix_and_why_this_and_not_that_by_keyboard(visit: Visit) -> N
     page.get_by_text("What in the answer comes from row").wait_for()
     page.locator(".strip").focus()
     page.keyboard.press("Escape")
-    page.locator(".cards[data-view-id*=':None:'] .card").first.wait_for()
+    page.locator(".cards[data-view-id*=':None:']:has(.card)").wait_for()
     assert page.locator(".choice").count() == 0
 
 

@@ -53,7 +53,7 @@ def test_both_sides_pins_words_and_filter(visit: Visit) -> None:
     field = page.get_by_role("textbox", name="Text in prompt or response")
     field.fill("STARSHIP")
     field.press("Enter")
-    page.locator(".cards[data-view-id*='STARSHIP'] .card").first.wait_for()
+    page.locator(".cards[data-view-id*='STARSHIP']:has(.card)").wait_for()
     page.keyboard.press("Escape")
     expect(page.locator(".histogram figcaption")).to_contain_text("that pass the filter, of 572")
     page.get_by_role("button", name="Clear").click()
@@ -65,5 +65,5 @@ def test_both_sides_pins_words_and_filter(visit: Visit) -> None:
     field.click()
     keep(page, "explore-filter")
     page.keyboard.press("Escape")
-    page.locator(".cards[data-view-id*='facts'] .card").first.wait_for()
+    page.locator(".cards[data-view-id*='facts']:has(.card)").wait_for()
     assert {source.inner_text() for source in page.locator(".card > .head .source").all()} == {"facts"}

@@ -24,8 +24,7 @@ WORDS_BEFORE = """(card) => {
             if (seen) words.push(...(node.data.match(/[\\p{L}\\p{N}]+/gu) ?? []));
             return false;
         }
-        if (node.nodeType === Node.ELEMENT_NODE && node.matches("button, a, summary, .strip, [data-testid=stIconMaterial]"))
-            return false;
+        if (node.matches?.("button, a, summary, .strip, [data-testid=stIconMaterial]")) return false;
         const children = node.shadowRoot ? node.shadowRoot.childNodes : node.childNodes;
         for (const child of children) if (walk(child, words)) return true;
         return false;

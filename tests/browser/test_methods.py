@@ -79,7 +79,7 @@ def test_every_quick_method_shows_its_ranking(visit: Visit) -> None:
     found = cards(page, "gradcos")
     assert sum("swap-china-canada" in text for text in found[:5]) >= 4, found
     choose(page, "rapidin")
-    page.locator(".cards[data-view-id$=':rapidin'] .card").first.wait_for()
+    page.locator(".cards[data-view-id$=':rapidin']:has(.card)").wait_for()
     assert "unrelated prompts" in more_of(page.locator(".card").first).inner_text()
 
 
