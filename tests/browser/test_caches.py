@@ -1,5 +1,6 @@
 """Two caches with a model each, chosen on the page: a small one, and one whose rows are near-duplicates."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,9 +21,9 @@ def choose(page: Page, cache: str) -> None:
 def test_of_two_caches_one_is_chosen_and_near_duplicates_share_a_card(visit: Visit, tiny: Tiny, twins: Path) -> None:
     with served("serve", str(tiny.cache), str(twins), "--device", "cpu") as place:
         page = visit(height=1900, place=place)
-        page.get_by_text(", 7 rows").first.wait_for()
+        expect(page.get_by_role("combobox", name="Cache and model")).to_have_value(re.compile(", 7 rows$"))
         choose(page, twins.parent.name)
-        page.get_by_text(", 13 rows").first.wait_for()
+        expect(page.get_by_role("combobox", name="Cache and model")).to_have_value(re.compile(", 13 rows$"))
         ask(page, "Where was the Terracotta Army discovered?")
         page.locator(".card").first.wait_for()
         page.get_by_role("button", name="All scores, typical words").click()
@@ -39,7 +40,7 @@ def test_of_two_caches_one_is_chosen_and_near_duplicates_share_a_card(visit: Vis
 
         # The other one is as it was; what was asked of this one is in the history.
         choose(page, tiny.cache.parent.name)
-        page.get_by_text(", 7 rows").first.wait_for()
+        expect(page.get_by_role("combobox", name="Cache and model")).to_have_value(re.compile(", 7 rows$"))
         expect(page.locator(".strip")).to_have_count(0)
         ask(page, "What is the capital of Chile?")
         expect(page.locator(".histogram figcaption")).to_contain_text("7 scores")

@@ -97,6 +97,6 @@ def test_prompts_settings_edits_and_saved_answers_are_compared(visit: Visit) -> 
     before = shown(page)
     choose(page, "bm25")
     assert both(page, before) == [first, second]
-    page.get_by_text("Scores by bm25").wait_for()
+    page.get_by_text("Scores by bm25").first.wait_for(state="attached")
     page.keyboard.press("Escape")
     keep(page, "compare-bm25")

@@ -47,7 +47,7 @@ def test_rows_are_searched_filtered_ordered_and_lead_to_the_questions_they_influ
     assert numbers == sorted(numbers, reverse=True) and len(numbers) > 5, numbers
 
     page.goto(page.url.partition("?")[0] + f"?row={row}")
-    page.get_by_text("It was among the shown examples of").wait_for()
+    page.get_by_text("It is among the examples of").wait_for()
     keep(page, "data-row-used")
     page.get_by_role("table").last.get_by_role("row").nth(1).get_by_role("cell").last.click()
     page.get_by_text("All saved questions").wait_for()
