@@ -35,8 +35,9 @@ def pressed(at: AppTest, key: str) -> AppTest:
 
 def said(at: AppTest) -> str:
     texts = [element.value for kind in (at.text, at.caption, at.markdown) for element in kind]
-    if (verdict := component(at, "verdict_box")) is not None:
-        texts += [verdict["asked"], verdict["sentence"], *verdict["sure"]]
+    for key in ("verdict_box", "saved_verdict"):
+        if (verdict := component(at, key)) is not None:
+            texts += [verdict["asked"], verdict["sentence"], *verdict["sure"]]
     return "\n".join(texts)
 
 
