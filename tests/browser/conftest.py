@@ -31,7 +31,7 @@ EVERY = 14
 """One in so many of the demo's rows is a tiny model's, too."""
 ANSWERED = f".strip[data-streaming='false']:not([data-text-id='{EXAMPLE}'])"
 """A complete answer, not the saved one that stands there at first."""
-PATIENCE_MS = 300_000
+PATIENCE_MS = 120_000
 """After so long without what it waits for, a test gives up."""
 
 expect.set_options(PATIENCE_MS)
