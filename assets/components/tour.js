@@ -1,5 +1,7 @@
 // Brings the part of the page that a step of the tour is about into view, once a step.
 
+const SETTLED_MS = 1500;
+
 let shown = "";
 
 /**
@@ -9,5 +11,10 @@ let shown = "";
 export default function ({ data }) {
   if (!data || shown === `${data.step} ${data.place}`) return;
   shown = `${data.step} ${data.place}`;
-  document.querySelector(`.st-key-${CSS.escape(data.place)}`)?.scrollIntoView({ block: "start" });
+  const bring = () => document.querySelector(`.st-key-${CSS.escape(data.place)}`)?.scrollIntoView({ block: "start" });
+  bring();
+  // What stands below it may still be on its way, and the page too short to scroll so far.
+  const growing = new ResizeObserver(bring);
+  growing.observe(document.querySelector(".stMainBlockContainer") ?? document.body);
+  setTimeout(() => growing.disconnect(), SETTLED_MS);
 }

@@ -31,7 +31,7 @@ def strip(at: AppTest) -> dict[str, Any]:
 
 
 def coloured(at: AppTest, by: str) -> AppTest:
-    at.button_group(key="answer_colours").set_value(by)
+    at.button_group(key="answer_colours_field 0").set_value(by)
     return settled(at.run(), lambda page: not strip(page)["pending"])
 
 
@@ -84,7 +84,7 @@ def test_without_a_base_its_change_is_not_offered(start: Start, tiny: Tiny, tmp_
     model = load_model(str(tiny.model), None, device="cpu")
     build_cache(model, read_examples(tiny.data)[:2], tmp_path / "all", TINY_SETTINGS, tokens=0, data_name="train.jsonl")
     at = answered(ask(start(cache=str(tmp_path / "all")), "What is bright?"))
-    assert "Fine-tuning" not in at.button_group(key="answer_colours").options
+    assert "Fine-tuning" not in at.button_group(key="answer_colours_field 0").options
     assert "no base model" in captions(at)
     assert strip(coloured(at, "Probability"))["colouring"]["values"]
 

@@ -223,7 +223,7 @@ def test_prompt_and_choices_are_there_after_another_page(start: Start) -> None:
     at = start()
     at = answered(ask(at, "What is bright?"))
     at.button_group(key="direction").set_value("Opponents")
-    at.button_group(key="answer_colours").set_value("Probability")
+    at.button_group(key="answer_colours_field 0").set_value("Probability")
     at = answered(at.run())
     rows = shown_rows(at)
     at = at.switch_page(places.METHODS).run()
@@ -231,7 +231,7 @@ def test_prompt_and_choices_are_there_after_another_page(start: Start) -> None:
     at = answered(at.switch_page(places.EXPLORE).run())
     assert at.text_input(key="prompt").value == "What is bright?" and shown_rows(at) == rows
     assert at.button_group(key="direction").value == "Opponents"
-    assert at.button_group(key="answer_colours").value == "Probability"
+    assert at.button_group(key="answer_colours_field 0").value == "Probability"
 
 
 def test_streamlit_has_nothing_to_warn_of_on_a_way_over_links(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +245,7 @@ def test_streamlit_has_nothing_to_warn_of_on_a_way_over_links(start: Start, monk
     at = answered(at.run())
     at.button_group(key="matrix_columns").set_value("Position")
     at.button_group(key="direction").set_value("Opponents")
-    at.button_group(key="answer_colours").set_value("Probability")
+    at.button_group(key="answer_colours_field 0").set_value("Probability")
     at.button_group(key="colours").set_value("Position")
     link = link_of(answered(at.run()))
     monkeypatch.setattr(policies, "_shown_default_value_warning", False)

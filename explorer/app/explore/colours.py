@@ -13,23 +13,32 @@ from explorer.app.widgets.component import CHECKSUM_TOLERANCE, Colouring, card_e
 from explorer.concurrency import Urgency
 from explorer.records import Answer, OutputValues, Prediction
 
-KEY = "answer_colours"
+KEY, _FIELD, _TURN = "answer_colours", "answer_colours_field", "answer_colours_turn"
+"""Session keys: what is chosen; how the field's key begins; how often the choice was made elsewhere than in it."""
 
 
 def control() -> None:
     """Choose what the answer is coloured by."""
     model = resources.desk().engine.model
-    st.session_state.setdefault(KEY, NOTHING)
+    # A browser that asks for news says what its field had: one that was overruled since is another field.
+    field = f"{_FIELD} {st.session_state.get(_TURN, 0)}"
+    st.session_state[field] = chosen()
     with st.popover("Colour", icon=":material/palette:", key="colour_popover"):
         st.segmented_control(
             "Colour the answer by",
             [NOTHING, *([CHANGE] if model.has_base else []), PROBABILITY, EXAMPLE],
             required=True,
-            key=KEY,
+            key=field,
+            on_change=_take,
+            args=(field,),
             wrap=True,
         )
         if not model.has_base:
             st.caption(f"There is no base model to compare with: {model.without_base}.")
+
+
+def _take(field: str) -> None:
+    st.session_state[KEY] = st.session_state[field]
 
 
 def chosen() -> str:
@@ -146,4 +155,5 @@ def take_example(cards: str) -> int | None:
     again = chosen() == EXAMPLE and state.example() == row
     st.session_state["example"] = None if again else row
     st.session_state[KEY] = NOTHING if again else EXAMPLE
+    st.session_state[_TURN] = st.session_state.get(_TURN, 0) + 1
     return None
