@@ -170,7 +170,9 @@ def select(page: Page, token: int) -> float:
 
 
 def more_of(card: Locator) -> Locator:
-    """The card, with all that is known of its example open."""
+    """The card, with all that is known of its example open; it stays the same one where it moves."""
+    if key := card.get_attribute("data-card-key"):
+        card = card.page.locator(f".card[data-card-key='{key}']")
     button = card.get_by_role("button", name="More about example")
     if button.get_attribute("aria-expanded") == "false":
         button.click()
