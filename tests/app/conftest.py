@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,12 @@ def table(at: AppTest, key: str) -> dict[str, list[str]]:
     cells = [row[1:] for row in data["rows"]]
     text = [["".join(cell) if isinstance(cell, list) else cell for cell in row] for row in cells]
     return {name: [row[place] for row in text] for place, (name, _) in enumerate(data["columns"])}
+
+
+def field_of(shown: Iterable[Any], name: str) -> Any:
+    """The one of these elements whose key is by `fields.showing`, by the name that it was given."""
+    (found,) = (element for element in shown if str(element.key).startswith(f"{name} "))
+    return found
 
 
 def settled(at: AppTest, ready: Callable[[AppTest], bool]) -> AppTest:

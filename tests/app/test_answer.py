@@ -17,7 +17,7 @@ from explorer.model.loading import load_model
 from explorer.records import Contrast
 from precompute.build import build_cache
 from precompute.data import read_examples
-from tests.app.conftest import component, settled
+from tests.app.conftest import component, field_of, settled
 from tests.app.test_explore import answered, ask, press, whole
 from tests.conftest import TINY_SETTINGS, Tiny
 
@@ -31,7 +31,7 @@ def strip(at: AppTest) -> dict[str, Any]:
 
 
 def coloured(at: AppTest, by: str) -> AppTest:
-    at.button_group(key="answer_colours_field 0").set_value(by)
+    field_of(at.button_group, "answer_colours_field").set_value(by)
     return settled(at.run(), lambda page: not strip(page)["pending"])
 
 
@@ -84,7 +84,7 @@ def test_without_a_base_its_change_is_not_offered(start: Start, tiny: Tiny, tmp_
     model = load_model(str(tiny.model), None, device="cpu")
     build_cache(model, read_examples(tiny.data)[:2], tmp_path / "all", TINY_SETTINGS, tokens=0, data_name="train.jsonl")
     at = answered(ask(start(cache=str(tmp_path / "all")), "What is bright?"))
-    assert "Fine-tuning" not in at.button_group(key="answer_colours_field 0").options
+    assert "Fine-tuning" not in field_of(at.button_group, "answer_colours_field").options
     assert "no base model" in captions(at)
     assert strip(coloured(at, "Probability"))["colouring"]["values"]
 

@@ -13,7 +13,7 @@ from explorer.app.session import resources
 from explorer.app.widgets import places
 from explorer.history.history import History
 from explorer.methods.description import described
-from tests.app.conftest import component
+from tests.app.conftest import component, field_of
 from tests.app.test_explore import answered, ask, press, shown_rows, source_field, text_field, tokens
 from tests.conftest import Tiny
 from tests.saved_samples import saved_of
@@ -144,10 +144,10 @@ def test_a_link_chooses_the_cache_that_was_asked(start: Start, tiny: Tiny, twins
     link, rows = link_of(at), shown_rows(at)
     assert link[places.CACHE_NAME] == "cache"
     at = answered(follow(start(cache=seven, more=(str(twins),)), **link))
-    assert shown_rows(at) == rows and at.selectbox(key="cache_picked").value == "cache"
+    assert shown_rows(at) == rows and field_of(at.selectbox, "cache_picked").value == "cache"
     # The answer's own cache counts where the address doesn't name it.
     at = answered(follow(start(cache=seven, more=(str(twins),)), saved=link["saved"]))
-    assert shown_rows(at) == rows and at.selectbox(key="cache_picked").value == "cache"
+    assert shown_rows(at) == rows and field_of(at.selectbox, "cache_picked").value == "cache"
     assert not any("another cache" in caption.value for caption in at.caption)
     assert resources.history().find()[1] == 1
 
@@ -223,7 +223,7 @@ def test_prompt_and_choices_are_there_after_another_page(start: Start) -> None:
     at = start()
     at = answered(ask(at, "What is bright?"))
     at.button_group(key="direction").set_value("Opponents")
-    at.button_group(key="answer_colours_field 0").set_value("Probability")
+    field_of(at.button_group, "answer_colours_field").set_value("Probability")
     at = answered(at.run())
     rows = shown_rows(at)
     at = at.switch_page(places.METHODS).run()
@@ -231,7 +231,7 @@ def test_prompt_and_choices_are_there_after_another_page(start: Start) -> None:
     at = answered(at.switch_page(places.EXPLORE).run())
     assert at.text_input(key="prompt").value == "What is bright?" and shown_rows(at) == rows
     assert at.button_group(key="direction").value == "Opponents"
-    assert at.button_group(key="answer_colours_field 0").value == "Probability"
+    assert field_of(at.button_group, "answer_colours_field").value == "Probability"
 
 
 def test_streamlit_has_nothing_to_warn_of_on_a_way_over_links(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +245,7 @@ def test_streamlit_has_nothing_to_warn_of_on_a_way_over_links(start: Start, monk
     at = answered(at.run())
     at.button_group(key="matrix_columns").set_value("Position")
     at.button_group(key="direction").set_value("Opponents")
-    at.button_group(key="answer_colours_field 0").set_value("Probability")
+    field_of(at.button_group, "answer_colours_field").set_value("Probability")
     at.button_group(key="colours").set_value("Position")
     link = link_of(answered(at.run()))
     monkeypatch.setattr(policies, "_shown_default_value_warning", False)

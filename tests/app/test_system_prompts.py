@@ -15,7 +15,7 @@ from explorer.history.saved import Origin, origin_of
 from explorer.methods.description import described
 from explorer.records import Conversation
 from explorer.serving.session import open_engine
-from tests.app.conftest import table
+from tests.app.conftest import field_of, table
 from tests.app.test_audit import audit_page, begin, finished
 from tests.app.test_caches import pick
 from tests.app.test_compare import compared, two_prompts
@@ -160,7 +160,7 @@ def test_an_audit_asks_with_the_system_prompt_unless_a_prompt_has_its_own(
 def test_another_caches_system_prompt_is_its_own(start: Start, guided: Path, tiny: Tiny) -> None:
     at = start(cache=str(guided), more=(str(tiny.cache),))
     assert field(at).value == SYSTEM
-    names = at.selectbox(key="cache_picked").options
+    names = field_of(at.selectbox, "cache_picked").options
     served = [name.partition(":")[0] for name in names]
     at = pick(at, served[1])
     assert field(at).value == ""

@@ -7,38 +7,33 @@ from explorer import views
 from explorer.app.desk.work import Finding
 from explorer.app.explore import instead
 from explorer.app.session import resources, state
-from explorer.app.widgets import messages
+from explorer.app.widgets import fields, messages
 from explorer.app.widgets.choices import CHANGE, EXAMPLE, NOTHING, PROBABILITY
 from explorer.app.widgets.component import CHECKSUM_TOLERANCE, Colouring, card_event
 from explorer.concurrency import Urgency
 from explorer.records import Answer, OutputValues, Prediction
 
-KEY, _FIELD, _TURN = "answer_colours", "answer_colours_field", "answer_colours_turn"
-"""Session keys: what is chosen; how the field's key begins; how often the choice was made elsewhere than in it."""
+KEY, _FIELD = "answer_colours", "answer_colours_field"
+"""Session keys: what is chosen; how the key of the field begins that chooses it."""
 
 
 def control() -> None:
     """Choose what the answer is coloured by."""
     model = resources.desk().engine.model
-    # A browser that asks for news says what its field had: one that was overruled since is another field.
-    field = f"{_FIELD} {st.session_state.get(_TURN, 0)}"
-    st.session_state[field] = chosen()
     with st.popover("Colour", icon=":material/palette:", key="colour_popover"):
         st.segmented_control(
             "Colour the answer by",
             [NOTHING, *([CHANGE] if model.has_base else []), PROBABILITY, EXAMPLE],
             required=True,
-            key=field,
-            on_change=_take,
-            args=(field,),
             wrap=True,
+            **fields.showing(_FIELD, chosen(), _take),
         )
         if not model.has_base:
             st.caption(f"There is no base model to compare with: {model.without_base}.")
 
 
-def _take(field: str) -> None:
-    st.session_state[KEY] = st.session_state[field]
+def _take(colours: str) -> None:
+    st.session_state[KEY] = colours
 
 
 def chosen() -> str:
@@ -155,5 +150,4 @@ def take_example(cards: str) -> int | None:
     again = chosen() == EXAMPLE and state.example() == row
     st.session_state["example"] = None if again else row
     st.session_state[KEY] = NOTHING if again else EXAMPLE
-    st.session_state[_TURN] = st.session_state.get(_TURN, 0) + 1
     return None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from explorer.app.widgets import places
+from explorer.app.widgets import fields, places
 from explorer.cache.files import file_sha256
 from explorer.cache.manifest import MANIFEST
 from explorer.cache.store import load
@@ -82,20 +82,18 @@ def picker() -> None:
         if names and (said := _about(folder())):
             st.text(one_line(said, 120), width="content")
         return
-    st.session_state[_PICKED] = chosen()
     st.selectbox(
         "Cache and model",
         names,
-        key=_PICKED,
         format_func=_described,
-        on_change=_take,
         label_visibility="collapsed",
         help="Each cache has its own model, which is loaded when it is first chosen, and kept",
+        **fields.showing(_PICKED, chosen(), _take),
     )
 
 
-def _take() -> None:
-    choose(str(st.session_state[_PICKED]))
+def _take(name: str) -> None:
+    choose(name)
     # A link's parameters are about the cache it names.
     st.query_params.clear()
 

@@ -1,6 +1,7 @@
-"""Fields that outlive a visit to another page: Streamlit forgets the state of what isn't shown."""
+"""Fields whose values live outside of them: Streamlit forgets those of what isn't shown, and browsers send old ones."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import streamlit as st
 
@@ -15,3 +16,31 @@ def remember(form: str, beginnings: Sequence[str]) -> None:
     """Keep the values of the fields whose keys begin so."""
     fields = {key: value for key, value in st.session_state.items() if str(key).startswith(tuple(beginnings))}
     st.session_state[f"fields of {form}"] = fields
+
+
+def showing(name: str, value: object, take: Callable[[Any], None]) -> dict[str, Any]:
+    """The key, and what a change calls, of a field that shows a `value` which other parts of the page may set, too.
+
+    `take` gets what was chosen in the field. A browser that asks for news says what its fields had when it asked. So a
+    field whose value was set elsewhere is another field from then on, and what an older request says of the one before
+    it is not taken; a value that the field has is not set again.
+    """
+    if st.session_state.get(_key(name), value) != value:
+        st.session_state[_turn(name)] = st.session_state.get(_turn(name), 0) + 1
+    key = _key(name)
+    if key not in st.session_state:
+        st.session_state[key] = value
+    return {"key": key, "on_change": _changed, "args": (name, key, take)}
+
+
+def _turn(name: str) -> str:
+    return f"{name} turn"
+
+
+def _key(name: str) -> str:
+    return f"{name} {st.session_state.get(_turn(name), 0)}"
+
+
+def _changed(name: str, key: str, take: Callable[[Any], None]) -> None:
+    if key == _key(name):
+        take(st.session_state[key])
