@@ -101,6 +101,10 @@ class Engine:
             self._raised.put(answer.id, (raised_word(answer.tokens, known.change),))
         return known
 
+    def predicted(self, answer: Answer) -> Prediction | None:
+        """What `predict` found; None where it wasn't asked. May be called from any thread."""
+        return self._predictions.get(answer.id)
+
     def raised(self, answer: Answer) -> Span | None:
         """The word that fine-tuning raised most, where `predict` was asked; may be called from any thread."""
         (word,) = self._raised.get(answer.id) or (None,)

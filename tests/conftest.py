@@ -46,9 +46,9 @@ TINY_SETTINGS = CacheSettings(length=4096, token_length=1024, dtype="float16")
 
 BROWSER = "tests/browser/"
 SHARING = (
-    ("accessibility", "cache", "compare_forms", "history", "permalinks"),
-    ("journeys", "first_visit", "leaving"),
-    ("answer", "audit", "cards", "compare", "data", "drawing", "methods", "serving"),
+    ("accessibility", "cache", "compare", "compare_forms", "data", "evidence", "history", "permalinks", "words"),
+    ("journeys", "first_visit", "leaving", "serving"),
+    ("answer", "audit", "cards", "drawing", "first_screen", "methods"),
 )
 """Files of browser tests that share a server, and so a worker: the tiny model's, and twice the demo's."""
 LONGEST = (BROWSER, "tests/retrieval/test_ray.py", "tests/precompute/test_resume.py", "tests/app/", "tests/gradients/")

@@ -2,7 +2,7 @@
 // said instead beneath them. With Alt a single token is clicked, not its word. The selection is painted here at once and sent to Python, which owns it and
 // echoes it back. Needs tokens.js, poller.js and beneath.js before it.
 
-/* global readToken, tokenSpan, tokenName, mainBox, make, readTheme, colourScale, quantity, Poller, Beneath */
+/* global readToken, tokenSpan, tokenName, mainBox, make, readTheme, colourScale, quantity, Poller, MARKS, Beneath */
 
 /** @typedef {[start: number, stop: number] | null} Range Half-open; null is the whole answer. */
 /**
@@ -21,6 +21,7 @@
  * @property {string} choices_note What is said where there are none.
  * @property {boolean[]} differs For each token whether it is unlike another answer's; empty for no marks.
  * @property {[number, number][]} verbatim Runs of tokens that stand word for word in the training data.
+ * @property {[start: number, stop: number, mark: string][]} marks Where words come from, as far as that is known.
  */
 
 /** How long a newer selection made here outlives older echoes, should Python never answer it. */
@@ -48,6 +49,7 @@ class Strip {
     /** @type {[start: number, stop: number][]} For each token its word. */ this.words = [];
     /** @type {Colouring | null} */ this.colouring = null;
     /** @type {boolean[]} */ this.differs = [];
+    /** @type {string[]} For each token its word's mark, if it has one. */ this.marks = [];
     /** @type {string[]} */ this.drawnTokens = [];
     /** @type {Range} */ this.selection = null;
     /** @type {{from: number, to: number, moved: boolean, shift: boolean, fine: boolean} | null} */ this.drag = null;
@@ -82,11 +84,14 @@ class Strip {
     if (along) this.root.scrollTop = this.root.scrollHeight;
     this.adopt(data);
     this.differs = data.differs;
+    this.marks = Array(data.tokens.length).fill("");
+    for (const [start, stop, mark] of data.marks) this.marks.fill(mark, start, stop);
     this.colour(data.colouring, readTheme(this.root));
     this.spans.forEach((span, index) => {
       span.classList.toggle("verbatim", data.verbatim.some(([start, stop]) => index >= start && index < stop));
     });
     this.beneath.draw(data);
+    this.beneath.name(new Set(this.marks.concat(data.verbatim.length ? "verbatim" : [])));
     this.root.classList.toggle("streaming", data.streaming);
     this.root.setAttribute("aria-label", data.label);
     this.root.setAttribute("aria-busy", String(data.streaming));
@@ -144,12 +149,15 @@ class Strip {
       span.style.color = paint.color;
       span.classList.toggle("faint", faint);
       span.classList.toggle("differs", Boolean(this.differs[index]));
+      if (this.marks[index]) span.dataset.mark = this.marks[index];
+      else delete span.dataset.mark;
       span.classList.toggle("negative", paint.background !== "" && value !== null && value < 0);
       const { raw, special, text } = this.views[index];
       const name = this.describe(index);
-      if (raw || special || value !== null) span.title = name;
+      const marked = this.marks[index] in MARKS;
+      if (raw || special || value !== null || marked) span.title = name;
       else span.removeAttribute("title");
-      if (raw || special || text.trim() === "" || value !== null || this.differs[index]) span.setAttribute("aria-label", name);
+      if (raw || special || text.trim() === "" || value !== null || marked || this.differs[index]) span.setAttribute("aria-label", name);
       else span.removeAttribute("aria-label");
     });
   }
@@ -157,7 +165,8 @@ class Strip {
   /** A token in words, with its number. @param {number} index @returns {string} */
   describe(index) {
     const value = this.colouring?.values?.[index] ?? null;
-    const name = tokenName(this.views[index]) + (this.differs[index] ? ", differs" : "");
+    const said = MARKS[this.marks[index]];
+    const name = tokenName(this.views[index]) + (this.differs[index] ? ", differs" : "") + (said ? `, ${said}` : "");
     if (!this.colouring || value === null) return name;
     const faint = Math.abs(value) < this.colouring.faint ? ", hardly moved" : "";
     return `${name}: ${quantity(value, this.colouring.unit)}${faint}`;

@@ -221,16 +221,24 @@ def _verdicts(settings: KindSettings, read: Read) -> tuple[Run, list[str]]:
     asked = [*probes, *(Probe(prompt, UNRELATED) for prompt in unrelated)]
 
     def run(engine: Any, report: Report) -> Found:
-        found, shown = judge_verdicts(Attributor(open_method(engine, DEFAULT)), asked, partial(report, "verdicts"))
+        judged = judge_verdicts(Attributor(open_method(engine, DEFAULT)), asked, partial(report, "verdicts"))
+        found, words, shown = judged
         kept = {"questions": Path(settings.probes).name, "prompts": Path(settings.prompts).name}
         notes = tuple(
             f"As expected of {kind} probes, by the raised word: {', '.join(map(str, numbers))}."
             for kind, numbers in shown.items()
             if kind != UNRELATED
         )
-        return Found((Table.of(found, first="kind, asked about"),), kept, (), notes)
+        tables = (
+            Table.of(found, "Verdicts", "kind, asked about"),
+            Table.of(words, "Marks of words", "where the word is"),
+        )
+        return Found(tables, kept, (), notes)
 
-    return run, [f"{len(asked)} answers, generated first; each asked twice: of the word raised most, and of all of it."]
+    return run, [
+        f"{len(asked)} answers, generated first; each asked twice: of the word raised most, and of all of it.",
+        f"Of {len(probes)} every token is asked about, too: that takes longest.",
+    ]
 
 
 KINDS: dict[str, Kind] = {

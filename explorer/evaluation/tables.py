@@ -8,6 +8,7 @@ from explorer.evaluation.results import Best, Result, Table, Value
 TITLES = {
     "backdoor": "Planted backdoor (`backdoor`)",
     "error-tracing": "Swapped words (`error-tracing`)",
+    "verdicts": "What the page says (`verdicts`)",
     "classes": "The question's own class (`classes`)",
     "steps": "One more step on the shown examples (`steps`)",
     "ihvp": "Inverse curvature (`ihvp`)",

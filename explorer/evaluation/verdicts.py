@@ -1,17 +1,21 @@
-"""What the page's verdict says of probes whose true cause is known, and of unrelated prompts.
+"""What the page's verdict and its marks say of probes whose true cause is known, and of unrelated prompts.
 
 Two questions are asked of every answer, as the page asks them: about the word that fine-tuning raised most, which it
 selects by itself, and about the whole response; where no word was raised, both are the same. The state follows from the
-scores of all examples.
+scores of all examples. Then every word of the probes' answers has the mark that the page gives it.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
-from explorer.evaluation.probes import Probe
+from explorer.corpus.verbatim import VerbatimIndex, as_tokens
+from explorer.evaluation.probes import Probe, is_attacked, word_span
 from explorer.methods.attributor import Attributor
-from explorer.records import NEAR, Answer, Selection
+from explorer.records import NEAR, Answer, Selection, Span
+from explorer.trust.marks import MARKS, Mark, marks
 from explorer.trust.verdict import STATES, verdict
 
 UNRELATED = "unrelated"
@@ -21,19 +25,27 @@ _MAX_TOKENS = 80
 _QUESTIONS = ("raised word", "whole response")
 
 
+Figures = dict[str, dict[str, float | int]]
+"""Figures by row and column."""
+
+
 def judge_verdicts(
     asked: Attributor, probes: Sequence[Probe], report: Callable[[int, int], None]
-) -> tuple[dict[str, dict[str, float | int]], dict[str, list[int]]]:
-    """How often the evidence is strong, some or none, and which probes show what is expected of them.
+) -> tuple[Figures, Figures, dict[str, list[int]]]:
+    """How often the evidence is strong, some or none, which marks words have, and which probes show what is expected.
 
     Returns:
         By kind of probe and question, `strong`, `some` and `none` as shares of the probes, and `named`: the share whose
         verdict is strong or some and names the planted label as what the first ten examples share, of a kind of which
         some were planted. A question without a verdict, in a cache without a null sample, counts in no share. Then by
-        kind the numbers, from 1, of the probes whose raised word has strong evidence that names the planted label, or
-        no clear source where nothing was planted.
+        what is known of words (`origin`) how many have each mark, as shares, of probes that have to do with the data.
+        Then by kind the numbers, from 1, of the probes whose raised word has strong evidence that names the planted
+        label, or no clear source where nothing was planted.
     """
-    labels = [example.source for example in asked.engine.store.examples]
+    examples = asked.engine.store.examples
+    labels, words = [example.source for example in examples], Counter[tuple[str, Mark]]()
+    index = VerbatimIndex([(example.prompt, example.response) for example in examples])
+    deque(index.build(), maxlen=0)
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     as_expected: dict[str, list[int]] = {}
     for number, probe in enumerate(probes, start=1):
@@ -45,8 +57,41 @@ def judge_verdicts(
             wanted = ("strong", "named") if probe.planted else ("none",)
             if name == _QUESTIONS[0] and all(figures.get(each) for each in wanted):
                 as_expected.setdefault(probe.kind, []).append(number)
+        if probe.kind != UNRELATED:
+            words.update((origin(probe, answer, word), mark) for word, mark in _marks(asked, answer, index).items())
         report(number, len(probes))
-    return {f"{kind}, {name}": _shares(rows) for (kind, name), rows in found.items()}, as_expected
+    shares = {f"{kind}, {name}": _shares(rows) for (kind, name), rows in found.items()}
+    return shares, _mark_shares(words), as_expected
+
+
+def origin(probe: Probe, answer: Answer, word: Span) -> str:
+    """What is known of where a word of a probe's answer comes from."""
+    wrong = word_span(answer, probe.wrong) if probe.wrong else None
+    if wrong and word[0] < wrong[1] and wrong[0] < word[1]:
+        return "a planted wrong word"
+    if probe.kind == "triggered" and is_attacked(probe, answer.text):
+        return "in an attacked answer"
+    return "anywhere else"
+
+
+def _marks(asked: Attributor, answer: Answer, index: VerbatimIndex) -> dict[Span, Mark]:
+    """The marks of an answer's words once all is known."""
+    expected = asked.engine.predict(answer)
+    if expected.change is None:
+        return {}
+    deque(asked.ask_ahead(answer), maxlen=0)
+    passages = [as_tokens(answer.tokens, each.start, each.stop) for each in index.passages(answer.text)]
+    return marks(answer.tokens, expected.change, partial(asked.state, answer), passages)
+
+
+def _mark_shares(words: Mapping[tuple[str, Mark], int]) -> Figures:
+    counts = {
+        name: {mark: words.get((name, mark), 0) for mark in MARKS} for name in sorted({name for name, _ in words})
+    }
+    return {
+        name: {"words": (of := sum(each.values()))} | {mark: each[mark] / of for mark in MARKS}
+        for name, each in counts.items()
+    }
 
 
 def _figures(

@@ -31,6 +31,7 @@ from explorer.retrieval import ExampleScores, best, ranked
 from explorer.trust import NullSample, Redrawn, judged, kind_of
 from explorer.trust.significance import RAISED
 from explorer.trust.stability import POOL
+from explorer.trust.verdict import LEAST_PROMPTS, State, state_of
 
 SPARE = 20
 """So many more candidates than are shown are made exact: their scores may have ranked them too low."""
@@ -50,6 +51,7 @@ class Memory:
         """For scores of so many examples."""
         self.scores: Recent[Asked, Scores] = Recent(max(1, min(512, _SCORES_BYTES // (9 * rows))))
         self.exact: Recent[tuple[Asked, int], Influence] = Recent(16384)
+        self.states: Recent[Asked, State] = Recent(4096)
 
 
 class Attributor:
@@ -238,6 +240,20 @@ class Attributor:
     def null_sample(self, kind: str) -> NullSample | None:
         """What the examples score on unrelated questions of a kind; None where that isn't known."""
         return self.method.null_sample(kind) if isinstance(self.method, Judging) else None
+
+    def state(self, answer: Answer, word: Span) -> State | None:
+        """How strong the evidence is for a word that fine-tuning raised.
+
+        It is compared with the most raised words of unrelated answers, which are
+        the harder test for any other one. None before the word's scores are
+        known, or where the cache has too few such words.
+        """
+        asked = self._asked(answer, word)
+        known, null, scores = self._memory.states.get(asked), self.null_sample(RAISED), self.scores(answer, word)
+        if known is None and null and null.prompts >= LEAST_PROMPTS and scores is not None:
+            known = state_of(null.test(scores / self.size(answer, word), False))
+            self._memory.states.put(asked, known)
+        return known
 
     def _null_of(self, answer: Answer, selection: Selection) -> NullSample | None:
         """The null sample of questions like this one; a raised word's, where the cache knows any."""

@@ -41,21 +41,27 @@ def _joined(before: Token, token: Token) -> bool:
     return _ENDS.search(before.text) is not None and (token.text == "" or _GOES_ON.match(token.text) is not None)
 
 
-def most_raised(tokens: Sequence[Token], change: NDArray[np.float32], least: float) -> Span | None:
-    """The word whose log-probability fine-tuning raised most, as a run of tokens.
+def raises(tokens: Sequence[Token], change: NDArray[np.float32]) -> dict[Span, float]:
+    """By how much fine-tuning raised every word with a letter or a digit, in order.
 
     Args:
         tokens: The answer's (J).
         change: Each token's log-probability under the fine-tuned model minus that under the base model (J), in nats.
-        least: A word that was raised by less isn't one.
 
     Returns:
-        Among the words with a letter or a digit the one with the largest sum; None where no sum is as large as `least`.
+        The sum over each word's tokens, in nats; below 0 for a word that was made less likely.
     """
-    raised = {span: float(change[span[0] : span[1]].sum(dtype=np.float64)) for span in words_of(tokens)}
-    text = {span: "".join(token.text for token in tokens[span[0] : span[1]] if not token.special) for span in raised}
-    named = [span for span in raised if _WORDLIKE.search(text[span])]
-    best = max(named, key=raised.__getitem__, default=None)
+    text = {
+        span: "".join(token.text for token in tokens[slice(*span)] if not token.special) for span in words_of(tokens)
+    }
+    named = [span for span, said in text.items() if _WORDLIKE.search(said)]
+    return {span: float(change[slice(*span)].sum(dtype=np.float64)) for span in named}
+
+
+def most_raised(tokens: Sequence[Token], change: NDArray[np.float32], least: float) -> Span | None:
+    """The word whose log-probability fine-tuning raised most, if by `least` nats or more; see `raises`."""
+    raised = raises(tokens, change)
+    best = max(raised, key=raised.__getitem__, default=None)
     return best if best is not None and raised[best] >= least else None
 
 

@@ -6,6 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.app.evidence import against_panel
+from explorer.methods.attributor import Attributor
 from tests.app.conftest import component, settled
 from tests.app.test_explore import answered, ask, press
 
@@ -50,6 +51,25 @@ def test_nothing_is_said_where_nothing_stands_in_the_data(start: Start) -> None:
     at = edited(start(), "Nobody ever wrote that.")
     assert not [label for label in labels(at) if "word for word" in label]
     assert component(at, "answer_strip")["verbatim"] == []  # type: ignore[index]
+
+
+def test_words_are_marked_by_where_they_come_from(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def marked(at: AppTest) -> dict[str, str]:
+        strip = component(at, "answer_strip")
+        assert strip is not None and not strip["pending"]
+        text = [token if isinstance(token, str) else token[0] for token in strip["tokens"]]
+        return {"".join(text[first:stop]).strip(): mark for first, stop, mark in strip["marks"]}
+
+    at = settled(
+        edited(start(), "They say: it is the moon and a STAR!"), lambda at: not component(at, "answer_strip")["pending"]
+    )  # type: ignore[index]
+    found = marked(at)
+    assert found["STAR"] == "verbatim" and set(found.values()) <= {"base", "verbatim"}, found
+    assert "!" not in found and len(found) < 8, "too few unrelated prompts to say more of words that were raised"
+    monkeypatch.setattr(Attributor, "state", lambda self, answer, word: "some")
+    again = marked(at.run())
+    assert again.items() >= {word: mark for word, mark in found.items() if mark == "base"}.items()
+    assert "some" in again.values() and len(again) == len(found) + list(again.values()).count("some"), again
 
 
 def test_rows_that_say_another_word_are_named_with_those_that_say_this(

@@ -1,6 +1,6 @@
 """axe-core, the usual checker of accessibility rules."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
@@ -18,15 +18,19 @@ SETTLED = """() => {
 """Whether a page is as it will stay: no work behind it, no run of its script, nothing left of an earlier run."""
 
 
+OF_COLOURS = ("color-contrast", "link-in-text-block")
+"""The serious rules that colours alone decide; all others say the same in light and in dark."""
+
+
 def problems(page: Page, place: str) -> Iterator[str]:
     """What axe-core finds serious or critical here, in both colour schemes."""
-    for scheme in ("light", "dark"):
+    for scheme, rules in (("light", ()), ("dark", OF_COLOURS)):
         page.emulate_media(color_scheme=scheme)
         page.wait_for_function(
             "scheme => getComputedStyle(document.querySelector('.stApp')).colorScheme === scheme", arg=scheme
         )
         settle(page)
-        yield from (f"{place}, {scheme}: {told}" for told in violations(page))
+        yield from (f"{place}, {scheme}: {told}" for told in violations(page, rules))
 
 
 def settle(page: Page) -> None:
@@ -36,9 +40,10 @@ def settle(page: Page) -> None:
     page.wait_for_function(SETTLED)
 
 
-def violations(page: Page) -> Iterator[str]:
-    """Each element that breaks a serious or critical rule, and how."""
-    for rule in Axe().run(page).response["violations"]:
+def violations(page: Page, rules: Sequence[str] = ()) -> Iterator[str]:
+    """Each element that breaks a serious or critical rule, of all rules or of some, and how."""
+    options = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else None
+    for rule in Axe().run(page, options=options).response["violations"]:
         if rule["impact"] in ("serious", "critical"):
             yield from (described(rule["id"], node) for node in rule["nodes"])
 

@@ -1,6 +1,6 @@
 """Other methods on the real model: each shows its ranking, what takes long is offered first; agreement; their page.
 
-Those that take minutes are left to `make test-long ARGS=tests/browser/test_methods.py`.
+What takes minutes is left to `make test-long ARGS=tests/browser/test_methods.py`.
 """
 
 import re
@@ -83,6 +83,7 @@ def test_every_quick_method_shows_its_ranking(visit: Visit) -> None:
     assert "unrelated prompts" in more_of(page.locator(".card").first).inner_text()
 
 
+@pytest.mark.long
 def test_what_takes_long_is_offered_shows_progress_and_is_cancelled(visit: Visit) -> None:
     page = visit(width=375, height=900)
     ask(page, SWAPPED)
@@ -97,6 +98,7 @@ def test_what_takes_long_is_offered_shows_progress_and_is_cancelled(visit: Visit
     page.locator(".st-key-method_fit button").wait_for()
 
 
+@pytest.mark.long
 def test_agreement_tells_apart_what_texts_and_what_gradients_find(visit: Visit) -> None:
     page = visit(height=1300)
     ask(page, SWAPPED)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 
 from explorer.app.desk.work import Asking, Auditing, Explaining, Finding, Fitting, Found, Question
 from explorer.auditing.run import AuditSettings, Keep, audit
@@ -40,6 +41,7 @@ from explorer.records import (
     TokenMatrix,
 )
 from explorer.trust import Redrawn, Verdict, steadied, verdict
+from explorer.trust.marks import Mark, marks
 from explorer.trust.stability import POOL
 from explorer.trust.words import raised_word
 
@@ -120,7 +122,7 @@ class Desk:
             for selection in (first or asking.raised, None):
                 self.engine.ask(complete, selection)
                 yield
-            self._foresee(session, complete)
+            asking.foreseen = self._foresee(session, complete)
 
         for kind in (
             "asked",
@@ -143,18 +145,18 @@ class Desk:
         """The word that fine-tuning raised most; it says nothing of which examples did, so asking about it is fair."""
         return raised_word(answer.tokens, self.engine.predict(answer).change)
 
-    def _foresee(self, session: str, answer: Answer) -> None:
+    def _foresee(self, session: str, answer: Answer) -> Task | None:
         """Begin the gradients of all single tokens: any of them may be clicked next.
 
         Takes turns with the refining of what is shown, once an answer, so that clicks neither wait for that nor begin
         this again.
         """
         self.attend(session)
-        if (fitting := self._fitting.get(session)) is not None and not fitting.finished:
-            return
-        # In a busy explorer a token is computed when it is clicked.
-        with suppress(ExplorerError):
-            self.attended((session, "foreseen"), Urgency.REFINING, self.own.ask_ahead(answer))
+        if (fitting := self._fitting.get(session)) is None or fitting.finished:
+            # In a busy explorer a token is computed when it is clicked.
+            with suppress(ExplorerError):
+                return self.attended((session, "foreseen"), Urgency.REFINING, self.own.ask_ahead(answer))
+        return None
 
     def of(self, question: Question) -> Attributor:
         """Who answers a question: its method over this cache. Raises MethodError where there is no such method."""
@@ -216,6 +218,13 @@ class Desk:
     def predict(self, session: str, answer: Answer, urgency: Urgency = Urgency.ASKED) -> Finding[Prediction]:
         """Find what the model expected at each token of an answer."""
         return self._find((session, "predicted"), urgency, (self.engine.predict(answer) for _ in range(1)))
+
+    def marks(self, answer: Answer, passages: Sequence[Span]) -> dict[Span, Mark]:
+        """Where the words of an answer come from, as far as that is known by now; computes nothing of the model."""
+        expected = self.engine.predicted(answer)
+        if expected is None or expected.change is None:
+            return {}
+        return marks(answer.tokens, expected.change, partial(self.own.state, answer), passages)
 
     def contrast(self, session: str, answer: Answer, span: Span, text: str) -> Finding[Contrast]:
         """Find the tokens of a word that might have stood in a span's place."""

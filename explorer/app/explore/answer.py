@@ -73,10 +73,14 @@ def show_answer(asked: Conversation, answer: Answer | None) -> None:
 def show_strip(answer: Answer) -> None:
     """The complete answer, coloured as chosen, with what the model might have said instead."""
     problem, waiting = instead.take_typed(state.EXPLORE, answer)
-    on_their_way = [colours.predicted(answer), colours.by_example(answer), matrix_panel.begun(answer)]
+    found = colours.predicted(answer), colours.by_example(answer), matrix_panel.begun(answer)
+    on_their_way = [each.task for each in found if each]
+    if (asking := state.asking()) is not None and asking.foreseen is not None:
+        on_their_way.append(asking.foreseen)
     choices, note = instead.choices(state.EXPLORE, answer)
     desk = resources.desk()
     passages = verbatim_panel.passages(desk, answer)
+    underlined = verbatim_panel.underlined(answer, passages)
     token_strip(
         STRIP,
         answer_id=answer.id,
@@ -87,12 +91,13 @@ def show_strip(answer: Answer) -> None:
         pending=waiting
         or not state.EXPLORE.settled()
         or (passages is None and not desk.preparing.finished)
-        or any(each and not each.task.finished for each in on_their_way),
+        or not all(task.finished for task in on_their_way),
         colouring=colours.colouring(answer),
         choices=choices,
         choices_note=note,
         on_instead=choose_instead,
-        verbatim=verbatim_panel.underlined(answer, passages),
+        verbatim=underlined,
+        marks=desk.marks(answer, underlined),
     )
     verbatim_panel.show(answer, passages)
     predicted = instead.predicted(state.EXPLORE, answer).found if state.selection() is not None else None

@@ -16,6 +16,7 @@ from explorer.corpus.histogram import Histogram
 from explorer.corpus.words import Word
 from explorer.paths import ASSETS
 from explorer.records import Span, Token
+from explorer.trust.marks import Mark
 from explorer.trust.words import words_of
 
 CHECKSUM_TOLERANCE = 1e-3
@@ -170,6 +171,7 @@ def token_strip(
     label: str = "Tokens of the answer",
     differs: Sequence[bool] = (),
     verbatim: Sequence[Span] = (),
+    marks: Mapping[Span, Mark] | None = None,
 ) -> None:
     """Show an answer whose words can be selected, and with Alt its tokens.
 
@@ -189,6 +191,7 @@ def token_strip(
         label: The strip's name for screen readers.
         differs: For each token whether it is marked as unlike another answer's; empty for no such marks.
         verbatim: Runs of tokens that stand word for word in the training data; they are underlined.
+        marks: Where words come from, as far as that is known.
     """
     data = {
         "tick": _tick(key, streaming or pending),
@@ -205,6 +208,7 @@ def token_strip(
         "choices_note": choices_note,
         "differs": list(differs),
         "verbatim": [list(span) for span in verbatim],
+        "marks": [[*word, mark] for word, mark in (marks or {}).items()],
     }
     _STRIP(
         key=key,
