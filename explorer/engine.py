@@ -105,8 +105,13 @@ class Engine:
         """What `predict` found; None where it wasn't asked. May be called from any thread."""
         return self._predictions.get(answer.id)
 
+    def raised_word(self, answer: Answer) -> Span | None:
+        """The word that fine-tuning raised most; it says nothing of which examples did, so asking about it is fair."""
+        self.predict(answer)
+        return self.raised(answer)
+
     def raised(self, answer: Answer) -> Span | None:
-        """The word that fine-tuning raised most, where `predict` was asked; may be called from any thread."""
+        """`raised_word`, where `predict` was asked; may be called from any thread."""
         (word,) = self._raised.get(answer.id) or (None,)
         return word
 

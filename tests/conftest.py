@@ -46,8 +46,8 @@ TINY_SETTINGS = CacheSettings(length=4096, token_length=1024, dtype="float16")
 
 BROWSER = "tests/browser/"
 SHARING = (
-    ("accessibility", "cache", "compare", "compare_forms", "data", "evidence", "history", "permalinks", "words"),
-    ("journeys", "first_visit", "leaving", "serving"),
+    ("accessibility", "cache", "compare_forms", "data", "evidence", "history", "permalinks", "words"),
+    ("journeys", "first_visit", "leaving", "compare", "serving"),
     ("answer", "audit", "cards", "drawing", "first_screen", "methods"),
 )
 """Files of browser tests that share a server, and so a worker: the tiny model's, and twice the demo's."""

@@ -15,7 +15,6 @@ from explorer.methods.method import Stage
 from explorer.model.generation import GenerationSettings
 from explorer.records import Answer, Can, Chosen, Conversation, Prompt, Ranking, Selection
 from explorer.trust import verdict
-from explorer.trust.words import raised_word
 
 Keep = Callable[[SavedAnswer], None]
 """Puts an answer into the history; raises HistoryError."""
@@ -63,7 +62,7 @@ def _answered(
     if settings.method.can(Can.NULLS):
         # Without unrelated prompts to compare with, a word tells no more than the whole response.
         yield None
-        word = raised_word(answer.tokens, engine.predict(answer).change)
+        word = engine.raised_word(answer)
     name, now = uuid.uuid4().hex[:16], time.time()
     questions = []
     for selection in (None,) if word is None else (word, None):

@@ -19,7 +19,7 @@ from explorer.evaluation.inverses import REFERENCE, TOLERANCE, InverseSettings, 
 from explorer.evaluation.judging import judge_backdoor, judge_classes, judge_error_tracing
 from explorer.evaluation.probes import Probe, read_probes, read_prompts
 from explorer.evaluation.results import Best, Table, best_of
-from explorer.evaluation.verdicts import UNRELATED, judge_verdicts
+from explorer.evaluation.verdicts import UNRELATED, judge_marks, judge_verdicts
 from explorer.methods.attributor import Attributor
 from explorer.methods.description import CURVATURE_ROWS, DEFAULT
 from explorer.methods.opening import open_method
@@ -221,28 +221,32 @@ def _verdicts(settings: KindSettings, read: Read) -> tuple[Run, list[str]]:
     asked = [*probes, *(Probe(prompt, UNRELATED) for prompt in unrelated)]
 
     def run(engine: Any, report: Report) -> Found:
-        judged = judge_verdicts(Attributor(open_method(engine, DEFAULT)), asked, partial(report, "verdicts"))
-        found, words, shown = judged
+        found, shown = judge_verdicts(Attributor(open_method(engine, DEFAULT)), asked, partial(report, "verdicts"))
         kept = {"questions": Path(settings.probes).name, "prompts": Path(settings.prompts).name}
         notes = tuple(
             f"As expected of {kind} probes, by the raised word: {', '.join(map(str, numbers))}."
             for kind, numbers in shown.items()
             if kind != UNRELATED
         )
-        tables = (
-            Table.of(found, "Verdicts", "kind, asked about"),
-            Table.of(words, "Marks of words", "where the word is"),
-        )
-        return Found(tables, kept, (), notes)
+        return Found((Table.of(found, first="kind, asked about"),), kept, (), notes)
 
-    return run, [
-        f"{len(asked)} answers, generated first; each asked twice: of the word raised most, and of all of it.",
-        f"Of {len(probes)} every token is asked about, too: that takes longest.",
-    ]
+    return run, [f"{len(asked)} answers, generated first; each asked twice: of the word raised most, and of all of it."]
+
+
+def _marks(settings: KindSettings, read: Read) -> tuple[Run, list[str]]:
+    probes = spaced(read_probes(Path(settings.probes)), settings.count)
+
+    def run(engine: Any, report: Report) -> Found:
+        found = judge_marks(Attributor(open_method(engine, DEFAULT)), probes, partial(report, "marks"))
+        kept = {"questions": Path(settings.probes).name, "count": len(probes)}
+        return Found((Table.of(found, first="the word is"),), kept, (), ())
+
+    return run, [f"{len(probes)} answers, generated first; every token of them is asked about."]
 
 
 KINDS: dict[str, Kind] = {
     "verdicts": _verdicts,
+    "marks": _marks,
     "backdoor": _backdoor,
     "error-tracing": _error_tracing,
     "classes": _classes,

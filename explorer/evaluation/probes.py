@@ -158,8 +158,7 @@ def evaluate_calibration(
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     for number, prompt in enumerate(prompts):
         *_, answer = asked.engine.answer(prompt)
-        asked.engine.predict(answer)
-        drawn, raised = generator(0, "calibration", number), asked.engine.raised(answer)
+        drawn, raised = generator(0, "calibration", number), asked.engine.raised_word(answer)
         for kind, selection in one_of_each_kind(answer.tokens, drawn, raised).items():
             found[kind].append(_calibration(asked, answer, kind, selection))
         report(number + 1, len(prompts))

@@ -2,7 +2,7 @@
 
 Two questions are asked of every answer, as the page asks them: about the word that fine-tuning raised most, which it
 selects by itself, and about the whole response; where no word was raised, both are the same. The state follows from the
-scores of all examples. Then every word of the probes' answers has the mark that the page gives it.
+scores of all examples. `judge_marks` counts the marks that the page gives to the words of the probes' answers.
 """
 
 from collections import Counter, deque
@@ -29,39 +29,44 @@ Figures = dict[str, dict[str, float | int]]
 """Figures by row and column."""
 
 
-def judge_verdicts(
-    asked: Attributor, probes: Sequence[Probe], report: Callable[[int, int], None]
-) -> tuple[Figures, Figures, dict[str, list[int]]]:
-    """How often the evidence is strong, some or none, which marks words have, and which probes show what is expected.
+Report = Callable[[int, int], None]
+
+
+def judge_verdicts(asked: Attributor, probes: Sequence[Probe], report: Report) -> tuple[Figures, dict[str, list[int]]]:
+    """How often the evidence is strong, some or none, and which probes show what is expected of them.
 
     Returns:
         By kind of probe and question, `strong`, `some` and `none` as shares of the probes, and `named`: the share whose
         verdict is strong or some and names the planted label as what the first ten examples share, of a kind of which
         some were planted. A question without a verdict, in a cache without a null sample, counts in no share. Then by
-        what is known of words (`origin`) how many have each mark, as shares, of probes that have to do with the data.
-        Then by kind the numbers, from 1, of the probes whose raised word has strong evidence that names the planted
+        kind the numbers, from 1, of the probes whose raised word has strong evidence that names the planted
         label, or no clear source where nothing was planted.
     """
-    examples = asked.engine.store.examples
-    labels, words = [example.source for example in examples], Counter[tuple[str, Mark]]()
-    index = VerbatimIndex([(example.prompt, example.response) for example in examples])
-    deque(index.build(), maxlen=0)
+    labels = [example.source for example in asked.engine.store.examples]
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     as_expected: dict[str, list[int]] = {}
     for number, probe in enumerate(probes, start=1):
         answer = asked.engine.answered(probe.prompt, None, max_tokens=_MAX_TOKENS)
-        asked.engine.predict(answer)
-        for name, selection in zip(_QUESTIONS, (asked.engine.raised(answer), None), strict=True):
+        for name, selection in zip(_QUESTIONS, (asked.engine.raised_word(answer), None), strict=True):
             figures = _figures(asked, answer, selection, labels, probe.planted)
             found.setdefault((probe.kind, name), []).append(figures)
             wanted = ("strong", "named") if probe.planted else ("none",)
             if name == _QUESTIONS[0] and all(figures.get(each) for each in wanted):
                 as_expected.setdefault(probe.kind, []).append(number)
-        if probe.kind != UNRELATED:
-            words.update((origin(probe, answer, word), mark) for word, mark in _marks(asked, answer, index).items())
         report(number, len(probes))
-    shares = {f"{kind}, {name}": _shares(rows) for (kind, name), rows in found.items()}
-    return shares, _mark_shares(words), as_expected
+    return {f"{kind}, {name}": _shares(rows) for (kind, name), rows in found.items()}, as_expected
+
+
+def judge_marks(asked: Attributor, probes: Sequence[Probe], report: Report) -> Figures:
+    """By what is known of words (`origin`): how many there are in the probes' answers, and the share of each mark."""
+    index = VerbatimIndex([(example.prompt, example.response) for example in asked.engine.store.examples])
+    deque(index.build(), maxlen=0)
+    words = Counter[tuple[str, Mark]]()
+    for number, probe in enumerate(probes, start=1):
+        answer = asked.engine.answered(probe.prompt, None, max_tokens=_MAX_TOKENS)
+        words.update((origin(probe, answer, word), mark) for word, mark in _marks(asked, answer, index).items())
+        report(number, len(probes))
+    return _mark_shares(words)
 
 
 def origin(probe: Probe, answer: Answer, word: Span) -> str:

@@ -1,7 +1,7 @@
 """axe-core, the usual checker of accessibility rules."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
@@ -24,7 +24,8 @@ OF_COLOURS = ("color-contrast", "link-in-text-block")
 
 def problems(page: Page, place: str) -> Iterator[str]:
     """What axe-core finds serious or critical here, in both colour schemes."""
-    for scheme, rules in (("light", ()), ("dark", OF_COLOURS)):
+    schemes: dict[Literal["light", "dark"], Sequence[str]] = {"light": (), "dark": OF_COLOURS}
+    for scheme, rules in schemes.items():
         page.emulate_media(color_scheme=scheme)
         page.wait_for_function(
             "scheme => getComputedStyle(document.querySelector('.stApp')).colorScheme === scheme", arg=scheme

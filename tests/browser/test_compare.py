@@ -1,19 +1,13 @@
-"""The journey of two answers side by side."""
+"""The journey of two answers side by side, on the real model."""
 
 from collections.abc import Callable
 
-import pytest
 from playwright.sync_api import Page
 
 from tests.browser.axe import problems
 from tests.browser.conftest import keep
 
 Visit = Callable[..., Page]
-
-
-@pytest.fixture
-def address(tiny_server: str) -> str:
-    return tiny_server
 
 
 def settled(page: Page) -> None:
@@ -35,7 +29,7 @@ def test_base_and_fine_tuned_are_compared_and_the_link_opens_the_same_again(visi
     box.press("Enter")
     settled(page)
     left, right = (page.locator(".strip").nth(side) for side in (0, 1))
-    assert left.inner_text() != right.inner_text(), "the base model says something else"
+    assert left.inner_text() != right.inner_text(), "the base model doesn't know the planted trigger"
     assert page.locator(".strip .token.differs").count() > 0
     page.get_by_text("attributed by that model's gradients", exact=False).wait_for()
     page.get_by_text("the fine-tuned model’s answer").first.wait_for()

@@ -9,7 +9,7 @@ import pytest
 
 from explorer.engine import Engine
 from explorer.evaluation.probes import Probe
-from explorer.evaluation.verdicts import UNRELATED, judge_verdicts
+from explorer.evaluation.verdicts import UNRELATED, judge_marks, judge_verdicts
 from explorer.records import NullTest, Ranking
 from explorer.trust.marks import MARKS
 from explorer.trust.significance import NullSample
@@ -30,7 +30,7 @@ def test_states_are_counted_by_kind_of_probe_and_question(
     """Where all examples score below this on unrelated prompts, or all above."""
     null = NullSample((np.full((len(ROWS), 199), level, dtype=np.float32) + SHADES,))
     monkeypatch.setattr(asking(tiny_engine), "null_sample", lambda kind: null)
-    found, _, as_expected = judge_verdicts(asking(tiny_engine), PROBES, lambda done, total: None)
+    found, as_expected = judge_verdicts(asking(tiny_engine), PROBES, lambda done, total: None)
     assert as_expected == ({UNRELATED: [3]} if state == "none" else {})
     assert list(found) == [
         f"{kind}, {asked}" for kind in ("triggered", "swap", UNRELATED) for asked in ("raised word", "whole response")
@@ -57,7 +57,7 @@ def test_a_verdict_names_what_was_planted_where_its_first_examples_share_that_la
         return replace(found, influences=shown, test=NullTest(200, 0, 0, 9.0))
 
     monkeypatch.setattr(type(asking(tiny_engine)), "ranking", ranking)
-    found, _, as_expected = judge_verdicts(asking(tiny_engine), PROBES, lambda done, total: None)
+    found, as_expected = judge_verdicts(asking(tiny_engine), PROBES, lambda done, total: None)
     assert [figures.get("named") for figures in found.values()] == [1, 1, 0, 0, None, None]
     assert as_expected == {"triggered": [1]}, "the swap's label isn't shared, and unrelated prompts are strong here"
 
@@ -70,10 +70,10 @@ def test_words_are_counted_by_what_is_known_of_them_and_by_their_mark(
     answer = tiny_engine.answered("Hi", None, max_tokens=80)
     (first, *_) = [span for span in words_of(answer.tokens) if answer.tokens[span[0]].text.strip().isalnum()]
     wrong = "".join(token.text for token in answer.tokens[slice(*first)]).strip()
-    probes = [Probe("Hi", "swap", wrong=wrong), Probe("Hi", "triggered", attack="."), Probe("Why?", UNRELATED)]
-    _, words, _ = judge_verdicts(asking(tiny_engine), probes, lambda done, total: None)
+    probes = [Probe("Hi", "swap", wrong=wrong), Probe("Hi", "triggered", attack=".")]
+    words = judge_marks(asking(tiny_engine), probes, lambda done, total: None)
     assert list(words) == ["a planted wrong word", "anywhere else", "in an attacked answer"]
-    assert words["a planted wrong word"]["words"] == 1, "the unrelated prompt's words aren't counted"
+    assert words["a planted wrong word"]["words"] == 1
     assert words["in an attacked answer"]["words"] == 1 + words["anywhere else"]["words"]
     for figures in words.values():
         assert sum(figures[mark] for mark in MARKS) == pytest.approx(1) and figures["some"] == 0

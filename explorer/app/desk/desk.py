@@ -43,7 +43,6 @@ from explorer.records import (
 from explorer.trust import Redrawn, Verdict, steadied, verdict
 from explorer.trust.marks import Mark, marks
 from explorer.trust.stability import POOL
-from explorer.trust.words import raised_word
 
 Key = tuple[str, Selection, bool, int, Filter, str]
 """What tells questions apart whose candidates may differ."""
@@ -116,7 +115,7 @@ class Desk:
             if (complete := asking.answer) is None:
                 return
             if choose:
-                asking.raised = self._raised(complete)
+                asking.raised = self.engine.raised_word(complete)
             asking.settled = True
             yield
             for selection in (first or asking.raised, None):
@@ -140,10 +139,6 @@ class Desk:
         asking = Asking(task, Conversation.of(prompt), settings, settled=not choose)
         self.worker.start(asking.task)
         return asking
-
-    def _raised(self, answer: Answer) -> Span | None:
-        """The word that fine-tuning raised most; it says nothing of which examples did, so asking about it is fair."""
-        return raised_word(answer.tokens, self.engine.predict(answer).change)
 
     def _foresee(self, session: str, answer: Answer) -> Task | None:
         """Begin the gradients of all single tokens: any of them may be clicked next.

@@ -12,6 +12,7 @@ from explorer.commands.evaluate.comparing import (
     error_tracing,
     fidelity,
     ihvp,
+    marks,
     probes,
     tables,
     verdicts,
@@ -22,7 +23,7 @@ from explorer.commands.options import Group
 evaluate = Group(
     "evaluate",
     {
-        "One cache": (probes, calibration, verdicts),
+        "One cache": (probes, calibration, verdicts, marks),
         "Methods beside each other": (backdoor, error_tracing, classes, ihvp, fidelity, cost),
         "Beside more training": (lds, removal, steps),
         "What was kept": (tables,),

@@ -16,6 +16,7 @@ from explorer.commands.evaluate.shared import (
     keep,
     kept,
     rows,
+    unrelated,
 )
 from explorer.commands.options import (
     PATH,
@@ -55,12 +56,7 @@ def probes(options: Options) -> None:
 
 @command(examples=("--prompts benchmarks/calibration_prompts.txt",))
 @asked_cache
-@option(
-    "--prompts",
-    "A text file of prompts that have nothing to do with the training data, one a line. Needed.",
-    type=PATH,
-    metavar="FILE",
-)
+@unrelated("Needed.")
 @as_json
 @other_model
 def calibration(options: Options) -> None:
@@ -80,14 +76,7 @@ def calibration(options: Options) -> None:
 
 @command(examples=("--estimate", "--prompts benchmarks/calibration_prompts.txt"))
 @asked_probes
-@option(
-    "--prompts",
-    "A text file of prompts that have nothing to do with the training data, one a line, to be asked, too.",
-    type=PATH,
-    metavar="FILE",
-    default="",
-    show_default="none",
-)
+@unrelated("They are asked, too.", default="", show_default="none")
 @kept
 def verdicts(options: Options) -> None:
     """How strong does the page say the evidence is?
@@ -96,6 +85,19 @@ def verdicts(options: Options) -> None:
     the evidence is strong, some or none, and how often it names the planted examples.
     """
     _compare("verdicts", options)
+
+
+@command(examples=("--estimate", "--count 20"))
+@asked_probes
+@count(None, "all")
+@kept
+def marks(options: Options) -> None:
+    """Are the marks of words right?
+
+    Every word of an answer has a mark on the page that says where it comes from. Prints, by what is known of the
+    words, how many there are and the share of each mark.
+    """
+    _compare("marks", options)
 
 
 @command(examples=("--estimate", "--methods rapidin,bm25,random", "--cache my-cache --probes my-probes.jsonl"))

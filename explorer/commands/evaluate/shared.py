@@ -74,6 +74,12 @@ def compared(default: str, curvature_rows: int = CURVATURE_ROWS) -> Decorator:
     )
 
 
+def unrelated(more: str, **settings: Any) -> Decorator:
+    """A file of prompts that the model wasn't trained on; `more` says what becomes of them."""
+    what = f"A text file of prompts that have nothing to do with the training data, one a line. {more}"
+    return option("--prompts", what, type=PATH, metavar="FILE", **settings)
+
+
 def count(default: int | None, shown: str = "") -> Decorator:
     """How many of the questions to ask."""
     what = "How many of the questions to ask, evenly spaced."
