@@ -261,6 +261,14 @@ other_model = together(
 """Another model than the one that a cache names."""
 
 
+_PRECISIONS = {
+    "mixed": "mixed takes products with frozen weights in bfloat16 and all else in float32, and so does `auto` for "
+    "float32 weights where the device has units for it",
+    "4bit": "4bit quantises them as QLoRA does",
+}
+"""What isn't said by the name alone."""
+
+
 def base_model(*precisions: str) -> Decorator:
     """The model to begin with, and the number formats that its weights can be converted to."""
     return together(
@@ -281,7 +289,8 @@ def base_model(*precisions: str) -> Decorator:
         option(
             "--precision",
             "The number format of the base model's weights. `auto` leaves them as they are stored"
-            + ("; 4bit quantises them as QLoRA does." if "4bit" in precisions else "."),
+            + "".join(f"; {_PRECISIONS[each]}" for each in precisions if each in _PRECISIONS)
+            + ".",
             type=click.Choice(["auto", *precisions]),
             default="auto",
         ),

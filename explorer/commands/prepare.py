@@ -38,7 +38,7 @@ from explorer.normalisation import KINDS
 )
 @click.argument("out", type=PATH, metavar="OUT", help="The folder for the adapter and the record of its training.")
 @training_data
-@base_model("float32", "bfloat16", "float16")
+@base_model("float32", "mixed", "bfloat16", "float16")
 @option("--rank", "The rank of the LoRA matrices.", type=POSITIVE, default=16)
 @option("--alpha", "LoRA's alpha.", type=POSITIVE, default=32)
 @option("--targets", "The layers that get an adapter.", default="q_proj,k_proj,v_proj,o_proj", metavar="NAMES")
@@ -62,13 +62,15 @@ from explorer.normalisation import KINDS
 )
 def finetune(options: Options) -> None:
     """Train a LoRA adapter on the data."""
+    from explorer.gradients import is_mixed, weights_in
     from explorer.model.loading import load_model
     from precompute.data import Review, read_examples, readable
     from precompute.finetune import FinetuneSettings, finetune
 
     review = Review(options.data, skip=options.skip_bad)
     examples = read_examples(options.data, reading_of(options), review)
-    model = load_model(options.model, None, options.template, options.device or None, say, precision=options.precision)
+    precision = weights_in(options.precision)
+    model = load_model(options.model, None, options.template, options.device or None, say, precision=precision)
     examples, encoded = readable(model, examples, review)
     say_all(review.lines())
     settings = FinetuneSettings(
@@ -80,6 +82,7 @@ def finetune(options: Options) -> None:
         batch_size=options.batch_size,
         seed=options.seed,
         checkpoints=options.checkpoints,
+        mixed_precision=is_mixed(options.precision, model),
     )
     with Bars() as bars:
         finetune(

@@ -29,6 +29,7 @@ from explorer.gradients.losses import (
     weighted,
     zeros,
 )
+from explorer.gradients.mixed import has_units, is_mixed, mixed_precision, weights_in
 from explorer.gradients.sketch import Sketcher, SketchSettings
 
 __all__ = [
@@ -43,9 +44,12 @@ __all__ = [
     "finished",
     "gradient",
     "group_count",
+    "has_units",
     "inner_product",
+    "is_mixed",
     "log_probabilities",
     "loss_scale",
+    "mixed_precision",
     "normalised",
     "norms",
     "position_shares",
@@ -55,5 +59,6 @@ __all__ = [
     "token_losses",
     "token_steps",
     "weighted",
+    "weights_in",
     "zeros",
 ]
