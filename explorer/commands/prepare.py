@@ -184,7 +184,7 @@ _projections = together(
 )
 @cache("The folder to write. After an interruption the same command finishes the work.")
 @training_data
-@base_model("float32", "bfloat16", "float16", "4bit")
+@base_model("float32", "mixed", "bfloat16", "float16", "4bit")
 @_gradients
 @_projections
 @option(
@@ -209,6 +209,7 @@ def precompute(options: Options) -> None:
     what it will cost in time and disk.
     """
     from explorer.cache import upload
+    from explorer.gradients import weights_in
     from explorer.model.checkpoints import taken_at
     from explorer.model.loading import load_model
     from precompute.build import build_cache
@@ -224,7 +225,7 @@ def precompute(options: Options) -> None:
         options.adapter,
         options.template,
         options.device or None,
-        precision=options.precision,
+        precision=weights_in(options.precision),
         base=options.base,
     )
     folder, data = Path(options.cache), Path(options.data).name
@@ -236,7 +237,8 @@ def precompute(options: Options) -> None:
         if checkpoints is None:
             checkpoints, reason = _by_rule(model, examples, encoded, bars.report)
         model = taken_at(model, checkpoints)
-        settings = _settings(options, model.tensors, normalisation, len(examples))
+        mixed = _is_mixed(folder, options.precision, model)
+        settings = _settings(options, model.tensors, normalisation, len(examples), mixed)
         again = partial(load, checkpoints=checkpoints, tensors=model.tensors)
         try:
             with _executor(options, ray, again, model, settings) as executor:
@@ -274,6 +276,23 @@ def _as_kept(folder: Path, options: Options) -> tuple[str | None, str | None, st
     return options.checkpoints or names, tensors, options.normalisation or kept.settings.normalisation
 
 
+def _is_mixed(folder: Path, precision: str, model: Any) -> bool:
+    """Whether to compute in mixed precision; where it isn't said, as the cache was begun that the command finishes.
+
+    Raises UnsupportedError where it is asked for and can't be.
+    """
+    from explorer.cache.manifest import MANIFEST
+    from explorer.cache.store import load
+    from explorer.gradients import is_mixed, mixed_precision
+
+    if precision == "auto" and (folder / MANIFEST).is_file():
+        return load(folder).manifest.settings.mixed_precision
+    # Without an adapter no weight is frozen.
+    wanted = is_mixed(precision, model) and (precision != "auto" or bool(model.adapter))
+    with mixed_precision(model.network, wanted):
+        return wanted
+
+
 def _by_rule(model: Any, examples: Sequence[Any], encoded: Sequence[Any], report: Any) -> tuple[str, str]:
     """Where gradients are taken by the rule, and a line that says why."""
     from precompute.moments import moments_by_rule, sampled
@@ -284,7 +303,7 @@ def _by_rule(model: Any, examples: Sequence[Any], encoded: Sequence[Any], report
     return found.names, found.reason
 
 
-def _settings(options: Options, tensors: str, normalisation: str, examples: int) -> Any:
+def _settings(options: Options, tensors: str, normalisation: str, examples: int, mixed: bool) -> Any:
     """The settings of a cache of so many examples."""
     from explorer.cache import CacheSettings
     from explorer.retrieval import coarse_lengths
@@ -302,6 +321,7 @@ def _settings(options: Options, tensors: str, normalisation: str, examples: int)
         options.batch or 0,
         tensors,
         coarse,
+        mixed_precision=mixed,
     )
 
 
