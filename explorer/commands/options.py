@@ -262,15 +262,17 @@ other_model = together(
 
 
 _PRECISIONS = {
-    "mixed": "mixed takes products with frozen weights in bfloat16 and all else in float32, and so does `auto` for "
-    "float32 weights where the device has units for it",
+    "mixed": "mixed takes products with frozen weights in bfloat16, all else in float32, for devices with units for it",
     "4bit": "4bit quantises them as QLoRA does",
 }
 """What isn't said by the name alone."""
 
 
-def base_model(*precisions: str) -> Decorator:
-    """The model to begin with, and the number formats that its weights can be converted to."""
+def base_model(*precisions: str, auto: str = "") -> Decorator:
+    """The model to begin with, and the number formats that its weights can be converted to.
+
+    `auto` is what is said of the precision `auto`, besides that it leaves weights as they are.
+    """
     return together(
         option(
             "--model",
@@ -288,7 +290,7 @@ def base_model(*precisions: str) -> Decorator:
         _device,
         option(
             "--precision",
-            "The number format of the base model's weights. `auto` leaves them as they are stored"
+            f"The number format of the base model's weights. `auto` leaves them as they are stored{auto}"
             + "".join(f"; {_PRECISIONS[each]}" for each in precisions if each in _PRECISIONS)
             + ".",
             type=click.Choice(["auto", *precisions]),

@@ -38,7 +38,9 @@ from explorer.normalisation import KINDS
 )
 @click.argument("out", type=PATH, metavar="OUT", help="The folder for the adapter and the record of its training.")
 @training_data
-@base_model("float32", "mixed", "bfloat16", "float16")
+@base_model(
+    "float32", "mixed", "bfloat16", "float16", auto=", and is mixed for those in float32 where there are units for it"
+)
 @option("--rank", "The rank of the LoRA matrices.", type=POSITIVE, default=16)
 @option("--alpha", "LoRA's alpha.", type=POSITIVE, default=32)
 @option("--targets", "The layers that get an adapter.", default="q_proj,k_proj,v_proj,o_proj", metavar="NAMES")
@@ -62,7 +64,7 @@ from explorer.normalisation import KINDS
 )
 def finetune(options: Options) -> None:
     """Train a LoRA adapter on the data."""
-    from explorer.gradients import is_mixed, weights_in
+    from explorer.gradients import MIXED, has_units, weights_in
     from explorer.model.loading import load_model
     from precompute.data import Review, read_examples, readable
     from precompute.finetune import FinetuneSettings, finetune
@@ -73,6 +75,8 @@ def finetune(options: Options) -> None:
     model = load_model(options.model, None, options.template, options.device or None, say, precision=precision)
     examples, encoded = readable(model, examples, review)
     say_all(review.lines())
+    mixed = options.precision == "auto" and model.fingerprint.precision == "float32" and has_units(model.device)
+    mixed = mixed or options.precision == MIXED
     settings = FinetuneSettings(
         rank=options.rank,
         alpha=options.alpha,
@@ -82,7 +86,7 @@ def finetune(options: Options) -> None:
         batch_size=options.batch_size,
         seed=options.seed,
         checkpoints=options.checkpoints,
-        mixed_precision=is_mixed(options.precision, model),
+        mixed_precision=mixed,
     )
     with Bars() as bars:
         finetune(
@@ -283,14 +287,12 @@ def _is_mixed(folder: Path, precision: str, model: Any) -> bool:
     """
     from explorer.cache.manifest import MANIFEST
     from explorer.cache.store import load
-    from explorer.gradients import is_mixed, mixed_precision
+    from explorer.gradients import MIXED, mixed_precision
 
     if precision == "auto" and (folder / MANIFEST).is_file():
         return load(folder).manifest.settings.mixed_precision
-    # Without an adapter no weight is frozen.
-    wanted = is_mixed(precision, model) and (precision != "auto" or bool(model.adapter))
-    with mixed_precision(model.network, wanted):
-        return wanted
+    with mixed_precision(model.network, precision == MIXED):
+        return precision == MIXED
 
 
 def _by_rule(model: Any, examples: Sequence[Any], encoded: Sequence[Any], report: Any) -> tuple[str, str]:

@@ -29,10 +29,11 @@ from explorer.gradients.losses import (
     weighted,
     zeros,
 )
-from explorer.gradients.mixed import has_units, is_mixed, mixed_precision, weights_in
+from explorer.gradients.mixed import MIXED, has_units, mixed_precision, weights_in
 from explorer.gradients.sketch import Sketcher, SketchSettings
 
 __all__ = [
+    "MIXED",
     "Gradient",
     "SketchSettings",
     "Sketcher",
@@ -46,7 +47,6 @@ __all__ = [
     "group_count",
     "has_units",
     "inner_product",
-    "is_mixed",
     "log_probabilities",
     "loss_scale",
     "mixed_precision",

@@ -16,7 +16,6 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from explorer.errors import UnsupportedError
-from explorer.model.language_model import LanguageModel
 
 MIXED = "mixed"
 """What `--precision` calls it, where it else names the number format of the weights."""
@@ -29,13 +28,6 @@ _known: WeakKeyDictionary[torch.nn.Module, tuple[object, torch.Tensor]] = WeakKe
 def weights_in(precision: str) -> str:
     """The number format of the weights, as `load_model` takes it, where computing in this precision is asked for."""
     return "float32" if precision == MIXED else precision
-
-
-def is_mixed(precision: str, model: LanguageModel) -> bool:
-    """Whether to compute in mixed precision: if asked for, or by `auto` for float32 weights where there are units."""
-    return precision == MIXED or (
-        precision == "auto" and model.fingerprint.precision == "float32" and has_units(model.device)
-    )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from explorer.errors import UnsupportedError
-from explorer.gradients import has_units, is_mixed, mixed_precision, token_losses, weights_in
+from explorer.gradients import has_units, mixed_precision, token_losses, weights_in
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from tests.conftest import Tiny
@@ -120,14 +120,12 @@ def test_models_without_frozen_layers_in_float32_are_refused(tiny: Tiny, model: 
         ({}, False),
     ],
 )
-def test_it_is_chosen_by_itself_where_there_are_units_for_it(
-    tiny: Tiny, model: LanguageModel, monkeypatch: pytest.MonkeyPatch, known: dict[str, object], units: bool
+def test_units_are_what_torch_knows_of_the_device(
+    monkeypatch: pytest.MonkeyPatch, known: dict[str, object], units: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
-    assert has_units(model.device) == units == is_mixed("auto", model)
+    assert has_units(torch.device("cpu")) == units
     assert not has_units(torch.device("meta"))
-    assert is_mixed("mixed", model) and not is_mixed("float32", model)
-    assert not is_mixed("auto", load_model(str(tiny.model), device="cpu", precision="bfloat16"))
 
 
 def test_weights_are_in_float32_where_it_is_asked_for() -> None:

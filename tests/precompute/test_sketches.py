@@ -18,10 +18,12 @@ from explorer.cache.store import Store, open_cache
 from explorer.engine import make_sketcher
 from explorer.errors import MismatchError, UnsupportedError
 from explorer.gradients.sketch import Sketcher
+from explorer.methods.opening import open_method
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.normalisation import KINDS, divisors
 from explorer.records import Encoded
+from explorer.serving.session import open_engine
 from precompute import batching
 from precompute.batching import SIZES, fastest_batch
 from precompute.build import build_cache
@@ -291,3 +293,21 @@ def test_the_manifest_of_a_cache_in_float32_has_no_word_of_mixed_precision(tiny:
     assert b"mixed_precision" not in (single.folder / "manifest.json").read_bytes()
     assert not open_cache(single.folder).manifest.settings.mixed_precision
     assert open_cache(mixed.folder).manifest.settings.mixed_precision
+
+
+@pytest.mark.parametrize("name", ["rapidin", "gradcos"])
+def test_exact_values_over_a_cache_in_mixed_precision_are_those_over_one_in_float32(
+    tiny: Tiny, tmp_path: Path, name: str
+) -> None:
+    """They are divided by norms in float32, which such a cache doesn't have."""
+    found, norms = [], []
+    for mixed in (False, True):
+        engine = open_engine(build(tiny, tmp_path / str(mixed), batch=2, mixed=mixed).folder, device="cpu")
+        answer, method = engine.given_answer("What shines by day?", "It is the moon."), open_method(engine, name)
+        method.fit()
+        engine.ask(answer, None)
+        found.append([method.values(answer, None, row) for row in range(3)])
+        norms.append(engine.store.norms)
+    assert not np.allclose(norms[0], norms[1], rtol=1e-4)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * float(np.abs(one).max()))
