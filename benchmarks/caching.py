@@ -40,14 +40,19 @@ def main() -> None:
 
 
 def measure(model: LanguageModel, encoded: list[Encoded], per_shard: int, batch: int, peak: PeakMemory) -> Figures:
-    """Alternate bare passes and caching over the same shards, so that noise meets both alike."""
+    """Alternate bare passes and caching over the same shards, so that noise meets both alike.
+
+    `mixed_…` are of caching in mixed precision, beside the same bare passes in float32.
+    """
     settings = CacheSettings()
     started = time.perf_counter()
     sketcher = Sketcher(model.fingerprint.layout, SketchSettings(settings.length), model.device)
     table_s = time.perf_counter() - started
     settings = replace(settings, batch=batch or fastest_batch(model, sketcher, settings, encoded))
     bare_passes(model, encoded[: settings.batch], settings.batch)
-    bare, caching = [], []
+    # Mixed precision is for models with frozen weights.
+    mixes = bool(model.adapter) and model.fingerprint.precision == "float32"
+    bare, caching, mixed = list[float](), list[float](), list[float]()
     with tempfile.TemporaryDirectory() as folder:
         for start in range(0, len(encoded), per_shard):
             shard = list(enumerate(encoded))[start : start + per_shard]
@@ -55,6 +60,9 @@ def measure(model: LanguageModel, encoded: list[Encoded], per_shard: int, batch:
             path = Path(folder, f"{start:05d}.safetensors")
             bare.append(seconds(partial(bare_passes, model, items, settings.batch)) / len(shard))
             caching.append(seconds(partial(cache_shard, model, sketcher, settings, shard, path)) / len(shard))
+            if mixes:
+                other = replace(settings, mixed_precision=True)
+                mixed.append(seconds(partial(cache_shard, model, sketcher, other, shard, path)) / len(shard))
     beyond = peak.beyond()
     gradient = gradients.gradient(model, encoded[0])
     sketch_s = median_seconds(lambda: sketcher(gradient))
@@ -68,6 +76,14 @@ def measure(model: LanguageModel, encoded: list[Encoded], per_shard: int, batch:
         "bare_s": statistics.median(bare),
         "caching_s": statistics.median(caching),
         "ratio": statistics.median(c / b for c, b in zip(caching, bare, strict=True)),
+        **(
+            {
+                "mixed_s": statistics.median(mixed),
+                "mixed_ratio": statistics.median(m / b for m, b in zip(mixed, bare, strict=True)),
+            }
+            if mixes
+            else {}
+        ),
         "table_s": table_s,
         "sketch_s": sketch_s,
         "algorithm1_s": seconds(published),

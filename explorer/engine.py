@@ -58,6 +58,7 @@ class Engine:
         self._norms: Recent[str, NDArray[np.float32]] = Recent(64)
         self._sketches: Recent[Question, NDArray[np.float32]] = Recent(2048)
         self._directions: Recent[Question, Gradient] = Recent(2)
+        self._example_norms: Recent[int, NDArray[np.float32]] = Recent(4096)
         self._sequences: Recent[int, tuple[Token, ...]] = Recent(512)
         self._predictions: Recent[str, Prediction] = Recent(64)
         self._raised: Recent[str, tuple[Span | None]] = Recent(2048)
@@ -181,11 +182,25 @@ class Engine:
 
     def example_direction(self, answer: Answer, selection: Selection, row: int) -> Gradient:
         """The question's direction divided by an example's norms, so that the example itself needs no division."""
-        return self._divided(self.direction(answer, selection), self.store.norms[row])
+        return self._divided(self.direction(answer, selection), self.example_norms(row, self._kind))
 
     def output_direction(self, answer: Answer, gradient: Gradient, row: int) -> Gradient:
         """The other way round: a gradient of an example, divided so that the answer needs no division."""
-        return self._divided(self._normalised(gradient, self.store.norms[row]), self._norms_of(answer))
+        return self._divided(self._normalised(gradient, self.example_norms(row, self._kind)), self._norms_of(answer))
+
+    def example_norms(self, row: int, kind: str) -> NDArray[np.float32]:
+        """‖g^l‖ of an example (L), as exact values are divided by them where gradients are normalised so.
+
+        A cache made in mixed precision has its rounding in them: there they are computed, by a backward pass at every
+        checkpoint, and remembered.
+        """
+        if kind == "none" or not self.store.manifest.settings.mixed_precision:
+            return self.store.norms[row]
+        known = self._example_norms.get(row)
+        if known is None:
+            known = gradients.norms(gradients.gradient(self.model, self.store.examples[row].encoded))
+            self._example_norms.put(row, known)
+        return known
 
     def _norms_of(self, answer: Answer) -> NDArray[np.float32]:
         known = self._norms.get(answer.id)
@@ -197,10 +212,14 @@ class Engine:
         return known
 
     def _normalised(self, gradient: Gradient, norms: NDArray[np.float32]) -> Gradient:
-        return gradients.normalised(self.model, gradient, norms, self.store.manifest.settings.normalisation)
+        return gradients.normalised(self.model, gradient, norms, self._kind)
 
     def _divided(self, gradient: Gradient, norms: NDArray[np.float32]) -> Gradient:
-        return gradients.divided(gradient, divisors(norms, self.store.manifest.settings.normalisation))
+        return gradients.divided(gradient, divisors(norms, self._kind))
+
+    @property
+    def _kind(self) -> str:
+        return self.store.manifest.settings.normalisation
 
     def sequence(self, row: int) -> tuple[Token, ...]:
         """All tokens (T) of a training example as they are shown, prompt and template included."""

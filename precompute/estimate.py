@@ -74,15 +74,15 @@ def estimate(
     positions = sum(len(item.ids) for item in encoded)
     examples_left, tokens_left = count - done[0], max(0, tokens - done[1])
     mean_length = positions / count / len(middle.ids)
-    per_value = _BYTES[settings.dtype]
+    per_value, mixed = _BYTES[settings.dtype], settings.mixed_precision
     coarse = sum(length + 4 for length in settings.coarse_lengths)
     return Cost(
         examples=examples_left,
-        examples_s=examples_left * mean_length * _example_seconds(model, middle, settings.batch)
+        examples_s=examples_left * mean_length * _example_seconds(model, middle, settings.batch, mixed)
         if examples_left
         else 0.0,
         tokens=tokens_left,
-        tokens_s=tokens_left * mean_length * _token_seconds(model, middle) if tokens_left else 0.0,
+        tokens_s=tokens_left * mean_length * _token_seconds(model, middle, mixed) if tokens_left else 0.0,
         size=count * (settings.length * per_value + coarse + 4 * len(model.fingerprint.layout) + 8)
         + tokens * (settings.token_length * per_value + 4)
         + count * nulls * 4 * len(KINDS),
@@ -91,18 +91,20 @@ def estimate(
     )
 
 
-def _example_seconds(model: LanguageModel, encoded: Encoded, batch: int) -> float:
+def _example_seconds(model: LanguageModel, encoded: Encoded, batch: int, mixed: bool = False) -> float:
     def run() -> None:
-        for checkpoint in model.checkpoints:
-            gradients.example_gradients(model, checkpoint, [encoded] * batch, lambda sequence, parts: None)
+        with gradients.mixed_precision(model.network, mixed):
+            for checkpoint in model.checkpoints:
+                gradients.example_gradients(model, checkpoint, [encoded] * batch, lambda sequence, parts: None)
 
     return _seconds(model, run) / batch
 
 
-def _token_seconds(model: LanguageModel, encoded: Encoded) -> float:
+def _token_seconds(model: LanguageModel, encoded: Encoded, mixed: bool) -> float:
     """A backward pass, and the token's part of a forward pass."""
-    one = _seconds(model, lambda: next(gradients.token_gradients(model, encoded)))
-    two = _seconds(model, lambda: list(islice(gradients.token_gradients(model, encoded), 2)))
+    with gradients.mixed_precision(model.network, mixed):
+        one = _seconds(model, lambda: next(gradients.token_gradients(model, encoded)))
+        two = _seconds(model, lambda: list(islice(gradients.token_gradients(model, encoded), 2)))
     backward = max(two - one, one / 4) if encoded.response_length > 1 else one
     return backward + max(one - backward, 0) * group_count(encoded) / encoded.response_length
 

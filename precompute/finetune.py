@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from explorer.errors import DataError, ModelError, NonFiniteError
-from explorer.gradients import token_losses
+from explorer.gradients import mixed_precision, token_losses
 from explorer.model.adapter import quiet_peft
 from explorer.model.checkpoints import CHECKPOINTS, FINAL, TRAINING_RECORD
 from explorer.model.language_model import LanguageModel
@@ -45,6 +45,15 @@ class FinetuneSettings:
     checkpoints: int | tuple[float, ...] = 1
     """How many moments of the training are kept, evenly spaced, or after how many epochs each; the last is the adapter
     itself."""
+    mixed_precision: bool = False
+    """Whether products with frozen weights are taken in bfloat16; see `explorer.gradients.mixed`."""
+
+    def recorded(self) -> dict[str, Any]:
+        """As a record keeps them; mixed precision only where it is used, as in records from before there was any."""
+        kept = asdict(self)
+        if not self.mixed_precision:
+            del kept["mixed_precision"]
+        return kept
 
 
 Report = Callable[[int, int, float], None]
@@ -79,7 +88,7 @@ def finetune(
     _settle_config(part / "adapter_config.json", model.name)
     (part / "README.md").unlink(missing_ok=True)
     record = {
-        **asdict(settings),
+        **settings.recorded(),
         "checkpoints": kept,
         "base_model": model.name,
         "base_sha256": model.fingerprint.base,
@@ -102,7 +111,7 @@ def train(
 
     Returns the network as peft wraps it, the mean loss per response token of every epoch, and the checkpoints that are
     kept in `folder`. `model` computes with the adapter until the network's `unload` takes it off again. Raises
-    ModelError when a target layer doesn't exist.
+    ModelError when a target layer doesn't exist, UnsupportedError for mixed precision on a base that isn't in float32.
     """
     if not encoded:
         raise DataError("There is nothing to train on.")
@@ -130,7 +139,8 @@ def train(
     for epoch in range(settings.epochs):
         spent, tokens = 0.0, 0
         for batch in _batches(encoded, settings, epoch):
-            losses = torch.cat(token_losses(model, batch))
+            with mixed_precision(network, settings.mixed_precision):
+                losses = torch.cat(token_losses(model, batch))
             if not torch.isfinite(losses).all():
                 raise NonFiniteError("a loss", f"Step {step + 1} of the fine-tuning")
             losses.mean().backward()

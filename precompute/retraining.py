@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from explorer.cache.files import make_folder, write_whole
 from explorer.errors import CacheError, DataError
-from explorer.gradients import log_probabilities, token_losses
+from explorer.gradients import log_probabilities, mixed_precision, token_losses
 from explorer.gradients.sketch import generator
 from explorer.model.checkpoints import TRAINING_RECORD, training_record
 from explorer.model.generation import generate_together
@@ -69,7 +69,7 @@ def recipe_of(adapter: str) -> FinetuneSettings:
     """How an adapter was trained. Raises DataError where the record beside it doesn't say so."""
     if not adapter:
         raise DataError("This cache has no adapter; retraining needs one by `rapidin-explorer finetune`.")
-    kept = training_record(Path(adapter))
+    kept = {"mixed_precision": False, **training_record(Path(adapter))}
     wanted = [field.name for field in fields(FinetuneSettings) if field.name != "checkpoints"]
     try:
         return FinetuneSettings(**{name: kept[name] for name in wanted} | {"targets": tuple(kept["targets"])})
@@ -115,7 +115,7 @@ class Trainings:
         self._load, self.recipe, self.rows, self.asked = load, recipe, rows, asked
         self._base: LanguageModel | None = None
         words = [(item.encoded.ids.tolist(), item.word) for item in asked]
-        self.folder = folder / _digest(asdict(recipe), [row.ids.tolist() for row in rows], words)
+        self.folder = folder / _digest(recipe.recorded(), [row.ids.tolist() for row in rows], words)
 
     def missing(self, parts: Sequence[Part]) -> list[Part]:
         """Those that weren't trained yet. Raises CacheError for one of other rows."""
@@ -145,7 +145,9 @@ class Trainings:
         seconds = []
         for _ in range(2):
             started = time.perf_counter()
-            torch.cat(token_losses(model, [step] * self.recipe.batch_size)).mean().backward()
+            with mixed_precision(model.network, self.recipe.mixed_precision):
+                losses = torch.cat(token_losses(model, [step] * self.recipe.batch_size))
+            losses.mean().backward()
             seconds.append(time.perf_counter() - started)
         model.network.zero_grad()
         passes = sum(len(part.rows) for part in parts) * self.recipe.epochs

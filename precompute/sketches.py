@@ -67,11 +67,12 @@ def sketch_shard(
     for start in range(0, len(order), settings.batch):
         batch = order[start : start + settings.batch]
         sketches = [NormalisedSketch(sketcher, names, settings.normalisation) for _ in batch]
-        for checkpoint in model.checkpoints:
-            receive = partial(_add, sketches)
-            losses = gradients.example_gradients(model, checkpoint, [encoded for _, encoded in batch], receive)
-            for (row, _), loss in zip(batch, losses, strict=True):
-                check_losses(row, loss, checkpoint.name)
+        with gradients.mixed_precision(model.network, settings.mixed_precision):
+            for checkpoint in model.checkpoints:
+                receive = partial(_add, sketches)
+                losses = gradients.example_gradients(model, checkpoint, [encoded for _, encoded in batch], receive)
+                for (row, _), loss in zip(batch, losses, strict=True):
+                    check_losses(row, loss, checkpoint.name)
         for (row, _), sketch, loss in zip(batch, sketches, losses, strict=True):
             found[row] = (_values(sketch, row), sketch.norms, float(loss.mean()))
             yield None
@@ -158,10 +159,11 @@ def token_shard(
     for row, encoded in rows:
         by = divisors(norms[row], settings.normalisation)
         factors = dict(zip(names, reciprocals(by).tolist(), strict=True))
-        for token, _ in enumerate(gradients.each_token(model, encoded, partial(sketch.add, factors=factors))):
-            sketches.append(fold(_values(sketch, row, f" at response token {token}"), settings.token_length))
-            sketch.clear()
-            yield None
+        with gradients.mixed_precision(model.network, settings.mixed_precision):
+            for token, _ in enumerate(gradients.each_token(model, encoded, partial(sketch.add, factors=factors))):
+                sketches.append(fold(_values(sketch, row, f" at response token {token}"), settings.token_length))
+                sketch.clear()
+                yield None
         offsets.append(len(sketches))
     stored, scale = quantise(np.stack(sketches), settings.dtype)
     yield {

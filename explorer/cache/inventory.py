@@ -40,7 +40,7 @@ def cache_report(store: Store) -> dict[str, Any]:
         "seed": kept.settings.seed,
         "dtype": kept.settings.dtype,
         "normalisation": kept.settings.normalisation,
-        "precision": kept.fingerprint.precision,
+        "precision": "mixed" if kept.settings.mixed_precision else kept.fingerprint.precision,
         "examples_a_backward_pass": kept.settings.batch,
         "epochs_x_learning_rate": kept.training.scale if kept.training.known else "1 (no training record)",
         "base_sha256": kept.fingerprint.base,

@@ -55,6 +55,8 @@ class CacheSettings:
     """Kc of every coarse level, ascending: folded from K and kept as int8, read before the full sketches."""
     shard_rows: int = 0
     """Examples a file of sketches; 0 asks for the rule of `precompute.build`."""
+    mixed_precision: bool = False
+    """Whether products with frozen weights were taken in bfloat16; see `explorer.gradients.mixed`."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,11 @@ class Manifest:
     def json(self) -> dict[str, Any]:
         """The manifest as plain JSON values, without the list of files."""
         kept = {"schema": SCHEMA, **json.loads(json.dumps(dataclasses.asdict(self)))}
+        # What isn't so has no key, as in all caches that were made before there was one.
         if self.system is None:
-            # As in all caches that were made before there was the key.
             del kept["system"]
+        if not self.settings.mixed_precision:
+            del kept["settings"]["mixed_precision"]
         return kept
 
     @classmethod

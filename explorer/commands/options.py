@@ -261,8 +261,18 @@ other_model = together(
 """Another model than the one that a cache names."""
 
 
-def base_model(*precisions: str) -> Decorator:
-    """The model to begin with, and the number formats that its weights can be converted to."""
+_PRECISIONS = {
+    "mixed": "mixed takes products with frozen weights in bfloat16, all else in float32, for devices with units for it",
+    "4bit": "4bit quantises them as QLoRA does",
+}
+"""What isn't said by the name alone."""
+
+
+def base_model(*precisions: str, auto: str = "") -> Decorator:
+    """The model to begin with, and the number formats that its weights can be converted to.
+
+    `auto` is what is said of the precision `auto`, besides that it leaves weights as they are.
+    """
     return together(
         option(
             "--model",
@@ -280,8 +290,9 @@ def base_model(*precisions: str) -> Decorator:
         _device,
         option(
             "--precision",
-            "The number format of the base model's weights. `auto` leaves them as they are stored"
-            + ("; 4bit quantises them as QLoRA does." if "4bit" in precisions else "."),
+            f"The number format of the base model's weights. `auto` leaves them as they are stored{auto}"
+            + "".join(f"; {_PRECISIONS[each]}" for each in precisions if each in _PRECISIONS)
+            + ".",
             type=click.Choice(["auto", *precisions]),
             default="auto",
         ),

@@ -38,7 +38,9 @@ from explorer.normalisation import KINDS
 )
 @click.argument("out", type=PATH, metavar="OUT", help="The folder for the adapter and the record of its training.")
 @training_data
-@base_model("float32", "bfloat16", "float16")
+@base_model(
+    "float32", "mixed", "bfloat16", "float16", auto=", and is mixed for those in float32 where there are units for it"
+)
 @option("--rank", "The rank of the LoRA matrices.", type=POSITIVE, default=16)
 @option("--alpha", "LoRA's alpha.", type=POSITIVE, default=32)
 @option("--targets", "The layers that get an adapter.", default="q_proj,k_proj,v_proj,o_proj", metavar="NAMES")
@@ -62,15 +64,19 @@ from explorer.normalisation import KINDS
 )
 def finetune(options: Options) -> None:
     """Train a LoRA adapter on the data."""
+    from explorer.gradients import MIXED, has_units, weights_in
     from explorer.model.loading import load_model
     from precompute.data import Review, read_examples, readable
     from precompute.finetune import FinetuneSettings, finetune
 
     review = Review(options.data, skip=options.skip_bad)
     examples = read_examples(options.data, reading_of(options), review)
-    model = load_model(options.model, None, options.template, options.device or None, say, precision=options.precision)
+    precision = weights_in(options.precision)
+    model = load_model(options.model, None, options.template, options.device or None, say, precision=precision)
     examples, encoded = readable(model, examples, review)
     say_all(review.lines())
+    mixed = options.precision == "auto" and model.fingerprint.precision == "float32" and has_units(model.device)
+    mixed = mixed or options.precision == MIXED
     settings = FinetuneSettings(
         rank=options.rank,
         alpha=options.alpha,
@@ -80,6 +86,7 @@ def finetune(options: Options) -> None:
         batch_size=options.batch_size,
         seed=options.seed,
         checkpoints=options.checkpoints,
+        mixed_precision=mixed,
     )
     with Bars() as bars:
         finetune(
@@ -181,7 +188,7 @@ _projections = together(
 )
 @cache("The folder to write. After an interruption the same command finishes the work.")
 @training_data
-@base_model("float32", "bfloat16", "float16", "4bit")
+@base_model("float32", "mixed", "bfloat16", "float16", "4bit")
 @_gradients
 @_projections
 @option(
@@ -206,6 +213,7 @@ def precompute(options: Options) -> None:
     what it will cost in time and disk.
     """
     from explorer.cache import upload
+    from explorer.gradients import weights_in
     from explorer.model.checkpoints import taken_at
     from explorer.model.loading import load_model
     from precompute.build import build_cache
@@ -221,7 +229,7 @@ def precompute(options: Options) -> None:
         options.adapter,
         options.template,
         options.device or None,
-        precision=options.precision,
+        precision=weights_in(options.precision),
         base=options.base,
     )
     folder, data = Path(options.cache), Path(options.data).name
@@ -233,7 +241,8 @@ def precompute(options: Options) -> None:
         if checkpoints is None:
             checkpoints, reason = _by_rule(model, examples, encoded, bars.report)
         model = taken_at(model, checkpoints)
-        settings = _settings(options, model.tensors, normalisation, len(examples))
+        mixed = _is_mixed(folder, options.precision, model)
+        settings = _settings(options, model.tensors, normalisation, len(examples), mixed)
         again = partial(load, checkpoints=checkpoints, tensors=model.tensors)
         try:
             with _executor(options, ray, again, model, settings) as executor:
@@ -271,6 +280,21 @@ def _as_kept(folder: Path, options: Options) -> tuple[str | None, str | None, st
     return options.checkpoints or names, tensors, options.normalisation or kept.settings.normalisation
 
 
+def _is_mixed(folder: Path, precision: str, model: Any) -> bool:
+    """Whether to compute in mixed precision; where it isn't said, as the cache was begun that the command finishes.
+
+    Raises UnsupportedError where it is asked for and can't be.
+    """
+    from explorer.cache.manifest import MANIFEST
+    from explorer.cache.store import load
+    from explorer.gradients import MIXED, mixed_precision
+
+    if precision == "auto" and (folder / MANIFEST).is_file():
+        return load(folder).manifest.settings.mixed_precision
+    with mixed_precision(model.network, precision == MIXED):
+        return precision == MIXED
+
+
 def _by_rule(model: Any, examples: Sequence[Any], encoded: Sequence[Any], report: Any) -> tuple[str, str]:
     """Where gradients are taken by the rule, and a line that says why."""
     from precompute.moments import moments_by_rule, sampled
@@ -281,7 +305,7 @@ def _by_rule(model: Any, examples: Sequence[Any], encoded: Sequence[Any], report
     return found.names, found.reason
 
 
-def _settings(options: Options, tensors: str, normalisation: str, examples: int) -> Any:
+def _settings(options: Options, tensors: str, normalisation: str, examples: int, mixed: bool) -> Any:
     """The settings of a cache of so many examples."""
     from explorer.cache import CacheSettings
     from explorer.retrieval import coarse_lengths
@@ -299,6 +323,7 @@ def _settings(options: Options, tensors: str, normalisation: str, examples: int)
         options.batch or 0,
         tensors,
         coarse,
+        mixed_precision=mixed,
     )
 
 

@@ -29,9 +29,11 @@ from explorer.gradients.losses import (
     weighted,
     zeros,
 )
+from explorer.gradients.mixed import MIXED, has_units, mixed_precision, weights_in
 from explorer.gradients.sketch import Sketcher, SketchSettings
 
 __all__ = [
+    "MIXED",
     "Gradient",
     "SketchSettings",
     "Sketcher",
@@ -43,9 +45,11 @@ __all__ = [
     "finished",
     "gradient",
     "group_count",
+    "has_units",
     "inner_product",
     "log_probabilities",
     "loss_scale",
+    "mixed_precision",
     "normalised",
     "norms",
     "position_shares",
@@ -55,5 +59,6 @@ __all__ = [
     "token_losses",
     "token_steps",
     "weighted",
+    "weights_in",
     "zeros",
 ]

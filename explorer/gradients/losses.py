@@ -51,15 +51,28 @@ def token_losses(model: LanguageModel, batch: Sequence[Encoded], tensors: Gradie
     `tensors` stand in for the network's own where given. Float32,
     or float64 for a model of such weights.
     """
-    targets = [torch.from_numpy(item.ids[item.response_start :]).to(model.device) for item in batch]
-    logits = response_logits(model, batch, tensors)
-    return [torch.nn.functional.cross_entropy(*pair, reduction="none") for pair in zip(logits, targets, strict=True)]
+    logits, first = _padded_logits(model, batch, tensors)
+    targets = np.concatenate([item.ids[item.response_start :] for item in batch])
+    flat = logits.flatten(0, 1)
+    if len(batch) > 1:
+        # All at once: one sequence at a time, each would fill a gradient of the whole batch with zeros.
+        flat = flat.index_select(0, torch.from_numpy(_places(batch, first, logits.shape[1])).to(flat.device))
+    losses = torch.nn.functional.cross_entropy(flat, torch.from_numpy(targets).to(flat.device), reduction="none")
+    return list(losses.split([item.response_length for item in batch]))
 
 
 def response_logits(
     model: LanguageModel, batch: Sequence[Encoded], tensors: Gradient | None = None
 ) -> list[torch.Tensor]:
     """What the model expects at every response token: one (G, vocabulary) tensor per sequence; see `token_losses`."""
+    logits, first = _padded_logits(model, batch, tensors)
+    return [logits[row, item.response_start - 1 - first : len(item.ids) - 1 - first] for row, item in enumerate(batch)]
+
+
+def _padded_logits(
+    model: LanguageModel, batch: Sequence[Encoded], tensors: Gradient | None
+) -> tuple[torch.Tensor, int]:
+    """What the model expects behind each of the positions that some sequence needs, and the first of these."""
     device = model.device
     longest = max(len(item.ids) for item in batch)
     kept = _scored_positions(batch)
@@ -78,8 +91,13 @@ def response_logits(
     }
     with substituted(model.network, tensors or {}):
         logits = model.network(**inputs).logits
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return [logits[row, item.response_start - 1 - first : len(item.ids) - 1 - first] for row, item in enumerate(batch)]
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)), first
+
+
+def _places(batch: Sequence[Encoded], first: int, positions: int) -> NDArray[np.int64]:
+    """Where the response tokens' logits stand among those of all sequences, so many positions each."""
+    spans = [(item.response_start - 1 - first, len(item.ids) - 1 - first) for item in batch]
+    return np.concatenate([np.arange(start, stop) + row * positions for row, (start, stop) in enumerate(spans)])
 
 
 def _scored_positions(batch: Sequence[Encoded]) -> NDArray[np.int64]:

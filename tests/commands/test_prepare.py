@@ -276,6 +276,23 @@ def test_the_precision_that_was_asked_for_is_recorded_and_used_again(
     assert half[0] == pytest.approx(single[0], rel=0.1)
 
 
+def test_mixed_precision_is_taken_where_it_is_asked_for_and_kept(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:
+    def made(name: str, *options: object) -> bool:
+        answered(capsys, *precompute_command(tiny, tmp_path / name, "--tokens", "none", "--batch", "1", *options))
+        manifest = open_cache(tmp_path / name).manifest
+        assert manifest.fingerprint.precision == "float32", "the weights are what they are"
+        return manifest.settings.mixed_precision
+
+    assert not made("auto") and made("mixed", "--precision", "mixed")
+    assert made("mixed"), "a cache is finished as it was begun"
+    command = precompute_command(tiny, tmp_path / "mixed", "--tokens", "none", "--batch", "1")
+    assert "another settings" in refused(capsys, *command, "--precision", "float32")
+    assert re.search(r"precision +mixed", answered(capsys, "info", tmp_path / "mixed"))
+    whole = ["precompute", tmp_path / "whole", "--data", tiny.data, "--model", tiny.model, "--device", "cpu"]
+    assert "no frozen linear layer in float32" in refused(capsys, *whole, "--precision", "mixed")
+    assert not (tmp_path / "whole").exists()
+
+
 def test_coarse_lengths_are_powers_of_two_below_k() -> None:
     assert prepare._coarse_lengths("512,256", 1024) == (256, 512) and prepare._coarse_lengths("0", 1024) == ()
     for given in ("1024", "3", "-2", "256,x", ""):

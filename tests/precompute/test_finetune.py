@@ -114,6 +114,31 @@ def test_another_seed_gives_another_adapter(tiny: Tiny, tmp_path: Path) -> None:
     assert one != two
 
 
+def test_mixed_precision_ends_with_about_the_same_loss_and_repeats_its_bytes(tiny: Tiny, tmp_path: Path) -> None:
+    records = {}
+    for name, mixed in (("float32", False), ("mixed", True), ("again", True)):
+        train(tiny, tmp_path / name, FinetuneSettings(**{**vars(SETTINGS), "epochs": 8, "mixed_precision": mixed}))
+        records[name] = json.loads((tmp_path / name / "training.json").read_text())
+    assert records["mixed"]["mixed_precision"] and "mixed_precision" not in records["float32"]
+    ends = [records[name]["epoch_losses"][-1] for name in ("float32", "mixed")]
+    assert ends[0] != ends[1] == pytest.approx(ends[0], rel=0.01)
+    one, two, other = ((tmp_path / n / "adapter_model.safetensors").read_bytes() for n in ("mixed", "again", "float32"))
+    assert one == two != other
+
+
+def test_the_command_takes_mixed_precision_where_there_are_units_for_it(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--data", str(tiny.data), "--model", str(tiny.model), "--targets", "q_proj", "--device", "cpu"]
+    for units in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=units: {"avx512_bf16": found})
+        for precision in ("auto", "float32", "mixed"):
+            out = tmp_path / f"{precision}-{units}"
+            assert cli.main(["finetune", str(out), *options, "--epochs", "1", "--precision", precision]) == 0
+            kept = json.loads((out / "training.json").read_text())
+            assert kept.get("mixed_precision", False) == (precision == "mixed" or (units and precision == "auto"))
+
+
 @pytest.mark.parametrize(
     ("asked", "steps"),
     [

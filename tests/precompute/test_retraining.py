@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,22 @@ def test_trainings_of_another_recipe_are_others(engine: Engine, trainings: Train
         trainings.missing(parts)
 
 
+def test_trainings_in_mixed_precision_are_others_and_those_in_float32_keep_their_key(
+    tiny: Tiny, engine: Engine, trainings: Trainings, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, mixed_precision=True)
+    mixed = made(engine, tmp_path, lambda: base_for(engine.store, device="cpu"), recipe)
+    assert mixed.folder.name != trainings.folder.name
+    assert "mixed_precision" not in RECIPE.recorded() and recipe.recorded()["mixed_precision"]
+    part = Part("all", tuple(range(7)), RECIPE.seed)
+    (one,), (other,) = mixed.train([part], unheard), trainings.train([part], unheard)
+    assert one.response != other.response and one.response == pytest.approx(other.response, rel=0.02)
+    assert mixed.trained_again(part, unheard) == one
+    base = load_model(engine.model.name, device="cpu")
+    finetune(base, read_examples(tiny.data), tmp_path / "adapter", recipe, lambda *_: None)
+    assert recipe_of(str(tmp_path / "adapter")) == recipe
+
+
 def test_the_first_rows_of_an_order_are_left_out() -> None:
     part = without(10, 0.3, [7, 1, 4, 0], "without", 3, [2])
     assert part.rows == (0, 2, 3, 5, 6, 8, 9) and part.answered == (2,) and part.seed == 3
@@ -169,7 +186,8 @@ def test_the_command_trains_judges_keeps_and_checks(capsys: Captured, study: Pat
     found = json.loads(answered(capsys, *command, "--json"))
     assert found["kind"] == "lds" and found["settings"]["halves"] == 5
     assert len(list((study / "cache" / "retraining").rglob("half-*.json"))) == 7
-    (result,) = load(study / "cache" / "methods" / "results")
+    result_folder = study / "cache" / "methods" / "results"
+    (result,) = load(result_folder)
     kept = json.loads(answered(capsys, *command, "--kept", "--json"))
     assert kept == nested(result, "rapidin") and kept["default"] == "rapidin"
     for name in ("rapidin", "bm25", "random"):
@@ -180,6 +198,11 @@ def test_the_command_trains_judges_keeps_and_checks(capsys: Captured, study: Pat
     assert set(kept["ceiling"]) == {"response", "word"}
     assert verify(study / "cache") == [], "what trainings found lies beside the cache"
     assert "differ by 0 nats at most" in answered(capsys, *command, "--check", "1")
+    answered(capsys, *command, "--precision", "mixed", "--halves", "4", "--again", "0")
+    assert len(list((study / "cache" / "retraining").rglob("half-*.json"))) == 11, "other trainings, kept elsewhere"
+    assert len(list((study / "cache" / "retraining").iterdir())) == 2
+    said = {each.settings["halves"]: each.settings.get("precision") for each in load(result_folder)}
+    assert said == {5: None, 4: "mixed"}
     shown = answered(capsys, "evaluate", "tables", "--cache", study / "cache")
     assert "Whole responses" in shown and "5 trainings on half of the rows" in shown
 

@@ -18,10 +18,12 @@ from explorer.cache.store import Store, open_cache
 from explorer.engine import make_sketcher
 from explorer.errors import MismatchError, UnsupportedError
 from explorer.gradients.sketch import Sketcher
+from explorer.methods.opening import open_method
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.normalisation import KINDS, divisors
 from explorer.records import Encoded
+from explorer.serving.session import open_engine
 from precompute import batching
 from precompute.batching import SIZES, fastest_batch
 from precompute.build import build_cache
@@ -199,7 +201,7 @@ def test_tensors_that_cannot_be_told_apart_are_taken_one_by_one(untold: Language
 # A run that was stopped, and taken up again
 
 
-def build(tiny: Tiny, folder: Path, batch: int, stop_after: int = 0) -> Store:
+def build(tiny: Tiny, folder: Path, batch: int, stop_after: int = 0, mixed: bool = False) -> Store:
     """A cache of all rows; the run is stopped after so many examples, if at all."""
 
     def report(stage: str, done: int, total: int) -> None:
@@ -207,7 +209,7 @@ def build(tiny: Tiny, folder: Path, batch: int, stop_after: int = 0) -> Store:
             raise KeyboardInterrupt
 
     model = load_model(str(tiny.model), tiny.adapter, device="cpu")
-    settings = CacheSettings(length=1024, token_length=256, batch=batch)
+    settings = CacheSettings(length=1024, token_length=256, batch=batch, mixed_precision=mixed)
     return build_cache(model, read_examples(tiny.data), folder, settings, 2, "train.jsonl", report)
 
 
@@ -249,3 +251,63 @@ def test_a_stopped_run_keeps_its_batches_when_the_fastest_are_asked_for(
     monkeypatch.setattr(precompute.build, "fastest_batch", lambda *_: 4)
     store = build(tiny, tmp_path / "cache", batch=0)
     assert store.complete and store.manifest.settings.batch == 2
+
+
+# Mixed precision
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_sketches_in_mixed_precision_are_about_those_in_float32(tiny: Tiny, batch: int) -> None:
+    model = load_model(str(tiny.model), tiny.adapter, device="cpu", checkpoints="50%,100%", tensors="lora_B")
+    rows = list(enumerate(encoded(model)))
+    single, mixed = (
+        shard(model, dataclasses.replace(SETTINGS, batch=batch, mixed_precision=mixed), rows) for mixed in (False, True)
+    )
+    one, other = values(single), values(mixed)
+    cosines = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    assert not np.array_equal(one, other) and cosines.min() > 0.999
+    np.testing.assert_allclose(mixed["norms"], single["norms"], rtol=0.05)
+    np.testing.assert_allclose(mixed["loss"], single["loss"], rtol=0.01)
+
+
+def test_a_stopped_run_in_mixed_precision_ends_with_the_bytes_of_an_undisturbed_one(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precompute.build, "EXAMPLES_PER_SHARD", 3)
+    made = build(tiny, tmp_path / "undisturbed", batch=2, mixed=True)
+    with pytest.raises(KeyboardInterrupt):
+        build(tiny, tmp_path / "stopped", batch=2, stop_after=5, mixed=True)
+    with pytest.raises(MismatchError, match="already holds a cache with another settings"):
+        build(tiny, tmp_path / "stopped", batch=2)
+    build(tiny, tmp_path / "stopped", batch=2, mixed=True)
+    assert digests(tmp_path / "stopped") == digests(tmp_path / "undisturbed")
+    tokens = made.shards_of("tokens")[0]
+    (tmp_path / "undisturbed" / tokens.file).write_bytes(b"damaged")
+    build(tiny, tmp_path / "undisturbed", batch=2, mixed=True)
+    assert digests(tmp_path / "stopped") == digests(tmp_path / "undisturbed"), "mended in the precision of the cache"
+
+
+def test_the_manifest_of_a_cache_in_float32_has_no_word_of_mixed_precision(tiny: Tiny, tmp_path: Path) -> None:
+    """As all from before there was any: such a cache keeps its bytes, and is read as one in float32."""
+    single, mixed = (build(tiny, tmp_path / str(each), batch=2, mixed=each) for each in (False, True))
+    assert b"mixed_precision" not in (single.folder / "manifest.json").read_bytes()
+    assert not open_cache(single.folder).manifest.settings.mixed_precision
+    assert open_cache(mixed.folder).manifest.settings.mixed_precision
+
+
+@pytest.mark.parametrize("name", ["rapidin", "gradcos"])
+def test_exact_values_over_a_cache_in_mixed_precision_are_those_over_one_in_float32(
+    tiny: Tiny, tmp_path: Path, name: str
+) -> None:
+    """They are divided by norms in float32, which such a cache doesn't have."""
+    found, norms = [], []
+    for mixed in (False, True):
+        engine = open_engine(build(tiny, tmp_path / str(mixed), batch=2, mixed=mixed).folder, device="cpu")
+        answer, method = engine.given_answer("What shines by day?", "It is the moon."), open_method(engine, name)
+        method.fit()
+        engine.ask(answer, None)
+        found.append([method.values(answer, None, row) for row in range(3)])
+        norms.append(engine.store.norms)
+    assert not np.allclose(norms[0], norms[1], rtol=1e-4)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * float(np.abs(one).max()))

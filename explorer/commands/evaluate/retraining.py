@@ -1,8 +1,11 @@
 """`evaluate lds`, `removal` and `steps`: what scores say, beside what training on other rows, or one more step, did."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import click
 
 from explorer.commands.evaluate.shared import asked_probes, compared, count, keep, kept
 from explorer.commands.options import COUNT, POSITIVE, RATE, Options, command, flag, option
@@ -11,6 +14,14 @@ from explorer.errors import DataError
 from explorer.methods.description import DEFAULT, choose
 
 _METHODS = "rapidin,rapidin-centred,gradcos,graddot,repsim,embedding,bm25,random"
+
+_precision = option(
+    "--precision",
+    "What trainings compute in. `auto`: as the adapter's did; float32; or mixed, with products with frozen weights in "
+    "bfloat16, which is faster where the device has units for it.",
+    type=click.Choice(["auto", "float32", "mixed"]),
+    default="auto",
+)
 
 
 @command(
@@ -30,6 +41,7 @@ _METHODS = "rapidin,rapidin-centred,gradcos,graddot,repsim,embedding,bm25,random
     default=8,
 )
 @option("--check", "Train so many of the kept halves again and compare; measure nothing else.", type=COUNT, default=0)
+@_precision
 @flag("--kept", "Print the result that was kept, without computing.")
 @compared(_METHODS)
 @kept
@@ -47,11 +59,11 @@ def lds(options: Options) -> None:
     from explorer.evaluation.counterfactual.questions import questions_of
     from explorer.evaluation.counterfactual.trainings import judge_lds
     from explorer.evaluation.probes import read_probes
-    from precompute.retraining import again, halves, membership, recipe_of
+    from precompute.retraining import again, halves, membership
 
     probes = read_probes(Path(options.probes))
     engine = engine_of(options)
-    recipe, rows = recipe_of(engine.model.adapter), engine.store.manifest.rows
+    recipe, rows = _recipe(options, engine), engine.store.manifest.rows
     first = halves(rows, options.halves, recipe.seed)
     second = again(first[: options.again])
     with Bars() as bars:
@@ -75,6 +87,7 @@ def lds(options: Options) -> None:
         )
     settings = {"questions": Path(options.probes).name, "curvature_rows": options.curvature_rows}
     settings |= {"methods": [each.name for each in methods], "halves": len(first), "again": len(second)}
+    settings |= _computed_in(recipe)
     keep(options, engine.store, "lds", settings=settings, **found)
 
 
@@ -90,6 +103,7 @@ def lds(options: Options) -> None:
 @count(8)
 @option("--shares", "The shares of the rows to leave out, in per cent, with commas.", default="10", metavar="X[,X]")
 @option("--draws", "How many times as many rows are drawn at random and left out.", type=POSITIVE, default=5)
+@_precision
 @flag("--kept", "Print the result that was kept, without computing.")
 @compared("rapidin,bm25")
 @kept
@@ -108,11 +122,10 @@ def removal(options: Options) -> None:
 
     from explorer.evaluation.counterfactual.questions import questions_of, scored
     from explorer.evaluation.probes import read_probes, word_span
-    from precompute.retraining import recipe_of
 
     probes = [probe for probe in read_probes(Path(options.probes)) if probe.kind == "swap"]
     engine = engine_of(options)
-    recipe, rows = recipe_of(engine.model.adapter), engine.store.manifest.rows
+    recipe, rows = _recipe(options, engine), engine.store.manifest.rows
     with Bars() as bars:
         asked = [one for one in questions_of(engine, probes, bars.report) if word_span(one.answer, one.probe.wrong)]
         chosen = list(range(min(options.count, len(asked))))
@@ -141,7 +154,21 @@ def removal(options: Options) -> None:
     )
     settings = {"questions": Path(options.probes).name, "curvature_rows": options.curvature_rows, "count": len(chosen)}
     settings |= {"methods": [each.name for each in methods], "shares": list(shares), "draws": options.draws}
+    settings |= _computed_in(recipe)
     keep(options, engine.store, "removal", settings=settings, tables=(table(outcomes),), notes=(note,))
+
+
+def _recipe(options: Options, engine: Any) -> Any:
+    """How the adapter was trained, in the precision that the options name."""
+    from precompute.retraining import recipe_of
+
+    found = recipe_of(engine.model.adapter)
+    return found if options.precision == "auto" else replace(found, mixed_precision=options.precision == "mixed")
+
+
+def _computed_in(recipe: Any) -> dict[str, str]:
+    """What the settings of a kept result say of trainings that didn't compute in the format of the weights."""
+    return {"precision": "mixed"} if recipe.mixed_precision else {}
 
 
 def _shares(given: str) -> tuple[float, ...]:

@@ -153,6 +153,6 @@ def with_prompt(encoded: Encoded) -> Encoded:
 
 def token_values(engine: Engine, model: LanguageModel, direction: Gradient, kind: str, row: int) -> NDArray[np.float32]:
     """⟨direction, ∇L(s_k^i)⟩ of every response token of one example (G), divided by the whole example's norms."""
-    norms = training_norms(engine, model)[row]
+    norms = engine.example_norms(row, kind)[layers_of(engine, model)]
     divided = gradients.divided(direction, divisors(norms, kind))
     return gradients.directional_token_losses(model, engine.store.examples[row].encoded, divided)
