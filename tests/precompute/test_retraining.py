@@ -18,10 +18,11 @@ from explorer.evaluation.counterfactual.trainings import nested
 from explorer.evaluation.results import load
 from explorer.model.loading import load_model
 from explorer.serving.session import base_for, open_engine
+from explorer.training.recipe import FinetuneSettings, recipe_of
 from precompute.build import build_cache
 from precompute.data import read_examples
-from precompute.finetune import FinetuneSettings, finetune
-from precompute.retraining import LONGEST, Asked, Part, Trainings, again, halves, membership, recipe_of, without
+from precompute.finetune import finetune
+from precompute.retraining import LONGEST, Asked, Part, Trainings, again, halves, membership, without
 from tests.commands.running import Captured, answered, refused
 from tests.conftest import TINY_SETTINGS, Tiny
 from tests.tiny import ROWS

@@ -47,7 +47,8 @@ def lds(options: Options) -> None:
     from explorer.evaluation.counterfactual.questions import questions_of
     from explorer.evaluation.counterfactual.trainings import judge_lds
     from explorer.evaluation.probes import read_probes
-    from precompute.retraining import again, halves, membership, recipe_of
+    from explorer.training.recipe import recipe_of
+    from precompute.retraining import again, halves, membership
 
     probes = read_probes(Path(options.probes))
     engine = engine_of(options)
@@ -108,7 +109,7 @@ def removal(options: Options) -> None:
 
     from explorer.evaluation.counterfactual.questions import questions_of, scored
     from explorer.evaluation.probes import read_probes, word_span
-    from precompute.retraining import recipe_of
+    from explorer.training.recipe import recipe_of
 
     probes = [probe for probe in read_probes(Path(options.probes)) if probe.kind == "swap"]
     engine = engine_of(options)
