@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,15 @@ import torch
 from numpy.typing import NDArray
 
 from explorer.cache.files import make_folder, write_whole
-from explorer.errors import CacheError
+from explorer.errors import CacheError, DataError
 from explorer.gradients import log_probabilities, token_losses
 from explorer.gradients.sketch import generator
+from explorer.model.checkpoints import TRAINING_RECORD, training_record
 from explorer.model.generation import generate_together
 from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded, Span
-from explorer.training.recipe import FinetuneSettings
 from precompute.estimate import duration
-from precompute.finetune import train
+from precompute.finetune import FinetuneSettings, train
 
 LONGEST = 60
 """Tokens of a new answer at most."""
@@ -63,6 +63,21 @@ class Expected:
     word: tuple[float, ...]
     texts: tuple[str, ...] = ()
     """The new answers to the questions that were answered anew."""
+
+
+def recipe_of(adapter: str) -> FinetuneSettings:
+    """How an adapter was trained. Raises DataError where the record beside it doesn't say so."""
+    if not adapter:
+        raise DataError("This cache has no adapter; retraining needs one by `rapidin-explorer finetune`.")
+    kept = training_record(Path(adapter))
+    wanted = [field.name for field in fields(FinetuneSettings) if field.name != "checkpoints"]
+    try:
+        return FinetuneSettings(**{name: kept[name] for name in wanted} | {"targets": tuple(kept["targets"])})
+    except (ValueError, KeyError, TypeError) as problem:
+        raise DataError(
+            f"{Path(adapter, TRAINING_RECORD)} doesn't say how the adapter was trained ({problem!r}); retraining needs "
+            "an adapter by `rapidin-explorer finetune`."
+        ) from None
 
 
 def halves(rows: int, count: int, seed: int) -> list[Part]:

@@ -63,9 +63,8 @@ from explorer.normalisation import KINDS
 def finetune(options: Options) -> None:
     """Train a LoRA adapter on the data."""
     from explorer.model.loading import load_model
-    from explorer.training.recipe import FinetuneSettings
     from precompute.data import Review, read_examples, readable
-    from precompute.finetune import finetune
+    from precompute.finetune import FinetuneSettings, finetune
 
     review = Review(options.data, skip=options.skip_bad)
     examples = read_examples(options.data, reading_of(options), review)

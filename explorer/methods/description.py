@@ -224,7 +224,7 @@ METHODS: dict[str, Description] = {
             "∂ log p(t)/∂w, w the weight of an example's loss in the training: exact, by going back through every step "
             "of the recorded training (MAGIC)",
             "that leaving an example out does what its weight does when it changes a little",
-            "the training three times over for up to 16 questions together, and twice more for each; what was found is "
+            "the training three times for up to 16 questions together, and 1.2 times more for each; what was found is "
             "kept, and a run that was stopped goes on",
         ),
     )

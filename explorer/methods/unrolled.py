@@ -25,7 +25,7 @@ from explorer.methods.method import Method
 from explorer.model.checkpoints import training_record
 from explorer.records import Answer, Selection
 from explorer.training.backwards import Halfway, begin, by_weights
-from explorer.training.recipe import OPTIMIZER, FinetuneSettings, recipe_of
+from explorer.training.recipe import OPTIMIZER, FinetuneSettings, recorded_recipe
 from explorer.training.replay import Replay, Trail, refuse_dropout
 
 TOGETHER = 16
@@ -131,7 +131,7 @@ class Unrolled(Method):
 
     @cached
     def _recipe(self) -> FinetuneSettings:
-        return recipe_of(self.engine.model.adapter)
+        return recorded_recipe(self.engine.model.adapter)
 
     @property
     def _key(self) -> dict[str, object]:

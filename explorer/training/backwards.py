@@ -46,13 +46,16 @@ def by_weights(trail: Trail, known: Halfway, report: Report, keep: Callable[[Hal
     Raises NonFiniteError.
     """
     replay, adjoint, found = trail.replay, known.adjoint.clone(), known.found.clone()
-    count, total = len(adjoint), len(replay.batches) * len(adjoint)
-    done = total - known.step * count
+    count = len(adjoint)
+    # Every step is taken once more, and gone back through once for each function.
+    total, done = len(replay.batches) * (count + 1), (len(replay.batches) - known.step) * (count + 1)
     for first in trail.stretches():
         states = []
-        for state in trail.stretch(first):
+        for place, state in enumerate(trail.stretch(first)):
             states.append(state)
-            report(_STAGE, done, total)
+            if place > 0:
+                done += 1
+                report(_STAGE, done, total)
         for step in reversed(range(first, first + len(states) - 1)):
             theta = states[step - first][0].detach().requires_grad_()
             weights = theta.new_ones(len(replay.batches[step])).requires_grad_()

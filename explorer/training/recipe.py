@@ -41,18 +41,18 @@ class FinetuneSettings:
     itself."""
 
 
-def recipe_of(adapter: str) -> FinetuneSettings:
+def recorded_recipe(adapter: str) -> FinetuneSettings:
     """How an adapter was trained. Raises DataError where the record beside it doesn't say so."""
     if not adapter:
-        raise DataError("This cache has no adapter; retraining needs one by `rapidin-explorer finetune`.")
+        raise DataError("There is no adapter whose training could be gone through; make one by `finetune`.")
     kept = training_record(Path(adapter))
     wanted = [field.name for field in fields(FinetuneSettings) if field.name != "checkpoints"]
     try:
         return FinetuneSettings(**{name: kept[name] for name in wanted} | {"targets": tuple(kept["targets"])})
     except (ValueError, KeyError, TypeError) as problem:
         raise DataError(
-            f"{Path(adapter, TRAINING_RECORD)} doesn't say how the adapter was trained ({problem!r}); retraining needs "
-            "an adapter by `rapidin-explorer finetune`."
+            f"{Path(adapter, TRAINING_RECORD)} doesn't say how the adapter was trained ({problem!r}), so that its "
+            "training can't be gone through; `rapidin-explorer finetune` makes one that says so."
         ) from None
 
 

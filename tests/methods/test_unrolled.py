@@ -80,10 +80,10 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(engine: Engine) -> None:
     steps = 3 * 4
     assert told[:steps] == [("training, from the beginning", step, steps) for step in range(1, steps + 1)]
     backwards = [done for name, done, _ in told[steps:]]
-    assert backwards == sorted(backwards) and backwards[-1] == steps
+    assert backwards == sorted(backwards) and backwards[-1] == 2 * steps and backwards[0] == 1
 
     def stopping(stage: str, done: int, total: int) -> None:
-        if stage == "training, backwards" and done == 6:
+        if stage == "training, backwards" and done == 13:
             raise KeyboardInterrupt
 
     (engine.store.folder / "methods" / kept(engine)[0]).unlink()
@@ -101,7 +101,7 @@ def test_the_page_may_do_other_work_between_its_steps(engine: Engine) -> None:
     answer, stage = question(engine), Stage()
     asked = Attributor(open_method(engine, "unrolled"))
     pauses = sum(1 for _ in asked.ask_steps(answer, None, stage))
-    assert pauses > 2 * 12 and stage.share == 1
+    assert pauses >= 3 * 12 and stage.share == 1
     ranking = asked.ranking(answer, None, 3)
     assert len(ranking.influences) == 3 and not ranking.influences[0].values
 

@@ -18,11 +18,10 @@ from explorer.evaluation.counterfactual.trainings import nested
 from explorer.evaluation.results import load
 from explorer.model.loading import load_model
 from explorer.serving.session import base_for, open_engine
-from explorer.training.recipe import FinetuneSettings, recipe_of
 from precompute.build import build_cache
 from precompute.data import read_examples
-from precompute.finetune import finetune
-from precompute.retraining import LONGEST, Asked, Part, Trainings, again, halves, membership, without
+from precompute.finetune import FinetuneSettings, finetune
+from precompute.retraining import LONGEST, Asked, Part, Trainings, again, halves, membership, recipe_of, without
 from tests.commands.running import Captured, answered, refused
 from tests.conftest import TINY_SETTINGS, Tiny
 from tests.tiny import ROWS
@@ -183,6 +182,11 @@ def test_the_command_trains_judges_keeps_and_checks(capsys: Captured, study: Pat
     assert "differ by 0 nats at most" in answered(capsys, *command, "--check", "1")
     shown = answered(capsys, "evaluate", "tables", "--cache", study / "cache")
     assert "Whole responses" in shown and "5 trainings on half of the rows" in shown
+    some = [*command[:-1], "unrolled", "--count", "1"]
+    assert json.loads(answered(capsys, *some, "--json"))["settings"]["count"] == 1
+    assert len(list((study / "cache" / "retraining").rglob("half-*.json"))) == 7, "no other trainings are needed"
+    assert list(json.loads(answered(capsys, *some, "--kept", "--json"))["methods"]) == ["unrolled"]
+    assert json.loads(answered(capsys, *command, "--kept", "--json")) == kept
 
 
 def test_the_removal_command_leaves_out_rows_and_asks_again(

@@ -29,6 +29,7 @@ _METHODS = "rapidin,rapidin-centred,gradcos,graddot,repsim,embedding,bm25,random
     type=COUNT,
     default=8,
 )
+@count(None, "all")
 @option("--check", "Train so many of the kept halves again and compare; measure nothing else.", type=COUNT, default=0)
 @flag("--kept", "Print the result that was kept, without computing.")
 @compared(_METHODS)
@@ -46,9 +47,9 @@ def lds(options: Options) -> None:
 
     from explorer.evaluation.counterfactual.questions import questions_of
     from explorer.evaluation.counterfactual.trainings import judge_lds
+    from explorer.evaluation.kinds import spaced
     from explorer.evaluation.probes import read_probes
-    from explorer.training.recipe import recipe_of
-    from precompute.retraining import again, halves, membership
+    from precompute.retraining import again, halves, membership, recipe_of
 
     probes = read_probes(Path(options.probes))
     engine = engine_of(options)
@@ -59,6 +60,10 @@ def lds(options: Options) -> None:
         asked = questions_of(engine, probes, bars.report)
         trainings = _trainings(options, engine, recipe, asked)
         left = _announced(trainings, [*first, *second], engine, f"{len(asked)} questions")
+        # All are asked of every training, so that it can be judged by any of them later.
+        chosen = spaced(range(len(asked)), options.count)
+        say(f"{len(chosen)} of the questions are judged; for each, its response and its word:")
+        say("\n".join(f"  {each.name}: {each.description.costs}" for each in methods))
         if options.estimate:
             return
         if options.check:
@@ -66,17 +71,23 @@ def lds(options: Options) -> None:
         expected, repeated = (list(trainings.train(parts, bars.report)) for parts in (first, second))
         found = judge_lds(
             engine,
-            asked,
+            [asked[number] for number in chosen],
             methods,
             membership(first, rows),
-            [(one.response, one.word) for one in expected],
-            [(one.response, one.word) for one in repeated],
+            [_of(chosen, one) for one in expected],
+            [_of(chosen, one) for one in repeated],
             options.curvature_rows,
             bars.report,
         )
     settings = {"questions": Path(options.probes).name, "curvature_rows": options.curvature_rows}
     settings |= {"methods": [each.name for each in methods], "halves": len(first), "again": len(second)}
+    settings["count"] = len(chosen)
     keep(options, engine.store, "lds", settings=settings, **found)
+
+
+def _of(questions: list[int], expected: Any) -> tuple[list[float], list[float]]:
+    """What a training expects of some of the questions' answers, and of their words."""
+    return [expected.response[number] for number in questions], [expected.word[number] for number in questions]
 
 
 @command(
@@ -109,7 +120,7 @@ def removal(options: Options) -> None:
 
     from explorer.evaluation.counterfactual.questions import questions_of, scored
     from explorer.evaluation.probes import read_probes, word_span
-    from explorer.training.recipe import recipe_of
+    from precompute.retraining import recipe_of
 
     probes = [probe for probe in read_probes(Path(options.probes)) if probe.kind == "swap"]
     engine = engine_of(options)
@@ -251,10 +262,13 @@ def _check(trainings: Any, parts: Any, bars: Any) -> None:
 
 
 def _print_kept(options: Options) -> None:
-    """The kept result of most halves, as nested figures or as lines."""
+    """The kept result of most halves and questions, or of just --count, as nested figures or as lines."""
     from explorer.evaluation.counterfactual.trainings import nested
 
-    result = max(_kept_results(options, "lds"), key=lambda each: (each.settings["halves"], each.made))
+    found = [
+        each for each in _kept_results(options, "lds") if options.count in (None, each.settings.get("count"))
+    ] or _kept_results(options, "lds")
+    result = max(found, key=lambda each: (each.settings["halves"], each.settings.get("count", 0), each.made))
     _print_result(options, result, nested(result, DEFAULT))
 
 
