@@ -438,7 +438,7 @@ class Description:
 
     name: str
     family: str
-    """`no gradient`, `first order` or `second order`."""
+    """`no gradient`, `first order`, `second order` or `whole training`."""
     what: str
     """What its score is."""
     assumes: str

@@ -23,6 +23,7 @@ FAMILIES = {
     "no gradient": "Without gradients",
     "first order": "Of first order: gradients multiplied",
     "second order": "Of second order: the question's gradient, preconditioned by a curvature",
+    "whole training": "Of the whole training: back through every step of it",
 }
 JUDGED = {
     "backdoor": "Answers that a planted backdoor caused: do its rows stand at the top of the ranking, and not at the "

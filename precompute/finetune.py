@@ -1,14 +1,9 @@
-"""Trains a LoRA adapter on the data and keeps beside it how it was trained.
-
-The loss is Eq. 1 of the paper: the mean over all response tokens of a batch.
-AdamW without weight decay, cosine decay to zero, no dropout.
-"""
+"""Trains a LoRA adapter on the data, by a recipe, and keeps beside it how it was trained."""
 
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,43 +13,12 @@ from safetensors.torch import save_file
 from explorer.errors import DataError, ModelError, NonFiniteError
 from explorer.gradients import mixed_precision, token_losses
 from explorer.model.adapter import quiet_peft
-from explorer.model.checkpoints import CHECKPOINTS, FINAL, TRAINING_RECORD
+from explorer.model.checkpoints import CHECKPOINTS, FINAL, SECOND_MOMENTS, TRAINING_RECORD
 from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded, Example
+from explorer.training.recipe import OPTIMIZER, batches, decay, lora_of
+from explorer.training.recipe import FinetuneSettings as FinetuneSettings
 from precompute.data import data_hash, readable
-
-
-@dataclass(frozen=True)
-class FinetuneSettings:
-    """What decides the adapter, besides model and data."""
-
-    rank: int = 16
-    """Rank of every LoRA pair."""
-    alpha: int = 32
-    """LoRA scale is alpha / rank."""
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
-    """Names of the linear layers that get a pair."""
-    epochs: int = 2
-    """Passes over the data."""
-    learning_rate: float = 2e-3
-    """Initial learning rate; it decays to zero along half a cosine."""
-    batch_size: int = 4
-    """Examples a step."""
-    seed: int = 0
-    """Decides the initial adapter and the order of the examples."""
-    checkpoints: int | tuple[float, ...] = 1
-    """How many moments of the training are kept, evenly spaced, or after how many epochs each; the last is the adapter
-    itself."""
-    mixed_precision: bool = False
-    """Whether products with frozen weights are taken in bfloat16; see `explorer.gradients.mixed`."""
-
-    def recorded(self) -> dict[str, Any]:
-        """As a record keeps them; mixed precision only where it is used, as in records from before there was any."""
-        kept = asdict(self)
-        if not self.mixed_precision:
-            del kept["mixed_precision"]
-        return kept
-
 
 Report = Callable[[int, int, float], None]
 """Called with steps done, steps in all, and the loss of the last step."""
@@ -83,7 +47,7 @@ def finetune(
     encoded = readable(model, examples)[1] if encoded is None else encoded
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    network, losses, kept = train(model, encoded, settings, report, part / CHECKPOINTS)
+    network, losses, kept = train(model, encoded, settings, report, part)
     network.save_pretrained(str(part))
     _settle_config(part / "adapter_config.json", model.name)
     (part / "README.md").unlink(missing_ok=True)
@@ -95,7 +59,7 @@ def finetune(
         "template": model.template.name,
         "data_sha256": data_hash(examples),
         "examples": len(examples),
-        "optimizer": "AdamW, no weight decay, cosine decay to zero",
+        "optimizer": OPTIMIZER,
         "epoch_losses": losses,
     }
     (part / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -105,25 +69,23 @@ def finetune(
 
 
 def train(
-    model: LanguageModel, encoded: Sequence[Encoded], settings: FinetuneSettings, report: Report, folder: Path
+    model: LanguageModel, encoded: Sequence[Encoded], settings: FinetuneSettings, report: Report, folder: Path | None
 ) -> tuple[Any, list[float], list[dict[str, float | str]]]:
     """Put an adapter on a base and run all steps.
 
-    Returns the network as peft wraps it, the mean loss per response token of every epoch, and the checkpoints that are
-    kept in `folder`. `model` computes with the adapter until the network's `unload` takes it off again. Raises
-    ModelError when a target layer doesn't exist, UnsupportedError for mixed precision on a base that isn't in float32.
+    Returns the network as peft wraps it, the mean loss per response token of every epoch, and the checkpoints; they and
+    AdamW's second moments are kept in `folder`, if there is one. `model` computes with the adapter until the network's
+    `unload` takes it off again. Raises ModelError when a target layer doesn't exist,
+    UnsupportedError for mixed precision on a base that isn't in float32.
     """
     if not encoded:
         raise DataError("There is nothing to train on.")
     import peft
 
     torch.manual_seed(settings.seed)
-    lora = peft.LoraConfig(
-        task_type="CAUSAL_LM", r=settings.rank, lora_alpha=settings.alpha, target_modules=list(settings.targets)
-    )
     try:
         with quiet_peft():
-            network = peft.get_peft_model(model.network, lora)
+            network = peft.get_peft_model(model.network, lora_of(settings))
     except ValueError as problem:
         raise ModelError(f"LoRA can't be put on {', '.join(settings.targets)}: {problem}") from None
     tensors = [p for p in network.parameters() if p.requires_grad]
@@ -131,16 +93,14 @@ def train(
     per_epoch = math.ceil(len(encoded) / settings.batch_size)
     total = per_epoch * settings.epochs
     moments = _moments(settings, per_epoch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: decay(step, total))
     network.train()
     step, epoch_losses, rates, kept = 0, [], list[float](), list[dict[str, float | str]]()
     for epoch in range(settings.epochs):
         spent, tokens = 0.0, 0
-        for batch in _batches(encoded, settings, epoch):
+        for batch in batches(len(encoded), settings, epoch):
             with mixed_precision(network, settings.mixed_precision):
-                losses = torch.cat(token_losses(model, batch))
+                losses = torch.cat(token_losses(model, [encoded[row] for row in batch]))
             if not torch.isfinite(losses).all():
                 raise NonFiniteError("a loss", f"Step {step + 1} of the fine-tuning")
             losses.mean().backward()
@@ -150,8 +110,11 @@ def train(
             optimizer.zero_grad()
             spent, tokens, step = spent + float(losses.detach().sum()), tokens + len(losses), step + 1
             if step in moments:
-                kept.append(_keep(network, folder, len(kept) + 1, step == total, rates, per_epoch))
+                name = FINAL if step == total else str(len(kept) + 1)
+                kept.append({"name": name, "epochs": len(rates) / per_epoch, "learning_rate": sum(rates) / len(rates)})
                 rates = []
+                if folder is not None:
+                    _keep(network, optimizer, folder, name)
             report(step, total, float(losses.detach().mean()))
         epoch_losses.append(spent / tokens)
     network.eval()
@@ -166,27 +129,26 @@ def _moments(settings: FinetuneSettings, per_epoch: int) -> set[int]:
     return {max(1, round(moment * per_epoch)) for moment in settings.checkpoints} | {total}
 
 
-def _keep(
-    network: torch.nn.Module, folder: Path, number: int, last: bool, rates: Sequence[float], per_epoch: int
-) -> dict[str, float | str]:
-    """Keep the trainable tensors of this moment; the record says how long and how fast was trained up to it.
+def _keep(network: torch.nn.Module, optimizer: torch.optim.Optimizer, folder: Path, name: str) -> None:
+    """Keep the trainable tensors of this moment, and the second moments v̂ that the next step would begin with.
 
-    In float16: gradients there hardly change, and nothing is generated with
-    them. The last moment is the adapter itself and isn't written twice.
+    Tensors in float16: gradients there hardly change, and nothing is generated with them; those of the last moment are
+    the adapter itself and aren't written twice. Second moments in bfloat16: they are far below what float16 can hold,
+    and only their roots are needed.
     """
-    name = FINAL if last else str(number)
-    if not last:
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {n: p.detach().half().contiguous() for n, p in network.named_parameters() if p.requires_grad}
-        save_file(tensors, folder / f"{name}.safetensors")
-    return {"name": name, "epochs": len(rates) / per_epoch, "learning_rate": sum(rates) / len(rates)}
+    trained = {own: tensor for own, tensor in network.named_parameters() if tensor.requires_grad}
+    kept = {SECOND_MOMENTS: {own: _second_moment(optimizer, tensor) for own, tensor in trained.items()}}
+    if name != FINAL:
+        kept[CHECKPOINTS] = {own: tensor.detach().half().contiguous() for own, tensor in trained.items()}
+    for where, tensors in kept.items():
+        (folder / where).mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / where / f"{name}.safetensors")
 
 
-def _batches(encoded: Sequence[Encoded], settings: FinetuneSettings, epoch: int) -> Iterator[list[Encoded]]:
-    generator = torch.Generator().manual_seed(settings.seed * 1000 + epoch)
-    order = torch.randperm(len(encoded), generator=generator).tolist()
-    for start in range(0, len(order), settings.batch_size):
-        yield [encoded[i] for i in order[start : start + settings.batch_size]]
+def _second_moment(optimizer: torch.optim.Optimizer, tensor: torch.Tensor) -> torch.Tensor:
+    state, beta = optimizer.state[tensor], optimizer.param_groups[0]["betas"][1]
+    moment: torch.Tensor = state["exp_avg_sq"] / (1 - beta ** float(state["step"]))
+    return moment.bfloat16().contiguous()
 
 
 def _settle_config(config: Path, name: str) -> None:

@@ -187,7 +187,7 @@ class Trainings:
         settings = FinetuneSettings(**asdict(self.recipe) | {"seed": part.seed, "checkpoints": 1})
         rows = [self.rows[row] for row in part.rows]
         network, losses, _ = train(
-            model, rows, settings, lambda step, steps, loss: report(part.name, step, steps), self.folder
+            model, rows, settings, lambda step, steps, loss: report(part.name, step, steps), None
         )
         try:
             return _expected(model, self.asked, part.answered), losses

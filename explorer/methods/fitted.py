@@ -71,6 +71,12 @@ def try_to_keep(store: Store, name: str, key: Key, arrays: Arrays) -> bool:
     return True
 
 
+def forget_fitted(store: Store, name: str) -> None:
+    """Remove what was kept under this name. Raises CacheError."""
+    for path in reversed(_places(store, name)):
+        remove(path)
+
+
 def _places(store: Store, name: str) -> tuple[Path, Path]:
     folder = store.folder / METHODS
     return folder / f"{name}.safetensors", folder / f"{name}.json"

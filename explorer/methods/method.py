@@ -4,7 +4,7 @@ What a method may be able to do besides is in `abilities`.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Self
@@ -102,6 +102,9 @@ class Method:
     def scores(self, answer: Answer, selection: Selection) -> NDArray[np.float32]:
         """The score of every training example (N) for a question: the larger, the more it influenced the answer."""
         raise NotImplementedError
+
+    def expect(self, asked: Sequence[tuple[Answer, Selection]]) -> None:
+        """Be told which questions follow, so that work may be done for all of them at once."""
 
     def values(self, answer: Answer, selection: Selection, row: int) -> NDArray[np.float32] | None:
         """The influence of every response token of an example (G), exact, their mean the example's; None without."""

@@ -2,6 +2,7 @@
 
 from explorer.engine import Engine
 from explorer.methods.description import CURVATURE_ROWS, choose
+from explorer.methods.first_order.adam import Adam
 from explorer.methods.first_order.inner_products import Centred, Folded, TracIn, WholeSequence
 from explorer.methods.first_order.rapidin import RapidIn
 from explorer.methods.first_order.trak import Trak
@@ -10,6 +11,7 @@ from explorer.methods.likeness.similarity import Cka, Embedding, RepSim
 from explorer.methods.method import Method, Report, silent
 from explorer.methods.second_order.ekfac import Ekfac
 from explorer.methods.second_order.influence import Arnoldi, ConjugateGradients, DataInf, Lissa
+from explorer.methods.unrolled import Unrolled
 
 CLASSES: dict[str, type[Method]] = {
     "rapidin": RapidIn,
@@ -25,6 +27,7 @@ CLASSES: dict[str, type[Method]] = {
     "tracincp": TracIn,
     "graddot-whole": WholeSequence,
     "gradcos-whole": WholeSequence,
+    "adam": Adam,
     "trak": Trak,
     "datainf": DataInf,
     "lissa": Lissa,
@@ -32,6 +35,7 @@ CLASSES: dict[str, type[Method]] = {
     "arnoldi": Arnoldi,
     "ekfac": Ekfac,
     "ekfac-mlp": Ekfac,
+    "unrolled": Unrolled,
 }
 VALUED: dict[str, type[Method]] = {"rapidin": Folded}
 """Those that a value makes another method of."""

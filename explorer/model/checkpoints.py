@@ -11,6 +11,7 @@ import torch
 from explorer.errors import ModelError
 from explorer.model.embedded import Say
 from explorer.model.files import (
+    Stored,
     folder_hash,
     read_object,
     refuse_codes,
@@ -28,6 +29,8 @@ TRAINING_RECORD = "training.json"
 """The file beside an adapter that says how it was trained."""
 CHECKPOINTS = "checkpoints"
 """The folder in an adapter's folder that holds the tensors of earlier moments of its training."""
+SECOND_MOMENTS = "moments"
+"""The folder in an adapter's folder that holds AdamW's second moments, by the names of the checkpoints."""
 FINAL = "final"
 """The name of the last checkpoint, the adapter itself."""
 CHAT, ALPACA = "chat", "alpaca"
@@ -187,16 +190,41 @@ def _moments(model: LanguageModel, training: TrainingRecord) -> Iterator[Checkpo
         yield Checkpoint(name, chosen, share, {own: kept[own] for own in held})
 
 
+def second_moments(adapter: Path, name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
+    """v̂ of AdamW at a checkpoint of the training, for some of the trained tensors; None where it wasn't kept.
+
+    In float32 at least. Raises ModelError for a file that doesn't fit.
+    """
+    path = adapter / SECOND_MOMENTS / f"{name}.safetensors"
+    if not path.is_file():
+        return None
+    what = f"The second moments {path}"
+    stored = stored_tensors([path])
+    refuse_unequal(what, stored, tensors.keys() - stored.keys(), (), _unequal(tensors, stored))
+    refuse_codes(what, stored, lambda own: True)
+    kept = dict(tensors_of(stored))
+    refuse_infinite(what, kept.items())
+    return {
+        own: kept[own].to(each.device, torch.promote_types(each.dtype, torch.float32)) for own, each in tensors.items()
+    }
+
+
+def _unequal(tensors: Mapping[str, torch.Tensor], stored: Mapping[str, Stored]) -> dict[str, tuple[Any, Any]]:
+    """The tensors whose stored shape isn't their own: both shapes."""
+    return {
+        own: (stored[own].shape, tuple(tensor.shape))
+        for own, tensor in tensors.items()
+        if own in stored and stored[own].shape != tensor.shape
+    }
+
+
 def _checkpoint_tensors(tensors: Mapping[str, torch.Tensor], folder: Path, name: str) -> dict[str, torch.Tensor]:
     path = folder / f"{name}.safetensors"
     if not path.is_file():
         raise ModelError(f"The checkpoint {path} isn't there; train anew, or use final.")
     stored, what = stored_tensors([path]), f"The checkpoint {path}"
-    both = tensors.keys() & stored.keys()
-    unequal = {
-        own: (stored[own].shape, tuple(tensors[own].shape)) for own in both if stored[own].shape != tensors[own].shape
-    }
-    refuse_unequal(what, stored, tensors.keys() - both, stored.keys() - both, unequal)
+    unequal = _unequal(tensors, stored)
+    refuse_unequal(what, stored, tensors.keys() - stored.keys(), stored.keys() - tensors.keys(), unequal)
     refuse_codes(what, stored, lambda own: True)
     kept = dict(tensors_of(stored))
     refuse_infinite(what, kept.items())

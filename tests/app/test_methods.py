@@ -59,8 +59,8 @@ def done(at: AppTest) -> bool:
     return bool(found.get("cards")) and not found["pending"]
 
 
-UNSERVED = ("rapidin-centred", "ekfac-mlp")
-"""The tiny cache has no null sample, and its adapter no factors in the MLP."""
+UNSERVED = ("rapidin-centred", "ekfac-mlp", "adam", "unrolled")
+"""The tiny cache has no null sample, and its adapter no factors in the MLP, nor was it ever trained."""
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in ("rapidin", "embedding", *UNSERVED)])

@@ -40,6 +40,7 @@ _precision = option(
     type=COUNT,
     default=8,
 )
+@count(None, "all")
 @option("--check", "Train so many of the kept halves again and compare; measure nothing else.", type=COUNT, default=0)
 @_precision
 @flag("--kept", "Print the result that was kept, without computing.")
@@ -58,6 +59,7 @@ def lds(options: Options) -> None:
 
     from explorer.evaluation.counterfactual.questions import questions_of
     from explorer.evaluation.counterfactual.trainings import judge_lds
+    from explorer.evaluation.kinds import spaced
     from explorer.evaluation.probes import read_probes
     from precompute.retraining import again, halves, membership
 
@@ -70,6 +72,10 @@ def lds(options: Options) -> None:
         asked = questions_of(engine, probes, bars.report)
         trainings = _trainings(options, engine, recipe, asked)
         left = _announced(trainings, [*first, *second], engine, f"{len(asked)} questions")
+        # All are asked of every training, so that it can be judged by any of them later.
+        chosen = spaced(range(len(asked)), options.count)
+        say(f"{len(chosen)} of the questions are judged; for each, its response and its word:")
+        say("\n".join(f"  {each.name}: {each.description.costs}" for each in methods))
         if options.estimate:
             return
         if options.check:
@@ -77,18 +83,24 @@ def lds(options: Options) -> None:
         expected, repeated = (list(trainings.train(parts, bars.report)) for parts in (first, second))
         found = judge_lds(
             engine,
-            asked,
+            [asked[number] for number in chosen],
             methods,
             membership(first, rows),
-            [(one.response, one.word) for one in expected],
-            [(one.response, one.word) for one in repeated],
+            [_of(chosen, one) for one in expected],
+            [_of(chosen, one) for one in repeated],
             options.curvature_rows,
             bars.report,
         )
     settings = {"questions": Path(options.probes).name, "curvature_rows": options.curvature_rows}
     settings |= {"methods": [each.name for each in methods], "halves": len(first), "again": len(second)}
     settings |= _computed_in(recipe)
+    settings["count"] = len(chosen)
     keep(options, engine.store, "lds", settings=settings, **found)
+
+
+def _of(questions: list[int], expected: Any) -> tuple[list[float], list[float]]:
+    """What a training expects of some of the questions' answers, and of their words."""
+    return [expected.response[number] for number in questions], [expected.word[number] for number in questions]
 
 
 @command(
@@ -277,10 +289,13 @@ def _check(trainings: Any, parts: Any, bars: Any) -> None:
 
 
 def _print_kept(options: Options) -> None:
-    """The kept result of most halves, as nested figures or as lines."""
+    """The kept result of most halves and questions, or of just --count, as nested figures or as lines."""
     from explorer.evaluation.counterfactual.trainings import nested
 
-    result = max(_kept_results(options, "lds"), key=lambda each: (each.settings["halves"], each.made))
+    found = [
+        each for each in _kept_results(options, "lds") if options.count in (None, each.settings.get("count"))
+    ] or _kept_results(options, "lds")
+    result = max(found, key=lambda each: (each.settings["halves"], each.settings.get("count", 0), each.made))
     _print_result(options, result, nested(result, DEFAULT))
 
 

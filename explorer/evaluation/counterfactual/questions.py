@@ -68,8 +68,9 @@ def scored(
     for chosen in methods:
         method = open_method(engine, chosen.name, curvature_rows, report)
         method.fit()
-        method.report = lambda stage, done, total: None
         started = time.perf_counter()
+        method.expect([(one.answer, selection) for one in asked for selection in (None, one.word)])
+        method.report = lambda stage, done, total: None
         for number, question in enumerate(asked, start=1):
             for about, selection in (("response", None), ("word", question.word)):
                 each = scores[about].setdefault(chosen.name, [])

@@ -45,12 +45,12 @@ def at_checkpoint(model: LanguageModel, name: str) -> LanguageModel:
 
 def question_gradient(model: LanguageModel, answer: Answer, selection: Selection, kind: str) -> Gradient:
     """The gradient of what is asked about, divided by the norms of the whole response's as `kind` says."""
-    gradient = _asked(model, answer, selection)
-    whole = gradient if selection is None else _asked(model, answer, None)
+    gradient = asked_gradient(model, answer, selection)
+    whole = gradient if selection is None else asked_gradient(model, answer, None)
     return gradients.normalised(model, gradient, gradients.norms(whole), kind)
 
 
-def _asked(model: LanguageModel, answer: Answer, selection: Selection) -> Gradient:
+def asked_gradient(model: LanguageModel, answer: Answer, selection: Selection) -> Gradient:
     """A question's gradient, remembered where it is small: method after method wants the same one."""
     if sum(part.numel() for point in model.checkpoints for part in point.tensors.values()) > _SMALL:
         return gradients.gradient(model, answer.encoded, selection)
