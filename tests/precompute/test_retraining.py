@@ -207,7 +207,7 @@ def test_the_command_trains_judges_keeps_and_checks(capsys: Captured, study: Pat
     assert "Whole responses" in shown and "5 trainings on half of the rows" in shown
     some = [*command[:-1], "unrolled", "--count", "1"]
     assert json.loads(answered(capsys, *some, "--json"))["settings"]["count"] == 1
-    assert len(list((study / "cache" / "retraining").rglob("half-*.json"))) == 7, "no other trainings are needed"
+    assert len(list((study / "cache" / "retraining").rglob("half-*.json"))) == 11, "no other trainings are needed"
     assert list(json.loads(answered(capsys, *some, "--kept", "--json"))["methods"]) == ["unrolled"]
     assert json.loads(answered(capsys, *command, "--kept", "--json")) == kept
 
