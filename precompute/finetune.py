@@ -75,8 +75,8 @@ def train(
 
     Returns the network as peft wraps it, the mean loss per response token of every epoch, and the checkpoints; they and
     AdamW's second moments are kept in `folder`, if there is one. `model` computes with the adapter until the network's
-    `unload` takes it off again. Raises ModelError when a target layer doesn't exist,
-    UnsupportedError for mixed precision on a base that isn't in float32.
+    `unload` takes it off again. Raises ModelError when a target layer doesn't exist, UnsupportedError for mixed
+    precision on a base that isn't in float32.
     """
     if not encoded:
         raise DataError("There is nothing to train on.")

@@ -8,7 +8,6 @@ so that the work goes on where it was stopped.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -136,7 +135,7 @@ class Unrolled(Method):
     @property
     def _key(self) -> dict[str, object]:
         """What scores depend on besides cache and question."""
-        return {"recipe": asdict(self._recipe)}
+        return {"recipe": self._recipe.recorded()}
 
     @cached
     def _found(self) -> Recent[str, NDArray[np.float32]]:

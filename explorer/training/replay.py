@@ -48,8 +48,9 @@ class Replay:
 
     def loss(self, theta: torch.Tensor, step: int, weights: torch.Tensor | None = None) -> torch.Tensor:
         """The loss of a step's batch, differentiable: Σ_k w_k Σ_i L(s_k^i) over the number of its response tokens."""
+        batch = [self.rows[row] for row in self.batches[step]]
         with mixed_precision(self._model.network, self._recipe.mixed_precision):
-            losses = token_losses(self._model, [self.rows[row] for row in self.batches[step]], self.shaped(theta))
+            losses = token_losses(self._model, batch, self.shaped(theta))
         if weights is not None:
             losses = [each * weight for each, weight in zip(losses, weights, strict=True)]
         return torch.cat(losses).mean()

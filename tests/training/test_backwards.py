@@ -169,6 +169,19 @@ def test_from_anywhere_it_goes_on_to_the_same_end(made: Made) -> None:
         assert torch.equal(derivatives(Replay(model, recipe, rows), asked, halfway), whole)
 
 
+def test_a_training_in_mixed_precision_is_gone_through_in_it(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = replace(RECIPES["many small steps"], mixed_precision=True)
+    finetune(load_model(str(tiny.model), device="cpu"), read_examples(tiny.data), tmp_path, recipe, lambda *_: None)
+    model = load_model(str(tiny.model), tmp_path, device="cpu")
+    rows = [model.encode(example.messages, example.response) for example in read_examples(tiny.data)]
+    asked = model.encode([{"role": "user", "content": "What shines?"}], "The moon and the sun.")
+    mixed, single = (Replay(model, each, rows) for each in (recipe, replace(recipe, mixed_precision=False)))
+    ends = [each.departure(Trail(each, len(each.batches), unheard).end[0]) for each in (mixed, single)]
+    assert ends[0] < 1e-6 < ends[1]
+    found = torch.stack([derivatives(each, asked).flatten() for each in (mixed, single)])
+    assert float(torch.corrcoef(found)[0, 1]) > 0.9 and not torch.equal(*found)
+
+
 def test_a_training_with_dropout_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     save_tiny_relative(tmp_path / "gpt2", "gpt2", n_inner=32)
     base = load_model(str(tmp_path / "gpt2"), device="cpu")
