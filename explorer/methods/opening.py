@@ -11,6 +11,7 @@ from explorer.methods.likeness.similarity import Cka, Embedding, RepSim
 from explorer.methods.method import Method, Report, silent
 from explorer.methods.second_order.ekfac import Ekfac
 from explorer.methods.second_order.influence import Arnoldi, ConjugateGradients, DataInf, Lissa
+from explorer.methods.second_order.started import FromEkfac
 from explorer.methods.unrolled import Unrolled
 
 CLASSES: dict[str, type[Method]] = {
@@ -32,6 +33,7 @@ CLASSES: dict[str, type[Method]] = {
     "datainf": DataInf,
     "lissa": Lissa,
     "cg": ConjugateGradients,
+    "ekfac-cg": FromEkfac,
     "arnoldi": Arnoldi,
     "ekfac": Ekfac,
     "ekfac-mlp": Ekfac,

@@ -239,6 +239,22 @@ def test_conjugate_gradients_agree_with_the_explicit_inverse(opened: Opened, kep
     assert_agree(method.scores(question(engine), None), expected, 2e-3)
 
 
+def test_conjugate_gradients_from_ekfac_on_are_nearer_at_once_and_end_where_others_do(opened: Opened) -> None:
+    engine, explicit = opened("none")
+    mean, _ = ggn(engine, explicit)
+
+    def found(name: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        method = open_method(engine, name, ROWS)
+        assert isinstance(method, influence.ConjugateGradients)
+        damped = mean + method.damping * np.eye(len(mean))
+        expected = preconditioned(engine, explicit, lambda q: np.linalg.inv(damped) @ q)
+        return method.scores(question(engine), None), expected
+
+    assert_agree(*found("ekfac-cg:200"), 2e-3)
+    near, far = (np.abs(scores - expected).max() for scores, expected in (found("ekfac-cg:1"), found("cg:1")))
+    assert near < far
+
+
 def test_the_damping_is_a_share_of_the_largest_eigenvalue(opened: Opened) -> None:
     engine, explicit = opened("none")
     method = open_method(engine, "cg", ROWS)

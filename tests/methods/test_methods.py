@@ -26,7 +26,7 @@ from precompute.finetune import FinetuneSettings, finetune
 from tests.conftest import Tiny
 from tests.tiny import save_tiny_data, save_tiny_encoder
 
-SMALL = {"cg": ":2", "lissa": ":4", "arnoldi": ":2"}
+SMALL = {"cg": ":2", "ekfac-cg": ":2", "lissa": ":4", "arnoldi": ":2"}
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,15 @@ def test_conjugate_gradients_come_nearer_with_every_iteration(a: torch.Tensor, v
     assert far == sorted(far, reverse=True) and far[-1] < far[0] / 10
 
 
+def test_conjugate_gradients_go_on_from_a_guess(a: torch.Tensor, v: torch.Tensor) -> None:
+    right = solved(a, v, 0.1)
+    guess = right + 0.01 * torch.flip(right, [0])
+    found = [solvers.conjugate_gradients(partial(torch.mv, a), v, 0.1, 4, start=start) for start in (None, guess)]
+    assert (found[1] - right).norm() < 0.1 * (found[0] - right).norm()
+    at_once = solvers.conjugate_gradients(partial(torch.mv, a), v, 0.1, 0, start=right)
+    assert torch.equal(at_once, right)
+
+
 def test_conjugate_gradients_of_nothing_are_nothing(a: torch.Tensor) -> None:
     zero = torch.zeros(30, dtype=torch.float64)
     assert torch.equal(solvers.conjugate_gradients(partial(torch.mv, a), zero, 0.1, 5), zero)

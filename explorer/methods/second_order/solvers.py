@@ -12,15 +12,21 @@ Operator = Callable[[torch.Tensor], torch.Tensor]
 
 
 def conjugate_gradients(
-    operator: Operator, v: torch.Tensor, damping: float, iterations: int, tolerance: float = 1e-5
+    operator: Operator,
+    v: torch.Tensor,
+    damping: float,
+    iterations: int,
+    tolerance: float = 1e-5,
+    start: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The solution by conjugate gradients (Hestenes and Stiefel, 1952).
+    """The solution by conjugate gradients (Hestenes and Stiefel, 1952), from 0 or from a first guess (D).
 
-    It ends after so many iterations, or once what is left is less than
+    A guess takes a product more. It ends after so many iterations, or once what is left is less than
     `tolerance` of v.
     """
-    x, left, direction = torch.zeros_like(v), v.clone(), v.clone()
-    size = left @ left
+    x = torch.zeros_like(v) if start is None else start
+    left = v.clone() if start is None else v - operator(start) - damping * start
+    direction, size = left.clone(), left @ left
     for _ in range(iterations):
         if float(size) <= tolerance**2 * float(v @ v):
             break
