@@ -33,6 +33,8 @@ _REMEMBERED = 512
 """Questions whose scores are remembered."""
 _MOST_DEPARTURE = 0.1
 """A training that is gone through once more may end so far from the adapter, as a share of what training moved."""
+_MOST_NATS = 100.0
+"""A larger derivative of a mean log-probability is none that foretells anything."""
 
 Asked = tuple[Answer, Selection]
 
@@ -103,7 +105,15 @@ class Unrolled(Method):
             arrays = {"adjoint": _numbers(halfway.adjoint), "found": _numbers(halfway.found)}
             try_to_keep(store, name, key, {**arrays, "step": np.array([halfway.step])})
 
-        return _numbers(by_weights(trail, known, self.report, keep)).astype(np.float32)
+        scores = _numbers(by_weights(trail, known, self.report, keep))
+        largest = float(np.abs(scores).max())
+        if largest > _MOST_NATS:
+            raise MethodError(
+                f"The derivative by one example's weight is {largest:.2g} nats, more than any example can do: in this "
+                "training small changes grow with every step, so that no derivative tells what leaving an example out "
+                "does. A training with a smaller --learning-rate or fewer --epochs can be gone back through."
+            )
+        return scores
 
     def _by_end(self, replay: Replay, theta: torch.Tensor, asked: Sequence[Asked]) -> torch.Tensor:
         """The derivatives (Q, D) of log-probabilities by what the training ended with."""

@@ -136,6 +136,20 @@ def test_a_training_of_another_kind_than_recorded_is_refused(
         open_method(engine, "unrolled").scores(question(engine), None)
 
 
+def test_a_training_in_which_small_changes_grow_is_refused(
+    tiny: Tiny, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("wild")
+    recipe = replace(RECIPE, epochs=25, learning_rate=0.1)
+    base = load_model(str(tiny.model), device="cpu")
+    finetune(base, read_examples(tiny.data), folder / "adapter", recipe, lambda *_: None)
+    model = load_model(str(tiny.model), folder / "adapter", device="cpu")
+    build_cache(model, read_examples(tiny.data), folder / "cache", TINY_SETTINGS, tokens=0, data_name=tiny.data.name)
+    engine = open_engine(folder / "cache", device="cpu")
+    with pytest.raises(MethodError, match=r"more than any example can do: in this training small changes grow"):
+        open_method(engine, "unrolled").scores(question(engine), None)
+
+
 def test_other_rows_than_those_of_the_training_are_refused_before_there_is_work(engine: Engine, tiny: Tiny) -> None:
     append_examples(engine.model, read_examples(tiny.data)[:1], engine.store.folder, 0, "more")
     changed = open_engine(engine.store.folder, device="cpu")
