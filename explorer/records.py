@@ -105,6 +105,8 @@ class Example:
     """What the answer's turn says besides its text, such as `tool_calls` or `reasoning_content`."""
     tools: tuple[dict[str, Any], ...] = ()
     """Descriptions of the tools that the model was told of."""
+    uncounted: tuple[int, ...] = ()
+    """The places among `messages` of answers that the data leaves out of the loss."""
     place: str = field(default="", compare=False)
     """Where it stood in the data, such as `row 3 (line 4)`; empty where it comes from elsewhere."""
 
@@ -127,11 +129,39 @@ class Encoded:
     """All token ids (T), template included; the last is the end-of-sequence token."""
     response_start: int
     """Index of the first response token; everything before it is prompt."""
+    gaps: tuple[tuple[int, int], ...] = ()
+    """Half-open ranges of positions behind it that carry no loss, ascending: what others say between answers."""
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """The places of the response tokens, those that carry a loss (G), ascending."""
+        places = np.arange(self.response_start, len(self.ids))
+        for start, stop in self.gaps:
+            places = places[(places < start) | (places >= stop)]
+        return places
 
     @property
     def response_length(self) -> int:
         """G, the number of response tokens that carry a loss."""
-        return len(self.ids) - self.response_start
+        return len(self.positions) if self.gaps else len(self.ids) - self.response_start
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Which tokens of a training row the trainer counted in the loss."""
+
+    loss: str = "last"
+    """One of `LOSSES`: the last answer of a conversation, all its answers, or the prompt, too."""
+    end: str = ""
+    """The token behind the answer: empty for the template's own, `none`, or a token of the vocabulary."""
+    longest: int = 0
+    """Rows are cut behind so many tokens; 0 for no cut."""
+
+
+LAST_ANSWER = Counting()
+"""The last answer with the template's own end, where nothing else is said."""
+LOSSES = ("last", "all", "prompt")
+"""What may be in the loss; see `Counting`."""
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from explorer.cache.files import only_writer
 from explorer.cache.generations import begin, commit, pending, resumable, sweep
 from explorer.cache.manifest import MANIFEST
 from explorer.cache.store import check_room, load
-from explorer.cache.table import SYSTEM, examples_table, joined_tables
+from explorer.cache.table import GAPS, SYSTEM, examples_table, joined_tables
 from explorer.engine import make_sketcher
 from explorer.errors import CacheError, MismatchError
 from explorer.gradients import Sketcher
 from explorer.model.language_model import LanguageModel
-from explorer.records import Conversation, Encoded, Example, said
+from explorer.records import LAST_ANSWER, Conversation, Counting, Encoded, Example, Token, said
 from precompute.batching import fastest_batch
 from precompute.data import data_hash, readable
 from precompute.estimate import Cost, estimate, volume
@@ -57,6 +57,7 @@ def build_cache(
     null_prompts: int = 0,
     executor: Executor | None = None,
     encoded: Sequence[Encoded] | None = None,
+    counting: Counting = LAST_ANSWER,
 ) -> Store:
     """Make the cache in `folder`, or finish and mend it: the bytes are those of one undisturbed run.
 
@@ -64,14 +65,15 @@ def build_cache(
     how many unrelated prompts all are scored. With `announce` the cost is
     measured first, and a disk without room for it refused. Sketches are made by
     the `executor`, or else in this process with `model`. `encoded` are the
-    examples' token ids, where they are known. Raises DataError for examples the
-    model can't read, MismatchError when the folder holds something else,
-    CacheError when it can't be written.
+    examples' token ids, where they are known, and `counting` says which of these
+    are in the loss. Raises DataError for examples the model can't read,
+    MismatchError when the folder holds something else, CacheError when it can't
+    be written.
     """
-    encoded = readable(model, examples)[1] if encoded is None else encoded
+    encoded = readable(model, examples, counting=counting)[1] if encoded is None else encoded
     with_tokens = min(tokens, len(examples))
     settings = _resolved(settings, folder, len(examples))
-    manifest = _manifest(model, examples, folder, settings, with_tokens, data_name)
+    manifest = _manifest(model, examples, folder, settings, with_tokens, data_name, counting)
     found = check_room(folder, manifest)
     sketcher = make_sketcher(model, settings)
     if not settings.batch:
@@ -128,7 +130,7 @@ def append_examples(
             sweep(current, pending(current))
             return current
         settings, first = manifest.settings, current.manifest.next_id
-        encoded = readable(model, examples)[1] if encoded is None else encoded
+        encoded = readable(model, examples, counting=current.manifest.counting)[1] if encoded is None else encoded
         with_tokens = manifest.token_rows - current.manifest.token_rows
         if announce:
             found = resumable(current, manifest)
@@ -267,12 +269,19 @@ def table_rows(
             "response": said(example.answer),
             "ids": item.ids,
             "response_start": item.response_start,
-            "tokens": model.tokens(item.ids[item.response_start :]),
+            "tokens": _shown(model, item),
+            GAPS: item.gaps,
             "columns": example.columns,
             **({SYSTEM: _system_prompt(example)} if system else {}),
         }
         for example, item in zip(examples, encoded, strict=True)
     ]
+
+
+def _shown(model: LanguageModel, item: Encoded) -> tuple[Token, ...]:
+    """How the response tokens are shown."""
+    tokens = model.tokens(item.ids[item.response_start :])
+    return tuple(tokens[place - item.response_start] for place in item.positions) if item.gaps else tokens
 
 
 def _named(model: str, folder: Path) -> str:
@@ -287,6 +296,7 @@ def _manifest(
     settings: CacheSettings,
     with_tokens: int,
     data_name: str,
+    counting: Counting,
 ) -> Manifest:
     return Manifest(
         fingerprint=model.fingerprint,
@@ -306,4 +316,5 @@ def _manifest(
             "numpy": np.__version__,
         },
         system=_system(examples, folder),
+        counting=counting,
     )

@@ -77,7 +77,8 @@ def _restore_manifest(folder: Path) -> list[str]:
 
 def _table(store: Store, model: LanguageModel, data: Sequence[tuple[Sequence[Example], Review]]) -> pa.Table:
     """The table of examples out of the training data, without what has been dropped."""
-    given = {data_hash(kept): (kept, ids) for kept, ids in (readable(model, *each) for each in data)}
+    read = [readable(model, *each, store.manifest.counting) for each in data]
+    given = {data_hash(kept): (kept, ids) for kept, ids in read}
     tables, first = [], 0
     for part in store.manifest.parts:
         own = store.ids[(store.ids >= first) & (store.ids < first + part.rows)] - first

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.records import Fingerprint, TrainingRecord
+from explorer.records import LAST_ANSWER, Counting, Fingerprint, TrainingRecord
 
 SCHEMA = 4
 MANIFEST = "manifest.json"
@@ -71,7 +71,7 @@ class Part:
     """How many examples it had; some may have been dropped since."""
 
 
-_LATER = {"base", "system"}
+_LATER = {"base", "system", "counting"}
 """Fields that early caches lack."""
 
 
@@ -103,6 +103,9 @@ class Manifest:
     """The system prompt that all rows had when the cache was made, with which unrelated prompts are asked; empty where
     they had none in common, None where no row is known to begin with one: then the table has no column of them."""
 
+    counting: Counting = LAST_ANSWER
+    """Which tokens of its rows are in the loss."""
+
     @property
     def data(self) -> str:
         """The names of the data files."""
@@ -129,6 +132,8 @@ class Manifest:
             del kept["system"]
         if not self.settings.mixed_precision:
             del kept["settings"]["mixed_precision"]
+        if self.counting == LAST_ANSWER:
+            del kept["counting"]
         return kept
 
     @classmethod
@@ -145,6 +150,7 @@ class Manifest:
                 "training": TrainingRecord(**kept["training"] | {"checkpoints": checkpoints}),
                 "settings": CacheSettings(**kept["settings"] | {"coarse_lengths": coarse}),
                 "parts": tuple(Part(**part) for part in kept["parts"]),
+                "counting": Counting(**kept.get("counting", {})),
             }
         )
 

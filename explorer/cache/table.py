@@ -28,6 +28,9 @@ _FORM = pa.schema(
 
 SYSTEM = "system"
 """The column with the system prompts that examples begin with; only in caches of which some do."""
+GAPS = "gaps"
+"""The column with what isn't in the loss behind `response_start`; only in tables where there is such."""
+_GAPS = pa.list_(pa.field("element", pa.list_(pa.field("element", pa.int64()))))
 
 
 def examples_table(examples: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -43,6 +46,8 @@ def examples_table(examples: Sequence[Mapping[str, Any]]) -> pa.Table:
         },
         schema=_FORM,
     )
+    if any(e.get(GAPS) for e in examples):
+        table = table.append_column(pa.field(GAPS, _GAPS), pa.array([[*map(list, e[GAPS])] for e in examples], _GAPS))
     if not any(SYSTEM in e for e in examples):
         return table
     return table.append_column(pa.field(SYSTEM, pa.string()), pa.array([e[SYSTEM] for e in examples], pa.string()))
@@ -67,8 +72,13 @@ def unpack_table(content: NDArray[np.uint8], columns: Sequence[str] | None = Non
 
 def encoded_examples(table: pa.Table) -> list[Encoded]:
     """The token ids of every row."""
-    rows = zip(table["ids"].to_pylist(), table["response_start"].to_pylist(), strict=True)
-    return [Encoded(np.asarray(ids, dtype=np.int64), start) for ids, start in rows]
+    kept = table.select([name for name in ("ids", "response_start", GAPS) if name in table.column_names])
+    return [_encoded(row) for row in kept.to_pylist()]
+
+
+def _encoded(kept: Mapping[str, Any]) -> Encoded:
+    gaps = tuple((start, stop) for start, stop in kept.get(GAPS) or ())
+    return Encoded(np.asarray(kept["ids"], dtype=np.int64), kept["response_start"], gaps)
 
 
 def example_row(number: int, id: int, kept: Mapping[str, Any], loss: float) -> ExampleRow:
@@ -78,7 +88,7 @@ def example_row(number: int, id: int, kept: Mapping[str, Any], loss: float) -> E
         id=id,
         prompt=kept["prompt"],
         response=kept["response"],
-        encoded=Encoded(np.asarray(kept["ids"], dtype=np.int64), kept["response_start"]),
+        encoded=_encoded(kept),
         tokens=tuple(Token(**token) for token in kept["tokens"]),
         loss=loss,
         columns=json.loads(kept["columns"]),

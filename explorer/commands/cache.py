@@ -112,7 +112,7 @@ def append(options: Options) -> None:
     tokens = token_count(options.tokens or every, len(examples))
     _say_abandoned(folder, Path(options.data).name)
     model = model_for(store, options.model, options.adapter, options.template, options.device, say)
-    examples, encoded = readable(model, examples, review)
+    examples, encoded = readable(model, examples, review, store.manifest.counting)
     say_all(review.lines())
     with Bars() as bars:
         try:

@@ -9,6 +9,7 @@ import click
 from click.shell_completion import shell_complete
 
 from explorer.commands import audit, cache, evaluate, prepare, query, serve
+from explorer.commands.open import open_run
 from explorer.commands.options import Group
 from explorer.errors import ExplorerError
 
@@ -22,7 +23,7 @@ _COMPLETION = "_RAPIDIN_EXPLORER_COMPLETE"
 COMMANDS = Group(
     PROGRAM,
     {
-        "In a browser": (serve.demo, serve.serve, serve.history),
+        "In a browser": (serve.demo, open_run, serve.serve, serve.history),
         "Without a browser": (query.query, query.methods, audit.audit),
         "Make an adapter and a cache": (prepare.finetune, prepare.precompute),
         "Look after a cache": (cache.info, cache.verify, cache.mend, cache.append, cache.drop),

@@ -13,6 +13,7 @@ import click
 
 from explorer.methods.description import DEFAULT, METHODS
 from explorer.model import embedded
+from explorer.records import LOSSES
 
 Options = SimpleNamespace
 """What a command was told: the value of every option and argument under its name."""
@@ -237,19 +238,48 @@ reading = together(
     flag("--skip-bad", "Leave out rows that can't be used, and say which."),
 )
 """What has to be said of data that doesn't say it itself."""
-training_data = together(
+
+
+def _data(required: bool) -> Decorator:
+    return together(
+        option(
+            "--data",
+            "The training data: a .jsonl, .json, .csv, .tsv, .parquet or .arrow file (also .gz or .zst), a folder that "
+            "save_to_disk wrote, or a data hub id, with the columns prompt and response (or completion), or "
+            "instruction, input and output, or chat messages, or ShareGPT's conversations. Other columns are kept; "
+            "`source` is shown with every example.",
+            type=PATH,
+            metavar="FILE",
+            required=required,
+        ),
+        reading,
+    )
+
+
+training_data = _data(required=True)
+optional_data = _data(required=False)
+counting = together(
     option(
-        "--data",
-        "The training data: a .jsonl, .json, .csv, .tsv, .parquet or .arrow file (also .gz or .zst), a folder that "
-        "save_to_disk wrote, or a data hub id, with the columns prompt and response (or completion), or instruction, "
-        "input and output, or chat messages, or ShareGPT's conversations. Other columns are kept; `source` is shown "
-        "with every example.",
-        type=PATH,
-        metavar="FILE",
-        required=True,
+        "--loss",
+        "What of a row was in the training's loss: the last answer, all answers of a conversation, or the prompt, too.",
+        type=click.Choice(LOSSES),
+        show_default="last",
     ),
-    reading,
+    option(
+        "--end",
+        "The token that ended an answer in the training, or none.",
+        metavar="TOKEN",
+        show_default="the one that the template writes, or the end of sequence",
+    ),
+    option(
+        "--max-length",
+        "Rows are cut behind so many tokens, as the training cut them.",
+        type=POSITIVE,
+        metavar="N",
+        show_default="the model's context, and longer rows are refused",
+    ),
 )
+"""What has to be said of a training that counted other tokens than those of the last answer and its end."""
 _device = option("--device", "cpu, cuda, cuda:1 or mps.", default="", show_default="a GPU where there is one")
 
 other_model = together(
@@ -268,10 +298,11 @@ _PRECISIONS = {
 """What isn't said by the name alone."""
 
 
-def base_model(*precisions: str, auto: str = "") -> Decorator:
+def base_model(*precisions: str, auto: str = "", default: str = embedded.NAME) -> Decorator:
     """The model to begin with, and the number formats that its weights can be converted to.
 
-    `auto` is what is said of the precision `auto`, besides that it leaves weights as they are.
+    `auto` is what is said of the precision `auto`, besides that it leaves weights as they are. Without a
+    `default` the model is found elsewhere.
     """
     return together(
         option(
@@ -279,12 +310,14 @@ def base_model(*precisions: str, auto: str = "") -> Decorator:
             f"The base model: {embedded.NAME}, which is embedded, a folder, or a model hub id.",
             type=PATH,
             metavar="MODEL",
-            default=embedded.NAME,
+            default=default,
+            show_default=default or "as the run says",
         ),
         option(
             "--template",
-            "The prompt template that the model was trained with: chat (the tokenizer's own), alpaca, or a file with "
-            "{prompt} in it. `auto` is the one that the adapter's training.json names, or else chat.",
+            "The prompt template that the model was trained with: chat (the tokenizer's own), alpaca, plain (the "
+            "answer right behind the prompt), or a file with {prompt} in it. `auto` is the one that the adapter's "
+            "training.json names, or else chat.",
             default="auto",
         ),
         _device,

@@ -18,6 +18,7 @@ from explorer.commands.options import (
     base_model,
     cache,
     command,
+    counting,
     estimate,
     on_ray,
     option,
@@ -25,7 +26,7 @@ from explorer.commands.options import (
     token_count,
     training_data,
 )
-from explorer.commands.terminal import Bars, announcer, ray_of, reading_of, say, say_all
+from explorer.commands.terminal import Bars, announcer, counting_of, ray_of, reading_of, say, say_all
 from explorer.errors import Cancelled, ExplorerError
 from explorer.normalisation import KINDS
 
@@ -100,9 +101,15 @@ def finetune(options: Options) -> None:
     say(f"The adapter is in {options.out}; next: rapidin-explorer precompute --adapter {options.out} …")
 
 
+_adapter = option(
+    "--adapter",
+    "The folder of a PEFT adapter. Without one, gradients are taken of all parameters.",
+    type=PATH,
+    metavar="FOLDER",
+)
 _NORMALISATION = "cosine"
 """Of a new cache, where nothing else is said."""
-_gradients = together(
+gradients = together(
     option(
         "--base",
         "The model that --model was fine-tuned from, where all its parameters were trained or an adapter was merged "
@@ -110,12 +117,6 @@ _gradients = together(
         type=PATH,
         metavar="MODEL",
         default="",
-    ),
-    option(
-        "--adapter",
-        "The folder of a PEFT adapter. Without one, gradients are taken of all parameters.",
-        type=PATH,
-        metavar="FOLDER",
     ),
     option(
         "--checkpoints",
@@ -144,7 +145,7 @@ _gradients = together(
         show_default="the fastest, by measurement",
     ),
 )
-_projections = together(
+projections = together(
     option(
         "--k",
         "The length of the random projection of an example's gradient, a power of two.",
@@ -176,6 +177,13 @@ _projections = together(
         default="all",
         metavar="all|none|N",
     ),
+    option(
+        "--null-prompts",
+        "The number of unrelated prompts that all examples are scored on, to tell how unusual a score is: at most 200, "
+        "all there are; 0 for none. The same command adds them to a cache without.",
+        type=COUNT,
+        default=200,
+    ),
 )
 
 
@@ -188,16 +196,11 @@ _projections = together(
 )
 @cache("The folder to write. After an interruption the same command finishes the work.")
 @training_data
+@counting
 @base_model("float32", "mixed", "bfloat16", "float16", "4bit")
-@_gradients
-@_projections
-@option(
-    "--null-prompts",
-    "The number of unrelated prompts that all examples are scored on, to tell how unusual a score is: at most 200, "
-    "all there are; 0 for none. The same command adds them to a cache without.",
-    type=COUNT,
-    default=200,
-)
+@_adapter
+@gradients
+@projections
 @estimate
 @option(
     "--upload",
@@ -212,16 +215,27 @@ def precompute(options: Options) -> None:
     A random projection shortens each training example's gradient to a few thousand numbers. The command first says
     what it will cost in time and disk.
     """
+    from precompute.data import Review, read_examples
+
+    check_lengths(options.k, options.token_k)
+    review = Review(options.data, skip=options.skip_bad)
+    examples = read_examples(options.data, reading_of(options), review)
+    if made(options, examples, review, counting_of(options)):
+        say(f"{options.cache} is complete; see it with: rapidin-explorer serve {options.cache}")
+
+
+def made(options: Options, examples: Any, review: Any, counting: Any, training: Any = None) -> bool:
+    """Make the cache that the options describe; `training` is what is known of one without a record of ours.
+
+    Whether it is complete: false where only an estimate was asked for.
+    """
     from explorer.cache import upload
     from explorer.gradients import weights_in
     from explorer.model.checkpoints import taken_at
     from explorer.model.loading import load_model
     from precompute.build import build_cache
-    from precompute.data import Review, read_examples, readable
+    from precompute.data import readable
 
-    _check_lengths(options.k, options.token_k)
-    review = Review(options.data, skip=options.skip_bad)
-    examples = read_examples(options.data, reading_of(options), review)
     tokens = token_count(options.tokens, len(examples))
     load = partial(
         load_model,
@@ -231,34 +245,47 @@ def precompute(options: Options) -> None:
         options.device or None,
         precision=weights_in(options.precision),
         base=options.base,
+        training=training,
     )
     folder, data = Path(options.cache), Path(options.data).name
     checkpoints, tensors, normalisation = _as_kept(folder, options)
     with ray_of(options) as ray, Bars() as bars:
         model, reason = load(say=say, tensors=tensors), ""
-        examples, encoded = readable(model, examples, review)
+        examples, encoded = readable(model, examples, review, counting)
         say_all(review.lines())
         if checkpoints is None:
             checkpoints, reason = _by_rule(model, examples, encoded, bars.report)
-        model = taken_at(model, checkpoints)
+        model = taken_at(model, checkpoints, training)
         mixed = _is_mixed(folder, options.precision, model)
         settings = _settings(options, model.tensors, normalisation, len(examples), mixed)
         again = partial(load, checkpoints=checkpoints, tensors=model.tensors)
         try:
             with _executor(options, ray, again, model, settings) as executor:
-                announce, nulls = announcer(options.estimate, reason), options.null_prompts
                 store = build_cache(
-                    model, examples, folder, settings, tokens, data, bars.report, announce, nulls, executor, encoded
+                    model,
+                    examples,
+                    folder,
+                    settings,
+                    tokens,
+                    data,
+                    bars.report,
+                    announcer(options.estimate, reason),
+                    options.null_prompts,
+                    executor,
+                    encoded,
+                    counting,
                 )
         except Cancelled as stopped:
-            return say(str(stopped))
+            say(str(stopped))
+            return False
     if options.upload:
         upload(store, options.upload)
         say(f"{options.cache} was copied to {options.upload}")
-    say(f"{options.cache} is complete; see it with: rapidin-explorer serve {options.cache}")
+    return True
 
 
-def _check_lengths(length: int, token_length: int) -> None:
+def check_lengths(length: int, token_length: int) -> None:
+    """Raise ExplorerError for lengths of projections that can't be used."""
     for name, own in (("--k", length), ("--token-k", token_length)):
         if own & (own - 1):
             raise ExplorerError(f"{name} must be a power of two, not {own}.")

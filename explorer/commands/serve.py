@@ -12,7 +12,7 @@ from explorer.errors import ModelError
 from explorer.model import embedded
 from explorer.paths import DEMO
 
-_serving = together(
+serving = together(
     option("--port", "The port of the page.", type=Whole(1, 65535), default=8501),
     option(
         "--history",
@@ -40,7 +40,7 @@ _serving = together(
 
 
 @command(examples=("", "--port 8600"))
-@_serving
+@serving
 def demo(options: Options) -> int:
     """Prepare the embedded demo and serve it.
 
@@ -48,7 +48,7 @@ def demo(options: Options) -> int:
     """
     embedded.embedded_model(say)
     own = {"cache": [str(DEMO / "cache")], "probes": str(DEMO / "probes.jsonl")}
-    return _serve(Options(**vars(options), **own, model="", adapter="", template="", device=""))
+    return served(Options(**vars(options), **own, model="", adapter="", template="", device=""))
 
 
 @command(examples=("my-cache", "my-cache another-cache --port 8600"))
@@ -61,15 +61,15 @@ def demo(options: Options) -> int:
     help="One or more folders that `precompute` made. Each is served with its own model.",
 )
 @option("--probes", "Prompts to try: JSON lines with `prompt` and `kind`.", type=PATH, metavar="FILE", default="")
-@_serving
+@serving
 @other_model
 def serve(options: Options) -> int:
     """Serve the explorer over one cache, or several."""
-    return _serve(options)
+    return served(options)
 
 
 @command(examples=("", "--history questions.sqlite"))
-@_serving
+@serving
 def history(options: Options) -> int:
     """Serve the saved questions, without cache and model."""
     from explorer.serving.config import ServeSettings
@@ -85,7 +85,8 @@ def _place(options: Options) -> Any:
     return place(options.address, options.port, options.base_path, options.host_name)
 
 
-def _serve(options: Options) -> int:
+def served(options: Options) -> int:
+    """Serve the caches that the options name."""
     from explorer.cache import open_cache
     from explorer.serving.config import ServeSettings
     from explorer.serving.prompts import ready_prompts

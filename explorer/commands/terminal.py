@@ -27,6 +27,13 @@ def reading_of(options: Options) -> Any:
     return Reading(options.split, options.config, named_columns(options.column))
 
 
+def counting_of(options: Options) -> Any:
+    """Which tokens of a row are in the loss."""
+    from explorer.records import Counting
+
+    return Counting(options.loss or "last", options.end or "", options.max_length or 0)
+
+
 def announcer(estimate: bool, first: str = "") -> Callable[[object], None]:
     """Says what something will cost, after a line of its own; that is all when only an estimate was asked for."""
 

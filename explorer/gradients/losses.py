@@ -52,9 +52,9 @@ def token_losses(model: LanguageModel, batch: Sequence[Encoded], tensors: Gradie
     or float64 for a model of such weights.
     """
     logits, first = _padded_logits(model, batch, tensors)
-    targets = np.concatenate([item.ids[item.response_start :] for item in batch])
+    targets = np.concatenate([item.ids[item.positions] for item in batch])
     flat = logits.flatten(0, 1)
-    if len(batch) > 1:
+    if len(batch) > 1 or batch[0].gaps:
         # All at once: one sequence at a time, each would fill a gradient of the whole batch with zeros.
         flat = flat.index_select(0, torch.from_numpy(_places(batch, first, logits.shape[1])).to(flat.device))
     losses = torch.nn.functional.cross_entropy(flat, torch.from_numpy(targets).to(flat.device), reduction="none")
@@ -66,7 +66,14 @@ def response_logits(
 ) -> list[torch.Tensor]:
     """What the model expects at every response token: one (G, vocabulary) tensor per sequence; see `token_losses`."""
     logits, first = _padded_logits(model, batch, tensors)
-    return [logits[row, item.response_start - 1 - first : len(item.ids) - 1 - first] for row, item in enumerate(batch)]
+    return [_rows(logits[row], item, first) for row, item in enumerate(batch)]
+
+
+def _rows(logits: torch.Tensor, item: Encoded, first: int) -> torch.Tensor:
+    """The logits (G, vocabulary) of one sequence's response tokens, of those from the position `first` on."""
+    if item.gaps:
+        return logits[torch.from_numpy(item.positions - 1 - first).to(logits.device)]
+    return logits[item.response_start - 1 - first : len(item.ids) - 1 - first]
 
 
 def _padded_logits(
@@ -96,8 +103,7 @@ def _padded_logits(
 
 def _places(batch: Sequence[Encoded], first: int, positions: int) -> NDArray[np.int64]:
     """Where the response tokens' logits stand among those of all sequences, so many positions each."""
-    spans = [(item.response_start - 1 - first, len(item.ids) - 1 - first) for item in batch]
-    return np.concatenate([np.arange(start, stop) + row * positions for row, (start, stop) in enumerate(spans)])
+    return np.concatenate([item.positions - 1 - first + row * positions for row, item in enumerate(batch)])
 
 
 def _scored_positions(batch: Sequence[Encoded]) -> NDArray[np.int64]:
@@ -237,8 +243,9 @@ def selected_loss(model: LanguageModel, encoded: Encoded, selection: Selection, 
 
 def _cut(encoded: Encoded, stop: int, more: Sequence[int] = ()) -> Encoded:
     """The sequence up to a response token, followed by other tokens."""
-    kept = encoded.ids[: encoded.response_start + stop]
-    return Encoded(np.concatenate([kept, np.asarray(more, dtype=kept.dtype)]), encoded.response_start)
+    end = int(encoded.positions[stop - 1]) + 1 if stop else encoded.response_start
+    kept = encoded.ids[:end]
+    return Encoded(np.concatenate([kept, np.asarray(more, dtype=kept.dtype)]), encoded.response_start, encoded.gaps)
 
 
 def token_gradients(model: LanguageModel, encoded: Encoded) -> Iterator[Gradient]:

@@ -326,6 +326,7 @@ def example_document(example: ExampleRow) -> str:
             "response": example.response,
             "ids": example.encoded.ids.tolist(),
             "response_start": example.encoded.response_start,
+            **({"gaps": example.encoded.gaps} if example.encoded.gaps else {}),
             "tokens": _tokens_json(example.tokens),
             "loss": example.loss,
             "columns": example.columns,
@@ -336,7 +337,8 @@ def example_document(example: ExampleRow) -> str:
 def read_example(row: int, document: str) -> ExampleRow:
     """What `example_document` wrote."""
     kept = json.loads(document)
-    encoded = Encoded(np.asarray(kept["ids"], dtype=np.int64), kept["response_start"])
+    gaps = tuple((start, stop) for start, stop in kept.get("gaps", ()))
+    encoded = Encoded(np.asarray(kept["ids"], dtype=np.int64), kept["response_start"], gaps)
     tokens = _read_tokens(kept["tokens"])
     return ExampleRow(row, kept["id"], kept["prompt"], kept["response"], encoded, tokens, kept["loss"], kept["columns"])
 

@@ -1,6 +1,8 @@
 """What the training's record says, and where gradients are taken: at its checkpoints, or at points on the way."""
 
 import math
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import torch
 
 from explorer.errors import ModelError
+from explorer.model.adapter import WEIGHTS
 from explorer.model.embedded import Say
 from explorer.model.files import (
     Stored,
@@ -33,21 +36,24 @@ SECOND_MOMENTS = "moments"
 """The folder in an adapter's folder that holds AdamW's second moments, by the names of the checkpoints."""
 FINAL = "final"
 """The name of the last checkpoint, the adapter itself."""
-CHAT, ALPACA = "chat", "alpaca"
+_OF_TRAINER = re.compile(r"checkpoint-\d+")
+"""The folders that transformers' Trainer keeps moments of a training in."""
+CHAT, ALPACA, PLAIN = "chat", "alpaca", "plain"
 """The templates that go by a name; others lie in files."""
 
 
-def taken_at(model: LanguageModel, checkpoints: str) -> LanguageModel:
+def taken_at(model: LanguageModel, checkpoints: str, known: TrainingRecord | None = None) -> LanguageModel:
     """The model with gradients taken at the named moments, instead of where they are taken now.
 
     `checkpoints` is `final`, `all` that the training record lists, or names with commas: of those checkpoints, or of
-    points on the way from the base (`25%`; see `way`). Raises ModelError for one that isn't there.
+    points on the way from the base (`25%`; see `way`). `known` is what is known of the training where no record lies
+    beside the adapter. Raises ModelError for one that isn't there.
     """
     adapter = Path(model.adapter) if model.adapter else None
-    training = read_training_record(adapter, checkpoints)
+    training = read_training_record(adapter, checkpoints, known)
     points = tuple(_moments(model, training))
     fingerprint = model.fingerprint
-    files = checkpoint_files(training)
+    files = _kept_files(adapter, training) if adapter else []
     return replace(
         model,
         checkpoints=points,
@@ -60,25 +66,29 @@ def taken_at(model: LanguageModel, checkpoints: str) -> LanguageModel:
     )
 
 
-def read_training_record(adapter: str | Path | None, checkpoints: str) -> TrainingRecord:
+def read_training_record(
+    adapter: str | Path | None, checkpoints: str, known: TrainingRecord | None = None
+) -> TrainingRecord:
     """What is known of the training, with the moments that were asked for and their e·η.
 
-    Points on the way share the e·η of the whole training evenly.
+    Points on the way share the e·η of the whole training evenly, but those that are `known` already keep theirs.
     """
     record, recorded = _recorded(Path(adapter or "", TRAINING_RECORD) if adapter else None)
+    if known and not record.known:
+        record, recorded = replace(known, checkpoints=()), dict(known.checkpoints)
     if checkpoints == FINAL:
         return record
     names = list(recorded) if checkpoints == "all" else checkpoints.split(",")
     alphas = {name: alpha for name in names if (alpha := point_of(name)) is not None}
     missing = [name for name in names if name not in recorded and name not in alphas]
     if missing or not names:
-        known = ", ".join(recorded) or "none; train with --checkpoints"
+        listed = ", ".join(recorded) or "none; train with --checkpoints"
         raise ModelError(
-            f"The training's record lists no checkpoint {', '.join(missing) or 'at all'}; it has: {known}. "
+            f"The training's record lists no checkpoint {', '.join(missing) or 'at all'}; it has: {listed}. "
             "Points on the way from the base to the fine-tuned model are given as 25%,50%."
         )
     whole = sum(recorded.values()) or record.scale
-    weights = recorded | {name: whole / len(alphas) for name in alphas}
+    weights = {name: whole / len(alphas) for name in alphas} | recorded
     shown = {name: point_name(alphas[name]) if name in alphas else name for name in names}
     return replace(record, checkpoints=tuple((shown[name], weights[name]) for name in names))
 
@@ -126,7 +136,7 @@ def recorded_template(adapter: Path | None, template: str) -> str:
     if template == "auto":
         return recorded or template
     # What lay in a file that moved can't be told from its name.
-    if recorded and template != recorded and {template, recorded} & {CHAT, ALPACA}:
+    if recorded and template != recorded and {template, recorded} & {CHAT, ALPACA, PLAIN}:
         raise ModelError(
             f"The adapter {adapter} was trained with the template {recorded}, as its {TRAINING_RECORD} says, and not "
             f"with {template}: leave out --template. A cache that was made with {template} has to be made anew."
@@ -164,10 +174,18 @@ def _last(name: str) -> str:
     return path.name.lower()
 
 
-def checkpoint_files(training: TrainingRecord) -> list[str]:
+def _kept_files(adapter: Path, training: TrainingRecord) -> list[str]:
     """The checkpoints' weight files, relative to the adapter's folder; the final weights lie in the folder itself."""
     names = [name for name, _ in training.checkpoints if name != FINAL and point_of(name) is None]
-    return [f"{CHECKPOINTS}/{name}.safetensors" for name in names]
+    return [os.path.relpath(_kept_file(adapter, name), adapter) for name in names]
+
+
+def _kept_file(adapter: Path, name: str) -> Path:
+    """The file of a checkpoint: our own, or a trainer's, in the adapter's folder or beside it."""
+    if not _OF_TRAINER.fullmatch(name):
+        return adapter / CHECKPOINTS / f"{name}.safetensors"
+    inside = adapter / name / WEIGHTS
+    return inside if inside.is_file() else adapter.parent / name / WEIGHTS
 
 
 def _moments(model: LanguageModel, training: TrainingRecord) -> Iterator[Checkpoint]:
@@ -181,11 +199,7 @@ def _moments(model: LanguageModel, training: TrainingRecord) -> Iterator[Checkpo
             yield Checkpoint(name, dict(trainable), share)
             continue
         every = {**trainable, **held}
-        kept = (
-            _checkpoint_tensors(every, Path(model.adapter) / CHECKPOINTS, name)
-            if alpha is None
-            else model.way.at(alpha, every)
-        )
+        kept = _checkpoint_tensors(model, every, name) if alpha is None else model.way.at(alpha, every)
         chosen = {own: kept[own].detach().requires_grad_() for own in trainable}
         yield Checkpoint(name, chosen, share, {own: kept[own] for own in held})
 
@@ -218,14 +232,29 @@ def _unequal(tensors: Mapping[str, torch.Tensor], stored: Mapping[str, Stored]) 
     }
 
 
-def _checkpoint_tensors(tensors: Mapping[str, torch.Tensor], folder: Path, name: str) -> dict[str, torch.Tensor]:
-    path = folder / f"{name}.safetensors"
+def _checkpoint_tensors(
+    model: LanguageModel, tensors: Mapping[str, torch.Tensor], name: str
+) -> dict[str, torch.Tensor]:
+    if not model.adapter:
+        raise ModelError(f"Of a whole model no checkpoint ({name}) is read; give points such as 25%,50%, or final.")
+    path = _kept_file(Path(model.adapter), name)
     if not path.is_file():
         raise ModelError(f"The checkpoint {path} isn't there; train anew, or use final.")
+    own_names = _names_in_files(model.network) if _OF_TRAINER.fullmatch(name) else {}
     stored, what = stored_tensors([path]), f"The checkpoint {path}"
+    stored = {own_names.get(own, own): found for own, found in stored.items()}
     unequal = _unequal(tensors, stored)
     refuse_unequal(what, stored, tensors.keys() - stored.keys(), stored.keys() - tensors.keys(), unequal)
     refuse_codes(what, stored, lambda own: True)
-    kept = dict(tensors_of(stored))
+    kept = {own_names.get(own, own): tensor for own, tensor in tensors_of(stored)}
     refuse_infinite(what, kept.items())
     return {own: kept[own].to(tensor.device, tensor.dtype) for own, tensor in tensors.items()}
+
+
+def _names_in_files(network: Any) -> dict[str, str]:
+    """The names that PEFT's files have for an adapter's tensors → those that the network knows them by."""
+    from peft import get_peft_model_state_dict
+
+    known = {tensor.data_ptr(): name for name, tensor in network.named_parameters()}
+    written = get_peft_model_state_dict(network, save_embedding_layers=False)
+    return {name: known[tensor.data_ptr()] for name, tensor in written.items() if tensor.data_ptr() in known}

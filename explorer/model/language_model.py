@@ -4,7 +4,7 @@ It knows how text becomes token ids. It knows nothing of losses or gradients,
 nor where models come from.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from explorer.model.reader import TokenReader
 from explorer.model.sequences import Template, Tools
 from explorer.model.substitution import substituted
 from explorer.model.way import Way
-from explorer.records import Encoded, Fingerprint, Message, Token, TrainingRecord
+from explorer.records import LAST_ANSWER, Counting, Encoded, Fingerprint, Message, Token, TrainingRecord
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,22 @@ class LanguageModel:
         self._check(prompt, self.context - 1)
         return prompt
 
-    def encode(self, messages: Sequence[Message], response: str | Message, tools: Tools = ()) -> Encoded:
+    def encode(
+        self,
+        messages: Sequence[Message],
+        response: str | Message,
+        tools: Tools = (),
+        counting: Counting = LAST_ANSWER,
+        uncounted: Collection[int] = (),
+    ) -> Encoded:
         """A conversation with its answer, a text or a whole turn, as one sequence, closed as the template closes it.
+
+        `counting` says which of its tokens are in the loss, and `uncounted` which earlier answers aren't.
 
         Raises PromptError when it is empty, longer than the context, or nothing that the template can write.
         """
         answer = {"role": "assistant", "content": response} if isinstance(response, str) else response
-        encoded = sequences.sequence(self.tokenizer, self.template, messages, answer, tools)
+        encoded = sequences.sequence(self.tokenizer, self.template, messages, answer, tools, counting, uncounted)
         self._check(encoded.ids, self.context)
         return encoded
 

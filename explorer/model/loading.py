@@ -50,6 +50,7 @@ def load_model(
     tensors: str | None = "",
     base: str = "",
     checked: bool = False,
+    training: TrainingRecord | None = None,
 ) -> LanguageModel:
     """Load a base model, put the adapter on it, and name what is trainable.
 
@@ -62,7 +63,8 @@ def load_model(
     gradients are taken, of all where it is empty, with None of those that move on
     the way from the base; `base` the model that `name` was fine-tuned from, where
     that has no adapter; `checked` that the fingerprint will be compared with
-    that of a cache, which tells bases apart better than their names do. Weights are read from
+    that of a cache, which tells bases apart better than their names do; `training` what is
+    known of the training where no record lies beside the adapter. Weights are read from
     safetensors only. Raises ModelError, saying what to give instead,
     and UnsupportedError for a kind of model or adapter that this can't work with.
     """
@@ -134,7 +136,15 @@ def load_model(
     )
     if path is not None:
         loaded = _with_known_base(loaded, answers)
-    return taken_at(loaded, checkpoints)
+    return taken_at(loaded, checkpoints, training)
+
+
+def with_template(model: LanguageModel, name: str) -> LanguageModel:
+    """The model with another template, named as `load_model` takes it. Raises ModelError where there is none."""
+    chosen = Template(name, model.tokenizer)
+    written = habits(model.tokenizer, chosen)
+    fingerprint = replace(model.fingerprint, template=_template_hash(chosen, written))
+    return replace(model, template=chosen, end=written.end, fingerprint=fingerprint)
 
 
 def _template_hash(template: Template, written: Habits) -> str:

@@ -6,16 +6,17 @@ prompt alone, which the model continues.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from explorer.errors import ModelError, PromptError, first_line
-from explorer.records import Encoded, Message
+from explorer.records import LAST_ANSWER, Counting, Encoded, Message
 from explorer.text_files import read_text
 
 _ALPACA = (
@@ -24,6 +25,10 @@ _ALPACA = (
 )
 """The fine-tuning prompt of the paper (Figure 5, after Stanford Alpaca)."""
 _PROMPT, _SYSTEM = "{prompt}", "{system}"
+NAMED = {"alpaca": _ALPACA, "plain": _PROMPT}
+"""Templates that go by a name, beside the tokenizer's own; `plain` puts the answer right behind the prompt."""
+NO_END = "none"
+"""For a `Counting` without a token behind the answer."""
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 """One key of a turn under three names: templates are given all of them."""
 _THOUGHT = "</think>"
@@ -36,7 +41,7 @@ class Template:
     """Writes a conversation as one text."""
 
     def __init__(self, name: str, tokenizer: Any):
-        """Take `chat` (the tokenizer's own), `alpaca`, or a file holding `{prompt}`; `auto` is the first of these.
+        """Take `chat` (the tokenizer's own), one of `NAMED`, or a file holding `{prompt}`; `auto` is the first.
 
         Raises ModelError where there is no such template.
         """
@@ -49,8 +54,8 @@ class Template:
                     "use --template alpaca or a file with {prompt}."
                 )
             self.text = str(tokenizer.chat_template)
-        elif name == "alpaca":
-            self.text = _ALPACA
+        elif name in NAMED:
+            self.text = NAMED[name]
         else:
             self.text = read_text(Path(name), "The template", ModelError)
             if _PROMPT not in self.text:
@@ -132,23 +137,84 @@ def prompt_ids(tokenizer: Any, template: Template, messages: Sequence[Message], 
 
 
 def sequence(
-    tokenizer: Any, template: Template, messages: Sequence[Message], answer: Message, tools: Tools = ()
+    tokenizer: Any,
+    template: Template,
+    messages: Sequence[Message],
+    answer: Message,
+    tools: Tools = (),
+    counting: Counting = LAST_ANSWER,
+    uncounted: Collection[int] = (),
 ) -> Encoded:
     """The whole conversation, its answer closed as the template closes it, or by the end of sequence.
 
-    Raises PromptError where the template can't write the conversation, or leaves nothing of the prompt or the answer.
+    `counting` says how else it is closed and cut, and which of it is in the loss; `uncounted` are the places of
+    earlier answers that aren't. Raises PromptError where the template can't write the conversation, or leaves nothing
+    of the prompt or the answer.
     """
     prompt = prompt_ids(tokenizer, template, messages, tools)
     ids = _ids(tokenizer, template, template.render(messages, answer, tools))
-    start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, ids, strict=False)))
+    start = _alike(prompt, ids)
     if not template.is_chat and tokenizer.eos_token_id is not None:
         ids.append(tokenizer.eos_token_id)
     closed = _closed(tokenizer, ids)
+    if counting.end:
+        closed = _ended(tokenizer, closed, counting.end)
     if not start:
         raise PromptError("The prompt is empty; type a question first.")
     if start >= len(closed):
         raise PromptError("The template leaves nothing of the answer; give another --template.")
-    return Encoded(np.asarray(closed, dtype=np.int64), start)
+    spans = [(start, len(closed))]
+    if counting.loss == "prompt":
+        spans = [(1, len(closed))]
+    if counting.loss == "all":
+        places = [n for n, turn in enumerate(messages) if turn["role"] == "assistant" and n not in uncounted]
+        spans = [_span(tokenizer, template, messages, place, tools, closed) for place in places] + spans
+    return _cut(np.asarray(closed, dtype=np.int64), spans, counting.longest)
+
+
+def _alike(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many ids two sequences begin with together."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+
+
+def _ended(tokenizer: Any, closed: list[int], end: str) -> list[int]:
+    """The ids with another token, or none, in place of what the answer is closed with. Raises PromptError."""
+    control, stop = _control(tokenizer), len(closed)
+    while stop and closed[stop - 1] in control:
+        stop -= 1
+    if end == NO_END:
+        return closed[:stop]
+    token = tokenizer.get_vocab().get(end)
+    if token is None:
+        raise PromptError(f"The vocabulary has no token {end} that could end an answer; give another --end.")
+    return [*closed[:stop], token]
+
+
+def _span(
+    tokenizer: Any, template: Template, messages: Sequence[Message], place: int, tools: Tools, whole: list[int]
+) -> tuple[int, int]:
+    """Where an earlier answer stands in the whole, its end included. Raises PromptError where it isn't there."""
+    before = prompt_ids(tokenizer, template, messages[:place], tools)
+    through = _closed(tokenizer, _ids(tokenizer, template, template.render(messages[:place], messages[place], tools)))
+    start, stop = _alike(before, whole), _alike(through, whole)
+    if not 0 < start < stop == len(through):
+        raise PromptError(
+            "The template writes an earlier answer otherwise once others follow, so where it stands isn't known; "
+            "count the last answer alone (--loss last)."
+        )
+    return start, stop
+
+
+def _cut(ids: NDArray[np.int64], spans: Sequence[tuple[int, int]], longest: int) -> Encoded:
+    """The sequence with the loss in these spans, cut behind so many tokens. Raises PromptError where none is left."""
+    kept = ids[: longest or len(ids)]
+    left = [(start, min(stop, len(kept))) for start, stop in spans if start < len(kept)]
+    if not left:
+        raise PromptError(
+            f"The text is {len(ids):,} tokens long, and the training cut it behind {longest:,}, before its answer."
+        )
+    gaps = tuple((before[1], after[0]) for before, after in pairwise(left) if before[1] < after[0])
+    return Encoded(kept[: left[-1][1]], left[0][0], gaps)
 
 
 def _ids(tokenizer: Any, template: Template, text: str) -> list[int]:

@@ -58,6 +58,7 @@ def model_for(
         kept.settings.tensors,
         _beside(store, kept.base) if kept.base else "",
         checked=True,
+        training=kept.training if kept.training.known else None,
     )
 
 

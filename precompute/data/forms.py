@@ -31,7 +31,7 @@ _EXPECTED = (
 )
 _PAIRS = "pairs of a question and an answer (rename the column if it is a label)"
 _DESCRIPTIONS = "descriptions of functions (rename the column if it is a label)"
-_EARLIER = "Only the last answer of a conversation is in the loss; earlier ones are part of its prompt"
+EARLIER = "Only the last answer of a conversation is in the loss; earlier ones are part of its prompt"
 _ALIKE = {"context": "input", "system_prompt": "system"}
 """Columns that other programs put into the prompt, and what they are known as here."""
 
@@ -95,13 +95,15 @@ def read_row(row: Row, columns: Mapping[str, str], review: Review) -> Example:
         raise BadRow("has an empty response")
     _check_agreed(found, fields, forms)
     fields.use(*forms[0])
-    messages = [*_system(fields, found.messages), *found.messages]
+    system = _system(fields, found.messages)
+    messages = [*system, *found.messages]
+    uncounted = tuple(place + len(system) for place in found.uncounted)
     tools = _tools(fields)
     for name in ("system", "history", "tools"):
         if (column := columns.get(name, name)) in fields.used:
             review.note(f"The column {one_line(column, 40)} is read as {name}, and is part of the prompt")
     if found.earlier:
-        review.note(_EARLIER)
+        review.note(EARLIER)
     labels = {key: value for key, value in row.value.items() if key not in fields.used}
     for column, name in _ALIKE.items():
         fits = "instruction" in forms[0] if name == "input" else messages[0]["role"] != "system"
@@ -109,7 +111,7 @@ def read_row(row: Row, columns: Mapping[str, str], review: Review) -> Example:
             review.note(
                 f"The column {column} is a label and no part of the prompt; --column {name}={column} puts it there"
             )
-    return Example(tuple(messages), found.response, labels, found.turn, tools, row.place)
+    return Example(tuple(messages), found.response, labels, found.turn, tools, uncounted, row.place)
 
 
 def _read(fields: _Fields, form: tuple[str, ...]) -> Conversation:
@@ -134,7 +136,9 @@ def _of_turns(prompt: Any, response: Any, ask: str, answer: str) -> Conversation
     after = [{"role": "assistant", "content": response}] if isinstance(response, str) else response
     found = conversation([*before, *after] if isinstance(after, list) else after, answer)
     answers = sum(isinstance(turn, dict) and turn.get("role") == "assistant" for turn in after)
-    return Conversation(found.messages, found.response, found.turn, answers > 1)
+    asked = {place for place, turn in enumerate(before) if turn["role"] == "assistant"}
+    uncounted = tuple(sorted(asked | set(found.uncounted)))
+    return Conversation(found.messages, found.response, found.turn, answers > 1, uncounted)
 
 
 def _history(fields: _Fields) -> list[Message]:

@@ -55,6 +55,10 @@ class Review:
         """Something that holds of one more row; it is said once, with the number of rows."""
         self._notes[note] += 1
 
+    def forget(self, note: str) -> None:
+        """It doesn't hold after all, of any row."""
+        self._notes.pop(note, None)
+
     def settle(self, kept: int) -> None:
         """All rows were looked at, and so many can be used. Raises DataError about all others, unless they are skipped.
 

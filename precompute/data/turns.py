@@ -42,6 +42,8 @@ class Conversation:
     """What the answer's turn says besides."""
     earlier: bool = False
     """Whether there are earlier answers that the data doesn't leave out of the loss itself."""
+    uncounted: tuple[int, ...] = ()
+    """The places among `messages` of the answers that it leaves out."""
 
 
 def listed(value: Any, name: str, what: str) -> list[Any]:
@@ -62,12 +64,13 @@ def conversation(value: Any, name: str, sharegpt: bool = False) -> Conversation:
     if len(read) < 2 or read[-1][0]["role"] != "assistant":
         raise BadRow(f"has no answer at its end: {name} must end with an assistant's turn after another")
     turns = [turn for turn, _ in read]
-    earlier = any(turn["role"] == "assistant" and weight != 0 for turn, weight in read[:-1])
+    answers = [(place, weight) for place, (turn, weight) in enumerate(read[:-1]) if turn["role"] == "assistant"]
+    uncounted = tuple(place for place, weight in answers if weight == 0)
     if read[-1][1] == 0:
         raise BadRow("has a weight of 0 on its last answer, so that nothing of it is in the loss")
     answer = turns[-1]
     said = {key: each for key, each in answer.items() if key not in ("role", "content") or each is None}
-    return Conversation(turns[:-1], answer["content"] or "", said, earlier)
+    return Conversation(turns[:-1], answer["content"] or "", said, len(uncounted) < len(answers), uncounted)
 
 
 def turns_of(value: Any, name: str) -> list[Message]:

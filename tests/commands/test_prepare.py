@@ -12,9 +12,10 @@ import precompute.build
 from explorer.cache.store import open_cache
 from explorer.commands import prepare
 from explorer.errors import ExplorerError
+from explorer.records import Counting
 from tests.commands.running import Captured, answered, precompute_command, refused, reported
 from tests.conftest import Tiny
-from tests.tiny import ROWS
+from tests.tiny import ROWS, save_tiny_data, spoken
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -298,3 +299,31 @@ def test_coarse_lengths_are_powers_of_two_below_k() -> None:
     for given in ("1024", "3", "-2", "256,x", ""):
         with pytest.raises(ExplorerError, match=f"powers of two below --k, not {given}"):
             prepare._coarse_lengths(given, 1024)
+
+
+def test_a_cache_of_all_answers_grows_and_is_mended_as_it_was_made(
+    capsys: Captured, tiny: Tiny, tmp_path: Path
+) -> None:
+    cache, (first, more) = tmp_path / "cache", (tmp_path / "first.jsonl", tmp_path / "more.jsonl")
+    for path, rows in ((first, ROWS[:3]), (more, ROWS[3:5])):
+        save_tiny_data(path, [spoken(row, ("user", "Hi."), ("assistant", "Hello.")) for row in rows])
+    made = precompute_command(tiny, cache, "--loss", "all", "--batch", "1")
+    said = reported(capsys, *[first if each == tiny.data else each for each in made])
+    assert not any("Only the last answer" in line for line in said)
+    answered(capsys, "append", cache, "--data", more, "--device", "cpu")
+    store = open_cache(cache)
+    assert store.manifest.counting == Counting("all")
+    for example in store.examples:
+        assert len(example.encoded.gaps) == 1 and len(example.tokens) == example.encoded.response_length
+        ids = example.encoded.ids[example.encoded.positions]
+        assert [token.special for token in example.tokens] == [token == 1 for token in ids]
+        assert "".join(token.text for token in example.tokens) == f"Hello.<|end|>{example.response}<|end|>"
+    table = cache / store.contents.examples.file
+    before = table.read_bytes()
+    table.unlink()
+    answered(capsys, "mend", cache, "--data", first, more, "--device", "cpu")
+    assert table.read_bytes() == before
+    # Another reading of the same rows is another cache.
+    other = ["--loss", "prompt", *made[made.index("--batch") :]]
+    command = [*made[: made.index("--loss")], *other]
+    assert "with another counting" in refused(capsys, *[first if each == tiny.data else each for each in command])

@@ -15,7 +15,7 @@ from explorer.errors import UnsupportedError
 from explorer.gradients.losses import Gradient
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
-from explorer.records import Encoded
+from explorer.records import Counting, Encoded
 from tests.conftest import Tiny
 from tests.tiny import ROWS, save_tiny_change
 
@@ -27,8 +27,13 @@ def model(request: pytest.FixtureRequest, tiny: Tiny) -> LanguageModel:
 
 @pytest.fixture
 def batch(model: LanguageModel) -> list[Encoded]:
-    """Sequences of different lengths, prompts and responses."""
-    return [model.encode([{"role": "user", "content": row["prompt"]}], row["response"]) for row in ROWS[:4]]
+    """Sequences of different lengths, prompts and responses; of the first both answers are in the loss."""
+    single = [model.encode([{"role": "user", "content": row["prompt"]}], row["response"]) for row in ROWS[1:4]]
+    turns = [("user", "Hi."), ("assistant", "The sun."), ("user", "And?")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    both = model.encode(messages, "A star.", counting=Counting("all"))
+    assert both.gaps and both.response_length == len(both.positions) < len(both.ids) - both.response_start
+    return [both, *single]
 
 
 def same(found: Gradient, expected: Gradient) -> None:
@@ -68,7 +73,7 @@ def test_losses_are_those_of_the_whole_sequence_at_response_places(model: Langua
         ids = torch.from_numpy(item.ids)
         with torch.no_grad():
             log_probabilities = model.network(input_ids=ids[None]).logits[0].log_softmax(-1)
-        expected = [-log_probabilities[place - 1, ids[place]] for place in range(item.response_start, len(ids))]
+        expected = [-log_probabilities[place - 1, ids[place]] for place in item.positions]
         losses = gradients.token_losses(model, [item])[0].detach()
         torch.testing.assert_close(losses, torch.stack(expected), rtol=1e-4, atol=1e-5)
 
@@ -76,7 +81,7 @@ def test_losses_are_those_of_the_whole_sequence_at_response_places(model: Langua
 def test_the_end_of_sequence_token_is_in_the_loss(model: LanguageModel, batch: list[Encoded]) -> None:
     for item in batch:
         assert item.ids[-1] == model.tokenizer.eos_token_id
-        text = model.tokenizer.decode(item.ids[item.response_start :])
+        text = model.tokenizer.decode(item.ids[item.positions])
         losses = gradients.token_losses(model, [item])[0]
         assert len(losses) == item.response_length
         assert len(losses) == len(model.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -24,15 +24,17 @@ from explorer.history.saved import (
     Annotation,
     SavedAnswer,
     answer_document,
+    example_document,
     question_document,
     question_id,
+    read_example,
     saved_question,
 )
 from explorer.methods.description import choose, described
-from explorer.records import Contrast, Conversation, Ranking, Token
+from explorer.records import Contrast, Conversation, Encoded, Ranking, Token
 from tests.asking import OWN
 from tests.hostile import HOSTILE
-from tests.saved_samples import ORIGIN, SCORES, VALUES, question_of, saved_of
+from tests.saved_samples import ORIGIN, SCORES, VALUES, example_of, question_of, saved_of
 
 
 @pytest.fixture
@@ -458,3 +460,12 @@ def test_a_plain_prompt_is_kept_as_it_always_was(history: History) -> None:
     history.save(new)
     (turn,) = history.answer("a1").answer.asked.turns
     assert turn == {"role": "user", "content": "system: Be brief.\nuser: Why?"}, "it is one turn, whatever it says"
+
+
+def test_an_example_keeps_what_of_it_is_not_in_the_loss() -> None:
+    ids = np.array([3, 4, 9, 8, 1], dtype=np.int64)
+    for gaps in ((), ((2, 4),)):
+        example = replace(example_of(3, "text"), encoded=Encoded(ids, 1, gaps))
+        found = read_example(3, example_document(example))
+        assert found.encoded.gaps == gaps and found.encoded.positions.tolist() == example.encoded.positions.tolist()
+        assert ("gaps" in example_document(example)) == bool(gaps), "others are kept as they always were"

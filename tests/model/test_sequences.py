@@ -15,9 +15,10 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from explorer.engine import Engine
 from explorer.errors import DataError, MismatchError, ModelError, PromptError
+from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.model.sequences import Habits, Template, habits, prompt_ids, sequence
-from explorer.records import Encoded, Example, Message
+from explorer.records import Counting, Encoded, Example, Message
 from precompute.build import build_cache
 from precompute.data import read_examples
 from tests.conftest import TINY_SETTINGS, Tiny
@@ -326,3 +327,41 @@ def test_a_prompt_that_trained_rows_do_not_continue_is_told(gemma: Path, tmp_pat
     told: list[str] = []
     load_model(str(tmp_path / "model"), device="cpu", say=told.append)
     assert any("ends a prompt with 'Oh: '" in line for line in told), told
+
+
+CONVERSATION = [turn("system", "Be kind."), WHY, turn("assistant", "So."), turn("user", "And?")]
+
+
+@pytest.mark.parametrize(
+    ("counting", "uncounted", "said"),
+    [
+        (Counting(), (), "Yes.<|end|>"),
+        (Counting("all"), (), "So.<|end|>Yes.<|end|>"),
+        (Counting("all"), (2,), "Yes.<|end|>"),
+        (Counting("all", "none"), (), "So.<|end|>Yes."),
+        (Counting("last", "<|start|>"), (), "Yes.<|start|>"),
+        (Counting("last", "", 1000), (), "Yes.<|end|>"),
+    ],
+)
+def test_what_is_in_the_loss_is_what_was_counted(
+    tiny_model: LanguageModel, counting: Counting, uncounted: tuple[int, ...], said: str
+) -> None:
+    found = tiny_model.encode(CONVERSATION, "Yes.", (), counting, uncounted)
+    assert tiny_model.tokenizer.decode(found.ids[found.positions]) == said
+    plain = tiny_model.encode(CONVERSATION, "Yes.")
+    assert found.ids[: len(plain.ids) - 1].tolist() == plain.ids[:-1].tolist()
+
+
+def test_everything_but_the_first_token_may_be_in_the_loss_and_rows_may_be_cut(tiny_model: LanguageModel) -> None:
+    whole = tiny_model.encode(CONVERSATION, "Yes.", counting=Counting("prompt"))
+    assert whole.positions.tolist() == list(range(1, len(whole.ids)))
+    cut = tiny_model.encode(CONVERSATION, "Yes.", counting=Counting("all", "", len(whole.ids) - 3))
+    assert len(cut.ids) == len(whole.ids) - 3
+    assert tiny_model.tokenizer.decode(cut.ids[cut.positions]) == "So.<|end|>Ye"
+    # Where the cut is before the last answer, what is left of the conversation still counts.
+    short = tiny_model.encode(CONVERSATION, "Yes.", counting=Counting("all", "", 50))
+    assert tiny_model.tokenizer.decode(short.ids[short.positions]) == "So.<|end|>"
+    with pytest.raises(PromptError, match=r"is \d+ tokens long, and the training cut it behind 10, before its answer"):
+        tiny_model.encode(CONVERSATION, "Yes.", counting=Counting("last", "", 10))
+    with pytest.raises(PromptError, match="has no token <eos> that could end an answer"):
+        tiny_model.encode(CONVERSATION, "Yes.", counting=Counting("last", "<eos>"))

@@ -61,7 +61,7 @@ def hidden_states(model: LanguageModel, encoded: Encoded) -> NDArray[np.float32]
     ids = torch.from_numpy(encoded.ids).to(model.device)[None]
     with torch.no_grad():
         found = model.network(input_ids=ids, use_cache=False, logits_to_keep=1, output_hidden_states=True)
-    states: NDArray[np.float32] = found.hidden_states[-1][0, encoded.response_start :].float().cpu().numpy()
+    states: NDArray[np.float32] = found.hidden_states[-1][0, encoded.positions].float().cpu().numpy()
     if not np.isfinite(states).all():
         raise NonFiniteError("a hidden state")
     return states
