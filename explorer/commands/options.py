@@ -321,6 +321,19 @@ method = option(
 )
 
 
+def numbers(text: str, option: str) -> list[int]:
+    """`3,5,8-10`, as an option has it, as 3, 5, 8, 9, 10."""
+    from explorer.errors import PromptError
+
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise PromptError(f"{option} takes numbers and ranges such as 3,5,8-10, not {text}.")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
 def token_count(asked: str, examples: int) -> int:
     """How many of the examples shall have token projections, by what --tokens said."""
     from explorer.errors import ExplorerError

@@ -9,7 +9,7 @@ import click
 
 from explorer.commands.evaluate.shared import asked_probes, compared, count, keep, kept
 from explorer.commands.options import COUNT, POSITIVE, RATE, Options, command, flag, option
-from explorer.commands.terminal import Bars, engine_of, say
+from explorer.commands.terminal import Bars, engine_of, retrained, say
 from explorer.errors import DataError
 from explorer.methods.description import DEFAULT, choose
 
@@ -134,7 +134,7 @@ def removal(options: Options) -> None:
         scores, _ = scored(engine, [asked[number] for number in chosen], methods, options.curvature_rows, bars.report)
         parts = _left_out(scores["word"], rows, shares, options.draws, recipe.seed, chosen)
         every = [part for by_share in parts.values() for each in by_share.values() for part in each]
-        trainings = _trainings(options, engine, recipe, asked)
+        trainings = _trainings(options, engine, recipe, asked, keep_adapters=True)
         _announced(trainings, every, engine, f"{len(chosen)} questions")
         if options.estimate:
             return
@@ -202,7 +202,7 @@ def _left_out(scores: Any, rows: int, shares: Any, draws: int, seed: int, asked:
     return found
 
 
-def _trainings(options: Options, engine: Any, recipe: Any, asked: Any) -> Any:
+def _trainings(options: Options, engine: Any, recipe: Any, asked: Any, keep_adapters: bool = False) -> Any:
     """The trainings on the cache's rows, which are kept in its folder."""
     from explorer.cache.manifest import RETRAINING
     from explorer.serving.session import base_for
@@ -214,13 +214,19 @@ def _trainings(options: Options, engine: Any, recipe: Any, asked: Any) -> Any:
         recipe,
         [example.encoded for example in engine.store.examples],
         [Asked(question.answer.encoded, question.word) for question in asked],
+        retrained(options, engine, recipe) if keep_adapters else None,
     )
 
 
 def _announced(trainings: Any, parts: Any, engine: Any, about: str) -> Any:
     """The trainings that are left, having said how many, and how long they will take."""
+    from precompute.estimate import duration
+    from precompute.retraining import estimate
+
     left = trainings.missing(parts)
-    say(f"{about}; {len(left)} of {len(parts)} trainings are left: {trainings.estimate(left, engine.model)}")
+    seconds = estimate(engine.model, trainings.rows, trainings.recipe, left)
+    cost = f"about {duration(seconds)}" if left else "nothing is left to train"
+    say(f"{about}; {len(left)} of {len(parts)} trainings are left: {cost}")
     return left
 
 
