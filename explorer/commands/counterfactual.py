@@ -1,8 +1,9 @@
 """`counterfactual`: what the model says once it is trained without some rows, and without as many others."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from explorer.commands.options import (
@@ -24,9 +25,8 @@ from explorer.commands.options import (
     together,
 )
 from explorer.commands.query import question_of, what_is_asked
-from explorer.commands.terminal import Bars, engine_of, retrained, say
+from explorer.commands.terminal import Bars, engine_of, say
 from explorer.errors import DataError, FilterError, PromptError
-from explorer.history import asked_json
 from explorer.methods.description import choose
 from explorer.visible import one_line
 
@@ -84,70 +84,44 @@ def counterfactual(options: Options) -> None:
     beside it without as many other rows, three times. Every adapter is kept in the cache's folder, so that the same
     command goes on where it was stopped, and other questions need no new training.
     """
+    from explorer.absence.training import Training, Wanted
     from explorer.corpus import Corpus
-    from explorer.evaluation.counterfactual import absence
+    from explorer.evaluation.counterfactual.absence import as_values, nearness, smallest
     from explorer.evaluation.counterfactual.removals import says
-    from precompute.retraining import Part, all_but, others, recipe_of
+    from explorer.serving.session import base_for
+    from precompute.retraining import all_but
 
-    first = options.without.startswith("top:")
-    if options.smallest and not first:
+    if options.smallest and not options.without.startswith("top:"):
         raise PromptError("--smallest shortens a ranking; give the rows as --without top:N.")
     question, chosen = question_of(options), choose(options.method)
     engine = engine_of(options)
     given = {name: value for name in _RECIPE if (value := getattr(options, name)) is not None}
-    recipe, examples = recipe_of(engine.model.adapter, given), engine.store.examples
-    corpus, lengths = Corpus(examples), [len(example.encoded.ids) for example in examples]
+    store, corpus = engine.store, Corpus(engine.store.examples)
+
+    def load(adapter: Path | None) -> Any:
+        return base_for(store, options.model, options.template, options.device, say, adapter)
+
     with Bars() as bars:
         answer = engine.answered(question, None, options.max_tokens)
         word = _word(options, engine, answer)
-        named = _rows(
-            options.without, corpus, len(examples), lambda count: _top(engine, chosen, answer, word, count, bars)
-        )
-
-        def part(rows: Sequence[int], name: str) -> tuple[Part, list[int]]:
-            gone = [*rows, *corpus.near_duplicates(rows)]
-            return all_but(len(examples), gone, name, recipe.seed), gone
-
-        absent, gone = part(named, "without these rows")
-        if not absent.rows:
-            raise DataError(
-                "Without these rows and their near-duplicates nothing is left to train on; leave out fewer."
-            )
-        drawn = others(lengths, gone, options.draws)
-        controls = [all_but(len(examples), rows, f"control {n}", recipe.seed) for n, rows in enumerate(drawn, start=1)]
-        every = [all_but(len(examples), (), "all rows", recipe.seed)] if options.check else []
-        kept = retrained(options, engine, recipe)
-        _announce(kept, [absent, *controls, *every], engine, len(named), len(gone))
+        named = _rows(options.without, corpus, store.manifest.rows, partial(_top, engine, chosen, answer, word, bars))
+        wanted = Wanted(answer, word, tuple(named), options.draws, options.max_tokens)
+        training = Training(engine, corpus, load, wanted, given)
+        every = [all_but(store.manifest.rows, (), "all rows", training.absent.seed)] if options.check else []
+        _announce(training.cost(*every), store.manifest.rows)
         if options.estimate:
             return
-
-        def said(trained: Part) -> absence.Said:
-            return absence.said_by(kept.model(trained, bars.report), answer, word, options.max_tokens)
-
-        before = absence.said_by(engine.model, answer, word, options.max_tokens)
-        found = absence.Absence(
-            answer,
-            word,
-            before,
-            said(absent),
-            tuple(map(said, controls)),
-            tuple(named),
-            tuple(gone[len(named) :]),
-        )
-        report = asked_json(answer.asked) | absence.plain(found, drawn)
+        found = training.found(bars.report)
+        report = training.plain(found)
         if options.smallest and found.changed:
 
             def changed(count: int) -> bool:
-                fewer, _ = part(named[:count], f"without the first {count}")
-                return not says(said(fewer).answer, found.text)
+                fewer = training.all_but(wanted.rows[:count], f"without the first {count}")
+                return not says(training.said(fewer, bars.report).answer, found.text)
 
-            report["smallest"] = absence.as_values(absence.smallest(len(named), changed))
+            report["smallest"] = as_values(smallest(len(named), changed))
         if every:
-            report["check"] = absence.nearness(before, said(every[0]))
-    report["seeds"] = {"training": recipe.seed, "controls": 0}
-    report["recipe"] = asdict(kept.recipe)
-    fingerprint, manifest = engine.model.fingerprint, engine.store.manifest
-    report["hashes"] |= {"base_sha256": fingerprint.base, "data_sha256": manifest.data_sha256}
+            report["check"] = nearness(found.before, training.said(every[0], bars.report))
     print(json.dumps(report, ensure_ascii=False, indent=1) if options.json else _text(report))
 
 
@@ -197,7 +171,7 @@ def _rows(given: str, corpus: Any, rows: int, top: Callable[[int], list[int]]) -
     raise PromptError(f"--without takes top:N, label:VALUE, label:COLUMN=VALUE or rows:3,5,8-10, not {given}.")
 
 
-def _top(engine: Any, chosen: Any, answer: Any, word: tuple[int, int], count: int, bars: Bars) -> list[int]:
+def _top(engine: Any, chosen: Any, answer: Any, word: tuple[int, int], bars: Bars, count: int) -> list[int]:
     """The first rows of the word's ranking."""
     from explorer.methods.attributor import Attributor
     from explorer.methods.opening import open_method
@@ -206,16 +180,15 @@ def _top(engine: Any, chosen: Any, answer: Any, word: tuple[int, int], count: in
     return [found.row for found in attributor.exact_ranking(answer, word, count).influences]
 
 
-def _announce(kept: Any, parts: Any, engine: Any, named: int, gone: int) -> None:
+def _announce(cost: Any, rows: int) -> None:
     """Say what will be trained, and how long it will take."""
     from precompute.estimate import duration
-    from precompute.retraining import estimate as seconds_of
 
-    left = kept.missing(parts)
-    cost = f", about {duration(seconds_of(engine.model, kept.rows, kept.recipe, left))}" if left else ""
+    gone = cost.rows + cost.near_duplicates
     say(
-        f"left out: {gone:,} of {len(kept.rows):,} rows, {named:,} of them named and {gone - named:,} near-duplicates; "
-        f"to train: {len(left)} of {len(parts)} adapters{cost}"
+        f"left out: {gone:,} of {rows:,} rows, {cost.rows:,} of them named and {cost.near_duplicates:,} "
+        f"near-duplicates; to train: {cost.left} of {cost.trainings} adapters"
+        + (f", about {duration(cost.seconds)}" if cost.left else "")
     )
 
 

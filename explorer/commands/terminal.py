@@ -49,22 +49,6 @@ def engine_of(options: Options, ray: Any = None) -> Any:
     return open_engine(cache, model, adapter, options.template, options.device, say, ray, workers)
 
 
-def retrained(options: Options, engine: Any, recipe: Any) -> Any:
-    """The adapters that were, or will be, trained on parts of a cache's rows, which are kept in its folder."""
-    from explorer.cache.manifest import RETRAINING
-    from explorer.serving.session import base_for
-    from precompute.retraining import Retrained
-
-    store = engine.store
-    return Retrained(
-        store.folder / RETRAINING / "adapters",
-        lambda adapter: base_for(store, options.model, options.template, options.device, say, adapter),
-        recipe,
-        [example.encoded for example in store.examples],
-        engine.model.fingerprint.base,
-    )
-
-
 def ray_of(options: Options) -> AbstractContextManager[Any]:
     """A connection to Ray where that was asked for."""
     from explorer.retrieval.cluster import cluster

@@ -9,7 +9,7 @@ import click
 
 from explorer.commands.evaluate.shared import asked_probes, compared, count, keep, kept
 from explorer.commands.options import COUNT, POSITIVE, RATE, Options, command, flag, option
-from explorer.commands.terminal import Bars, engine_of, retrained, say
+from explorer.commands.terminal import Bars, engine_of, say
 from explorer.errors import DataError
 from explorer.methods.description import DEFAULT, choose
 
@@ -206,16 +206,15 @@ def _trainings(options: Options, engine: Any, recipe: Any, asked: Any, keep_adap
     """The trainings on the cache's rows, which are kept in its folder."""
     from explorer.cache.manifest import RETRAINING
     from explorer.serving.session import base_for
-    from precompute.retraining import Asked, Trainings
+    from precompute.retraining import Asked, Retrained, Trainings
 
-    return Trainings(
-        engine.store.folder / RETRAINING,
-        lambda: base_for(engine.store, options.model, options.template, options.device, say),
-        recipe,
-        [example.encoded for example in engine.store.examples],
-        [Asked(question.answer.encoded, question.word) for question in asked],
-        retrained(options, engine, recipe) if keep_adapters else None,
-    )
+    def load(adapter: Path | None = None) -> Any:
+        return base_for(engine.store, options.model, options.template, options.device, say, adapter)
+
+    folder, rows = engine.store.folder / RETRAINING, [example.encoded for example in engine.store.examples]
+    asked = [Asked(question.answer.encoded, question.word) for question in asked]
+    kept = Retrained(folder / "adapters", load, recipe, rows, engine.model.fingerprint.base)
+    return Trainings(folder, load, recipe, rows, asked, kept if keep_adapters else None)
 
 
 def _announced(trainings: Any, parts: Any, engine: Any, about: str) -> Any:

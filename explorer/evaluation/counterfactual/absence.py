@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from explorer.corpus.verbatim import as_characters, places
+from explorer.evaluation.counterfactual.questions import Report
 from explorer.evaluation.counterfactual.removals import says
 from explorer.gradients import log_probabilities
 from explorer.model.generation import GenerationSettings, generate
@@ -34,10 +35,15 @@ class Said:
     """Of the tokens of the answer under study."""
 
 
-def said_by(model: LanguageModel, asked: Answer, word: Span, max_tokens: int) -> Said:
-    """What a model answers where another one answered `asked`, and how likely that one's word is for it."""
-    each = log_probabilities(model, asked.encoded)
-    ids = list(generate(model, asked.asked.turns, GenerationSettings(max_tokens=max_tokens)))
+def said_by(model: LanguageModel, asked: Answer, word: Span, max_tokens: int, report: Report) -> Said:
+    """What a model answers where another one answered `asked`, and how likely that one's word is for it.
+
+    `report` is called after every token.
+    """
+    each, ids = log_probabilities(model, asked.encoded), list[int]()
+    for token in generate(model, asked.asked.turns, GenerationSettings(max_tokens=max_tokens)):
+        ids.append(token)
+        report("answering", len(ids), max_tokens)
     text = "".join(token.text for token in model.tokens(ids) if not token.special)
     return Said(text, log_odds(float(each[slice(*word)].sum())), model.fingerprint.adapter, tuple(map(float, each)))
 
