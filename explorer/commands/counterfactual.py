@@ -84,7 +84,7 @@ def counterfactual(options: Options) -> None:
     beside it without as many other rows, three times. Every adapter is kept in the cache's folder, so that the same
     command goes on where it was stopped, and other questions need no new training.
     """
-    from explorer.absence.training import Training, Wanted
+    from explorer.absence.asking import Training, Wanted
     from explorer.corpus import Corpus
     from explorer.evaluation.counterfactual.absence import as_values, nearness, smallest
     from explorer.evaluation.counterfactual.removals import says

@@ -86,10 +86,11 @@ def others(lengths: Sequence[int], gone: Collection[int], draws: int) -> list[tu
         if len(found) == draws:
             break
         order = generator(0, "other rows", size, middle, reach, number).permutation(alike).tolist()
-        drawn = tuple(sorted(order[:size]))
         if number >= _TRIES:
-            found.append(tuple(sorted([row for row in order if row not in left_out][:size])))
-        elif drawn not in found and not left_out & set(drawn):
+            order = [row for row in order if row not in left_out]
+        drawn = tuple(sorted(order[:size]))
+        # Where there are hardly more others than are drawn, one draw may be as another.
+        if not left_out & set(drawn) and (drawn not in found or number >= 2 * _TRIES):
             found.append(drawn)
     return found
 

@@ -215,6 +215,8 @@ def test_other_rows_of_similar_length_are_drawn_and_shared_by_questions() -> Non
     assert all(min(rows) >= 200 for rows in others(lengths, range(300, 310), 3))
     crowded = others([20] * 10 + [200] * 10, range(8), 2)
     assert all(len(rows) == 8 and min(rows) >= 8 for rows in crowded), "where few are alike, others are taken"
+    assert len(set(others([20] * 9, range(4), 5))) == 5, "no draw twice, where there are so many"
+    assert others([20] * 8, range(4), 2) == [(4, 5, 6, 7)] * 2
     with pytest.raises(DataError, match="6 of 10 rows are left out, and there aren't as many others"):
         others([20] * 10, range(6), 1)
     assert others([20] * 10, range(6), 0) == []
