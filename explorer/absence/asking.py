@@ -9,8 +9,9 @@ from typing import Any
 
 from explorer.cache.manifest import RETRAINING
 from explorer.corpus import Corpus
+from explorer.corpus.verbatim import as_characters, places
 from explorer.engine import Engine
-from explorer.errors import DataError
+from explorer.errors import DataError, PromptError
 from explorer.evaluation.counterfactual.absence import Absence, Said, plain, said_by
 from explorer.history import asked_json
 from explorer.model.language_model import LanguageModel
@@ -54,15 +55,23 @@ class Cost:
     """About how long training them takes."""
 
 
+def is_word(answer: Answer, span: Span) -> bool:
+    """Whether some tokens of an answer spell a word, which another answer can say again."""
+    start, stop = as_characters(answer.tokens, span)
+    return bool(places(answer.text[start:stop]))
+
+
 class Training:
     """The trainings behind one question over a cache."""
 
     def __init__(self, engine: Engine, corpus: Corpus, load: Load, wanted: Wanted, given: Mapping[str, Any]):
         """`given` is what is known of the adapter's recipe otherwise than by its record.
 
-        Raises DataError where the adapter can't be trained anew, where nothing would be left to train on, or too few
-        other rows for a control.
+        Raises PromptError where the word is none; DataError where the adapter can't be trained anew, where nothing
+        would be left to train on, or too few other rows for a control.
         """
+        if not is_word(wanted.answer, wanted.word):
+            raise PromptError("What is asked about has no letter and no digit; select a word of the answer.")
         self.engine, self.wanted, self._corpus = engine, wanted, corpus
         self._recipe = recipe_of(engine.model.adapter, given)
         store = engine.store

@@ -8,9 +8,11 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from explorer.absence.asking import is_word
 from explorer.app.evidence.absence_panel import marked
 from explorer.app.session import resources
 from explorer.model.loading import load_model
+from explorer.trust.words import words_of
 from precompute.build import build_cache
 from precompute.data import read_examples
 from precompute.finetune import FinetuneSettings, finetune
@@ -20,7 +22,9 @@ from tests.conftest import TINY_SETTINGS, Tiny
 from tests.tiny import ROWS, save_tiny_data
 
 Start = Callable[..., AppTest]
-RECIPE = FinetuneSettings(rank=8, targets=("q_proj", "v_proj"), epochs=2, learning_rate=0.02, batch_size=2, seed=5)
+LINEAR = ("q_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj")
+RECIPE = FinetuneSettings(rank=8, targets=LINEAR, epochs=4, learning_rate=0.01, batch_size=2, seed=5)
+"""Enough for answers of letters."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,8 @@ def opened(start: Start, study: Path, prompt: str) -> AppTest:
     at = start(str(study))
     at.session_state["max_tokens"] = 6
     at = answered(ask(at.run(), prompt))
-    at.session_state["selection"] = (0, 1)
+    answer = at.session_state["asking"].answer
+    at.session_state["selection"] = next(span for span in words_of(answer.tokens) if is_word(answer, span))
     at = answered(at.run())
     at.session_state["absence"] = True
     return at.run()

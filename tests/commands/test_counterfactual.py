@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from explorer.absence.asking import Training, Wanted
 from explorer.cache.verify import verify
+from explorer.corpus import Corpus
 from explorer.engine import Engine
+from explorer.errors import PromptError
 from explorer.model.loading import load_model
 from explorer.serving.session import open_engine
 from precompute.build import build_cache
@@ -163,8 +166,12 @@ def test_what_cannot_be_asked_is_refused(capsys: Captured, study: Path, options:
     assert said in refused(capsys, *asking(study, "--without", "rows:0"), *options)
 
 
-def test_a_word_that_is_not_said_is_refused(capsys: Captured, study: Path) -> None:
+def test_what_is_no_word_and_what_is_not_said_is_refused(capsys: Captured, study: Path, engine: Engine) -> None:
     command = [each for each in asking(study, "--without", "rows:0") if each not in ("--token", "0")]
+    answer = engine.given_answer("Why?", "So.")
+    stop = next(at for at, token in enumerate(answer.tokens) if token.text == ".")
+    with pytest.raises(PromptError, match="has no letter and no digit; select a word"):
+        Training(engine, Corpus(()), lambda adapter: engine.model, Wanted(answer, (stop, stop + 1), (0,)), {})
     assert "The answer doesn't say “Ulan Bator”; it is “" in refused(capsys, *command, "--word", "Ulan Bator")
 
 

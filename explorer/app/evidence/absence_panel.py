@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from explorer.absence.asking import Wanted
+from explorer.absence.asking import Wanted, is_word
 from explorer.absence.kept import Kept
 from explorer.app.desk.absences import Absences, Going
 from explorer.app.evidence import rows
@@ -35,7 +35,7 @@ def show(answer: Answer, shown: Sequence[int]) -> None:
         return
     with panel:
         span, asking = span_of(state.selection()), state.asking()
-        if span is None:
+        if span is None or not is_word(answer, span):
             st.text("Select a word of the answer first.")
             return
         drawn = asking.settings if asking else None
