@@ -1,7 +1,7 @@
 """From rows to do without to trainings, and from these to what became of the word."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -134,7 +134,7 @@ class Training:
         """The finding as plain values, with all that it was made from."""
         engine, report = self.engine, asked_json(found.asked.asked) | plain(found, self.drawn)
         report["seeds"] = {"training": self._recipe.seed, "controls": 0}
-        report["recipe"] = asdict(self._kept.recipe)
+        report["recipe"] = self._kept.recipe.recorded()
         report["hashes"] |= {
             "base_sha256": engine.model.fingerprint.base,
             "data_sha256": engine.store.manifest.data_sha256,

@@ -23,6 +23,7 @@ from explorer.commands.options import (
     option,
     other_model,
     together,
+    training_precision,
 )
 from explorer.commands.query import question_of, what_is_asked
 from explorer.commands.terminal import Bars, engine_of, say
@@ -36,6 +37,7 @@ _recipe = together(
     option("--learning-rate", "The first learning rate.", type=RATE, show_default="as recorded"),
     option("--batch-size", "How many examples a step.", type=POSITIVE, show_default="as recorded"),
     option("--seed", "The seed of the training.", type=int, metavar="N", show_default="as recorded"),
+    training_precision,
 )
 """What may be said of an adapter's training where no record beside it does."""
 
@@ -96,6 +98,8 @@ def counterfactual(options: Options) -> None:
     question, chosen = question_of(options), choose(options.method)
     engine = engine_of(options)
     given = {name: value for name in _RECIPE if (value := getattr(options, name)) is not None}
+    if options.precision != "auto":
+        given["mixed_precision"] = options.precision == "mixed"
     store, corpus = engine.store, Corpus(engine.store.examples)
 
     def load(adapter: Path | None) -> Any:

@@ -214,6 +214,13 @@ def cache(help: str = "The folder that `precompute` made.") -> Decorator:
     return click.argument("cache", type=PATH, metavar="CACHE", help=help)
 
 
+training_precision = option(
+    "--precision",
+    "What trainings compute in. `auto`: as the adapter's did; float32; or mixed, with products with frozen weights in "
+    "bfloat16, which is faster where the device has units for it.",
+    type=click.Choice(["auto", "float32", "mixed"]),
+    default="auto",
+)
 as_json = flag("--json", "Print one JSON object.")
 estimate = flag("--estimate", "Say what it will cost, and do no more.")
 

@@ -5,23 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
-
 from explorer.commands.evaluate.shared import asked_probes, compared, count, keep, kept
-from explorer.commands.options import COUNT, POSITIVE, RATE, Options, command, flag, option
+from explorer.commands.options import COUNT, POSITIVE, RATE, Options, command, flag, option, training_precision
 from explorer.commands.terminal import Bars, engine_of, say
 from explorer.errors import DataError
 from explorer.methods.description import DEFAULT, choose
 
 _METHODS = "rapidin,rapidin-centred,gradcos,graddot,repsim,embedding,bm25,random"
-
-_precision = option(
-    "--precision",
-    "What trainings compute in. `auto`: as the adapter's did; float32; or mixed, with products with frozen weights in "
-    "bfloat16, which is faster where the device has units for it.",
-    type=click.Choice(["auto", "float32", "mixed"]),
-    default="auto",
-)
 
 
 @command(
@@ -41,7 +31,7 @@ _precision = option(
     default=8,
 )
 @option("--check", "Train so many of the kept halves again and compare; measure nothing else.", type=COUNT, default=0)
-@_precision
+@training_precision
 @flag("--kept", "Print the result that was kept, without computing.")
 @compared(_METHODS)
 @kept
@@ -103,7 +93,7 @@ def lds(options: Options) -> None:
 @count(8)
 @option("--shares", "The shares of the rows to leave out, in per cent, with commas.", default="10", metavar="X[,X]")
 @option("--draws", "How many times as many rows are drawn at random and left out.", type=POSITIVE, default=5)
-@_precision
+@training_precision
 @flag("--kept", "Print the result that was kept, without computing.")
 @compared("rapidin,bm25")
 @kept
