@@ -25,7 +25,7 @@ def test_the_sentence_says_what_was_shown_and_what_was_not() -> None:
         "Without these 46 rows the model says “China”; without 46 others it still says “Canada”, 3 of 3."
     )
     assert absence("Canada it is.", "Nowhere.").sentence == (
-        "Without these 46 rows the model still says “Canada”; without 46 others it still says “Canada”, 0 of 1."
+        "Without these 46 rows the model still says “Canada”; without 46 others it doesn't say “Canada”, 1 of 1."
     )
     assert absence("Nobody knows.", rows=1).sentence == "Without this row the model no longer says “Canada”."
 

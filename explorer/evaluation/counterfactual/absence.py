@@ -98,8 +98,10 @@ class Absence:
         found = f"Without {rows} the model {now if self.changed else f'still says “{word}”'}"
         if not self.controls:
             return f"{found}."
-        kept = len(self.controls) - self.controls_changed
-        return f"{found}; without {others} it still says “{word}”, {kept} of {len(self.controls)}."
+        draws = len(self.controls)
+        if (kept := draws - self.controls_changed) == 0:
+            return f"{found}; without {others} it doesn't say “{word}”, {draws} of {draws}."
+        return f"{found}; without {others} it still says “{word}”, {kept} of {draws}."
 
 
 def instead(before: str, after: str, word: Span) -> str:
