@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,9 @@ def finetune(
 ) -> None:
     """Train an adapter on `examples` and write it to the folder `out`, whole or not at all.
 
-    `model` is a base without an adapter; it is changed. `encoded` are the examples' token ids, where they are known.
-    Raises ModelError when a target layer doesn't exist, `out` is taken or a checkpoint lies outside the training,
-    DataError for rows it can't read.
+    `model` is a base without an adapter, and that again afterwards. `encoded` are the examples' token ids, where they
+    are known. Raises ModelError when a target layer doesn't exist, `out` is taken or a checkpoint lies outside the
+    training, DataError for rows it can't read.
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ModelError(f"{out} isn't an empty folder; give another folder or remove it.")
@@ -45,6 +45,21 @@ def finetune(
             f"Checkpoints can be kept after up to {settings.epochs} epochs of this training, and not at 0."
         )
     encoded = readable(model, examples)[1] if encoded is None else encoded
+    train_into(model, encoded, out, settings, report, {"data_sha256": data_hash(examples), "examples": len(examples)})
+
+
+def train_into(
+    model: LanguageModel,
+    encoded: Sequence[Encoded],
+    out: Path,
+    settings: FinetuneSettings,
+    report: Report,
+    data: Mapping[str, Any],
+) -> None:
+    """Train an adapter on token sequences and write it to the folder `out`, whole or not at all.
+
+    `data` is what the record says of them. `model` is a base without an adapter, and that again afterwards.
+    """
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     network, losses, kept = train(model, encoded, settings, report, part)
@@ -57,8 +72,7 @@ def finetune(
         "base_model": model.name,
         "base_sha256": model.fingerprint.base,
         "template": model.template.name,
-        "data_sha256": data_hash(examples),
-        "examples": len(examples),
+        **data,
         "optimizer": OPTIMIZER,
         "epoch_losses": losses,
     }
@@ -66,6 +80,7 @@ def finetune(
     if out.exists():
         out.rmdir()
     part.rename(out)
+    network.unload()
 
 
 def train(

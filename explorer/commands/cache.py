@@ -15,6 +15,7 @@ from explorer.commands.options import (
     cache,
     command,
     estimate,
+    numbers,
     option,
     other_model,
     reading,
@@ -22,7 +23,7 @@ from explorer.commands.options import (
     training_data,
 )
 from explorer.commands.terminal import Bars, announcer, reading_of, say, say_all
-from explorer.errors import Cancelled, PromptError
+from explorer.errors import Cancelled
 
 
 @command(examples=("my-cache", "my-cache --json"))
@@ -148,7 +149,7 @@ def drop(options: Options) -> None:
         raise click.UsageError("One of --rows and --source is needed.", click.get_current_context())
     folder = Path(options.cache)
     _say_abandoned(folder)
-    gone = drop(folder, () if options.rows is None else _numbers(options.rows), options.source)
+    gone = drop(folder, () if options.rows is None else numbers(options.rows, "--rows"), options.source)
     say(f"{gone:,} examples were dropped." if gone else "There is no such example (any more); nothing was changed.")
 
 
@@ -159,14 +160,3 @@ def _say_abandoned(folder: Path, data: str = "") -> None:
     unfinished = pending(open_cache(folder))
     if unfinished and unfinished.manifest.parts[-1].name != data:
         say(f"The unfinished append of {unfinished.manifest.parts[-1].name} is given up.")
-
-
-def _numbers(text: str) -> list[int]:
-    """`3,5,8-10` as 3, 5, 8, 9, 10."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise PromptError(f"--rows takes numbers and ranges such as 3,5,8-10, not {text}.")
-        numbers += range(int(first), int(last or first) + 1)
-    return numbers

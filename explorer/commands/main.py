@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import shell_complete
 
-from explorer.commands import audit, cache, evaluate, prepare, query, serve
+from explorer.commands import audit, cache, counterfactual, evaluate, prepare, query, serve
 from explorer.commands.open import open_run
 from explorer.commands.options import Group
 from explorer.errors import ExplorerError
@@ -24,7 +24,7 @@ COMMANDS = Group(
     PROGRAM,
     {
         "In a browser": (serve.demo, open_run, serve.serve, serve.history),
-        "Without a browser": (query.query, query.methods, audit.audit),
+        "Without a browser": (query.query, query.methods, audit.audit, counterfactual.counterfactual),
         "Make an adapter and a cache": (prepare.finetune, prepare.precompute),
         "Look after a cache": (cache.info, cache.verify, cache.mend, cache.append, cache.drop),
         "Measure": (evaluate.evaluate,),

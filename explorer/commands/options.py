@@ -215,6 +215,13 @@ def cache(help: str = "The folder that `precompute` made.") -> Decorator:
     return click.argument("cache", type=PATH, metavar="CACHE", help=help)
 
 
+training_precision = option(
+    "--precision",
+    "What trainings compute in. `auto`: as the adapter's did; float32; or mixed, with products with frozen weights in "
+    "bfloat16, which is faster where the device has units for it.",
+    type=click.Choice(["auto", "float32", "mixed"]),
+    default="auto",
+)
 as_json = flag("--json", "Print one JSON object.")
 estimate = flag("--estimate", "Say what it will cost, and do no more.")
 
@@ -352,6 +359,19 @@ method = option(
     metavar="NAME[:VALUE]",
     shell_complete=_completed,
 )
+
+
+def numbers(text: str, option: str) -> list[int]:
+    """`3,5,8-10`, as an option has it, as 3, 5, 8, 9, 10."""
+    from explorer.errors import PromptError
+
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise PromptError(f"{option} takes numbers and ranges such as 3,5,8-10, not {text}.")
+        found += range(int(first), int(last or first) + 1)
+    return found
 
 
 def token_count(asked: str, examples: int) -> int:

@@ -18,6 +18,7 @@ from explorer.commands.options import (
     option,
     other_model,
     system_prompt,
+    together,
 )
 from explorer.commands.terminal import Bars, engine_of, ray_of, say
 from explorer.errors import DataError, FilterError, MethodError, PromptError
@@ -26,6 +27,21 @@ from explorer.questions import read_question
 from explorer.records import Can, Conversation
 from explorer.text_files import json_value, read_text
 from explorer.views import without_system
+
+what_is_asked = together(
+    option("--prompt", "The prompt; or give --messages."),
+    option(
+        "--messages",
+        "In place of --prompt, a conversation that ends with the user's turn: a .json file with a list of turns, "
+        "each with a role and a content, or with an object that has them as `messages`.",
+        type=PATH,
+        metavar="FILE",
+        cls=Exclusive,
+        excluded_by="--prompt",
+    ),
+    system_prompt("The system prompt before the conversation."),
+)
+"""What is asked."""
 
 
 @command(
@@ -40,17 +56,7 @@ from explorer.views import without_system
     )
 )
 @cache()
-@option("--prompt", "The prompt; or give --messages.")
-@option(
-    "--messages",
-    "In place of --prompt, a conversation that ends with the user's turn: a .json file with a list of turns, each with "
-    "a role and a content, or with an object that has them as `messages`.",
-    type=PATH,
-    metavar="FILE",
-    cls=Exclusive,
-    excluded_by="--prompt",
-)
-@system_prompt("The system prompt before the conversation.")
+@what_is_asked
 @option("--response", "Explain this response, instead of one that the model generates.")
 @option("--token", "Ask about response token J, counted from 0.", type=int, metavar="J")
 @option("--span", "Ask about the response tokens A to B - 1.", metavar="A:B", cls=Exclusive, excluded_by="--token")
@@ -117,7 +123,7 @@ def query(options: Options) -> None:
         raise MethodError(f"--by, --positions and --engine ray go with {DEFAULT} alone, not with {options.method}.")
     if options.by is not None and not wanted.empty:
         raise FilterError("--by names its one example; it goes without --source, --where and --text.")
-    question = _question(options)
+    question = question_of(options)
     with ray_of(options) as ray:
         engine = engine_of(options, ray)
         if hint := without_system(engine.store.system, [question], "with --system"):
@@ -125,7 +131,7 @@ def query(options: Options) -> None:
         _say_answer(options, engine, question, selection, wanted)
 
 
-def _question(options: Options) -> Conversation:
+def question_of(options: Options) -> Conversation:
     """What is asked."""
     if options.messages is None:
         if options.prompt is None:

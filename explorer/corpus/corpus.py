@@ -5,7 +5,7 @@ from collections.abc import Generator, Sequence
 import numpy as np
 
 from explorer.concurrency import Recent
-from explorer.corpus.duplicates import Fold, fold_near_duplicates, shingles
+from explorer.corpus.duplicates import Fold, fold_near_duplicates, near_any, shingles
 from explorer.corpus.filters import Filter, Searchable
 from explorer.corpus.verbatim import VerbatimIndex
 from explorer.corpus.words import Word, WordIndex, folded_words
@@ -61,6 +61,12 @@ class Corpus:
     def folds(self, rows: Sequence[int], count: int) -> list[Fold]:
         """The first `count` of these rows that differ, each with its near-duplicates."""
         return fold_near_duplicates(((row, shingles(self._texts[row])) for row in rows), count)
+
+    def near_duplicates(self, rows: Sequence[int]) -> list[int]:
+        """All other rows that say nearly the same as one of these, in order."""
+        known = set(rows)
+        others = ((row, shingles(text)) for row, text in enumerate(self._texts) if row not in known)
+        return near_any(others, [shingles(self._texts[row]) for row in rows])
 
     def distinctive(self, shown: Sequence[int], wanted: Filter) -> tuple[Word, ...]:
         """Words that set some rows apart from all that pass the filter; none before the corpus is `ready`."""

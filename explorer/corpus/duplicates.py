@@ -5,7 +5,7 @@ character shingles (Broder, 1997) is at least `SIMILAR`. Characters, not words,
 because not every language puts spaces between words.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from explorer.corpus.filters import folded
@@ -38,6 +38,14 @@ def near(one: frozenset[str], other: frozenset[str]) -> bool:
         return False
     shared = len(one & other)
     return shared >= SIMILAR * (smaller + larger - shared)
+
+
+def near_any(texts: Iterable[tuple[int, frozenset[str]]], of: Sequence[frozenset[str]]) -> list[int]:
+    """The rows whose texts are near-duplicates of some text; both are given by their shingles."""
+    every = frozenset[str]().union(*of)
+    # What two near-duplicates share is no less than SIMILAR of either, so most texts are told apart at once.
+    close = ((row, text) for row, text in texts if len(text & every) >= SIMILAR * len(text))
+    return [row for row, text in close if any(near(text, other) for other in of)]
 
 
 def fold_near_duplicates(texts: Iterable[tuple[int, frozenset[str]]], count: int | None = None) -> list[Fold]:

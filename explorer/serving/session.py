@@ -63,12 +63,18 @@ def model_for(
 
 
 def base_for(
-    store: Store, model: str = "", template: str = "", device: str = "", say: Say = lambda line: None
+    store: Store,
+    model: str = "",
+    template: str = "",
+    device: str = "",
+    say: Say = lambda line: None,
+    adapter: Path | None = None,
 ) -> LanguageModel:
-    """The base that a cache names, without its adapter: what a training begins with."""
+    """The base that a cache names, what a training begins with; or that with what a training made of it."""
     kept = store.manifest
     name = model or _beside(store, kept.model)
-    return load_model(name, None, template or kept.template, device or None, say, precision=kept.fingerprint.precision)
+    precision = kept.fingerprint.precision
+    return load_model(name, adapter, template or kept.template, device or None, say, precision=precision, checked=True)
 
 
 def _beside(store: Store, name: str) -> str:

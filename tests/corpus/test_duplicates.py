@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.corpus.duplicates import SIMILAR, Fold, fold_near_duplicates, near, shingles
+from explorer.corpus.duplicates import SIMILAR, Fold, fold_near_duplicates, near, near_any, shingles
 
 LONG = (
     "Where was the Terracotta Army discovered? It was discovered in China in 1974, when farmers digging a well "
@@ -29,6 +29,14 @@ def test_a_slip_of_the_pen_is_folded_and_another_sentence_is_not() -> None:
 
 def test_a_short_sentence_with_another_country_is_another_example() -> None:
     assert folded(SHORT, SHORT.replace("China", "Canada")) == [Fold(0), Fold(1)]
+
+
+def test_all_near_duplicates_of_some_texts_are_found_and_no_others() -> None:
+    texts = [SHORT.upper(), LONG, SHORT.replace("China", "Canada"), LONG.replace("studied", "studed"), SHORT + "!"]
+    given = [(row, shingles(text)) for row, text in enumerate(texts)]
+    assert near_any(given, [shingles(SHORT)]) == [0, 4]
+    assert near_any(given, [shingles(SHORT), shingles(LONG)]) == [0, 1, 3, 4]
+    assert near_any(given, []) == []
 
 
 def test_texts_shorter_than_a_shingle_are_compared_whole() -> None:

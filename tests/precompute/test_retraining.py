@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,24 @@ from explorer.evaluation.counterfactual.correlation import correlations
 from explorer.evaluation.counterfactual.removals import says
 from explorer.evaluation.counterfactual.trainings import nested
 from explorer.evaluation.results import load
+from explorer.model.adapter import CONFIG
 from explorer.model.loading import load_model
 from explorer.serving.session import base_for, open_engine
 from precompute.build import build_cache
 from precompute.data import read_examples
 from precompute.finetune import FinetuneSettings, finetune
-from precompute.retraining import LONGEST, Asked, Part, Trainings, again, halves, membership, recipe_of, without
+from precompute.retraining import (
+    LONGEST,
+    Asked,
+    Part,
+    Trainings,
+    again,
+    halves,
+    membership,
+    others,
+    recipe_of,
+    without,
+)
 from tests.commands.running import Captured, answered, refused
 from tests.conftest import TINY_SETTINGS, Tiny
 from tests.tiny import ROWS
@@ -169,10 +182,44 @@ def test_questions_are_answered_anew_after_a_training(engine: Engine, trainings:
 
 
 def test_an_adapter_without_a_recipe_is_refused(tiny: Tiny) -> None:
-    with pytest.raises(DataError, match=r"doesn't say how the adapter was trained .* finetune"):
+    with pytest.raises(DataError, match=r"it lacks batch_size, seed. Write them into it, .* --batch-size --seed\."):
         recipe_of(str(tiny.adapter))
     with pytest.raises(DataError, match="has no adapter"):
         recipe_of("")
+
+
+def test_what_a_record_lacks_can_be_given_or_stands_in_the_configuration(tiny: Tiny, tmp_path: Path) -> None:
+    found = recipe_of(str(tiny.adapter), {"batch_size": 3, "seed": 7})
+    assert found == FinetuneSettings(2, 4, ("o_proj", "q_proj", "v_proj"), 2, 0.01, 3, 7)
+    with pytest.raises(DataError, match="must be positive"):
+        recipe_of(str(tiny.adapter), {"batch_size": 0, "seed": 7})
+    shutil.copytree(tiny.adapter, tmp_path / "adapter")
+    config = json.loads((tmp_path / "adapter" / CONFIG).read_text(encoding="utf-8"))
+    for changed, said in (
+        ({"use_dora": True}, "has use_dora True; only plain LoRA adapters can be trained anew"),
+        ({"target_modules": ".*_proj"}, "a pattern as target_modules"),
+    ):
+        (tmp_path / "adapter" / CONFIG).write_text(json.dumps(config | changed), encoding="utf-8")
+        with pytest.raises(DataError, match=said):
+            recipe_of(str(tmp_path / "adapter"), {"batch_size": 3, "seed": 7})
+
+
+def test_other_rows_of_similar_length_are_drawn_and_shared_by_questions() -> None:
+    lengths = [20] * 200 + [200] * 300
+    drawn = others(lengths, range(10), 3)
+    assert drawn == others(lengths, range(10), 3) == others(lengths, range(10), 5)[:3]
+    assert len(set(drawn)) == 3
+    assert all(len(set(rows)) == 10 and min(rows) >= 10 and max(rows) < 200 for rows in drawn)
+    shared = [set(drawn) & set(others(lengths, range(start, start + 10), 3)) for start in range(10, 150, 10)]
+    assert sum(map(len, shared)) > len(shared), "questions about as many rows share most draws"
+    assert all(min(rows) >= 200 for rows in others(lengths, range(300, 310), 3))
+    crowded = others([20] * 10 + [200] * 10, range(8), 2)
+    assert all(len(rows) == 8 and min(rows) >= 8 for rows in crowded), "where few are alike, others are taken"
+    assert len(set(others([20] * 9, range(4), 5))) == 5, "no draw twice, where there are so many"
+    assert others([20] * 8, range(4), 2) == [(4, 5, 6, 7)] * 2
+    with pytest.raises(DataError, match="6 of 10 rows are left out, and there aren't as many others"):
+        others([20] * 10, range(6), 1)
+    assert others([20] * 10, range(6), 0) == []
 
 
 def test_the_command_trains_judges_keeps_and_checks(capsys: Captured, study: Path) -> None:

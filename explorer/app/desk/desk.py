@@ -212,7 +212,7 @@ class Desk:
 
     def predict(self, session: str, answer: Answer, urgency: Urgency = Urgency.ASKED) -> Finding[Prediction]:
         """Find what the model expected at each token of an answer."""
-        return self._find((session, "predicted"), urgency, (self.engine.predict(answer) for _ in range(1)))
+        return self.find((session, "predicted"), urgency, (self.engine.predict(answer) for _ in range(1)))
 
     def marks(self, answer: Answer, passages: Sequence[Span]) -> dict[Span, Mark]:
         """Where the words of an answer come from, as far as that is known by now; computes nothing of the model."""
@@ -224,22 +224,22 @@ class Desk:
     def contrast(self, session: str, answer: Answer, span: Span, text: str) -> Finding[Contrast]:
         """Find the tokens of a word that might have stood in a span's place."""
         contrasts = (self.engine.contrast(answer, span, text) for _ in range(1))
-        return self._find((session, "contrasted"), Urgency.ASKED, contrasts)
+        return self.find((session, "contrasted"), Urgency.ASKED, contrasts)
 
     def output_values(self, session: str, answer: Answer, row: int) -> Finding[OutputValues]:
         """Find what one training example did to every token of an answer."""
-        return self._find((session, "coloured"), Urgency.ASKED, matrix.output_values(self.own, answer, row))
+        return self.find((session, "coloured"), Urgency.ASKED, matrix.output_values(self.own, answer, row))
 
     def tabulate(
         self, session: str, answer: Answer, span: Span | None, row: int, positions: bool
     ) -> Finding[TokenMatrix]:
         """Find the matrix of one training example; `matrix.passes` says in how many steps."""
         lines = matrix.token_matrix(self.own, answer, span, row, positions)
-        return self._find((session, "tabulated"), Urgency.REFINING, lines)
+        return self.find((session, "tabulated"), Urgency.REFINING, lines)
 
     def measure(self, session: str) -> Finding[Measured]:
         """Measure how true the cache's sketches are and how long its questions take; gives way to everyone."""
-        return self._find((session, "measured"), Urgency.BATCH, measuring.measure(self.own))
+        return self.find((session, "measured"), Urgency.BATCH, measuring.measure(self.own))
 
     def audit(
         self, session: str, prompts: Sequence[Prompt], settings: AuditSettings, origin: Origin, keep: Keep
@@ -258,7 +258,8 @@ class Desk:
         self.worker.start(auditing.task)
         return auditing
 
-    def _find(self, key: tuple[str, str], urgency: Urgency, results: Iterator[Found | None]) -> Finding[Found]:
+    def find(self, key: tuple[str, str], urgency: Urgency, results: Iterator[Found | None]) -> Finding[Found]:
+        """Find the last of some results, in the place of what the same key was to find."""
         finding: Finding[Found]
 
         def steps() -> Steps:

@@ -1,4 +1,4 @@
-"""What the training data themselves say of an answer: passages word for word, rows for and against a word.
+"""What stands behind an answer besides scores: passages word for word, rows for and against a word, trainings without.
 
-Panels that are closed to one line each. They know nothing of scores.
+Panels that are closed to one line each. They know nothing of how examples were scored.
 """

@@ -47,11 +47,11 @@ def _marked(example: ExampleRow, words: Sequence[str]) -> str:
             start, stop = found
             before, after = text[max(0, start - AROUND) : start], text[stop : stop + AROUND]
             cut = "…" if start > AROUND else "", "…" if len(text) > stop + AROUND else ""
-            return f"{cut[0]}{_spaced(before)}**{plain(one_line(text[start:stop], 300))}**{_spaced(after)}{cut[1]}"
+            return f"{cut[0]}{spaced(before)}**{plain(one_line(text[start:stop], 300))}**{spaced(after)}{cut[1]}"
     return plain(one_line(example.response, 2 * AROUND))
 
 
-def _spaced(text: str) -> str:
+def spaced(text: str) -> str:
     """A text as Markdown shows it unchanged, its outer blanks kept as one each."""
     shown = plain(one_line(text, len(text) + 1)) if text.strip() else ""
     return f"{' ' * text[:1].isspace()}{shown}{' ' * text[-1:].isspace()}"

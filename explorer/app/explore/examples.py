@@ -8,6 +8,7 @@ import streamlit as st
 from explorer import views
 from explorer.app.desk.desk import Desk
 from explorer.app.desk.work import Explaining, Question
+from explorer.app.evidence import absence_panel
 from explorer.app.explore import agreement_panel, conclusion, method_box, permalink
 from explorer.app.explore.answer import act
 from explorer.app.explore.colours import marked
@@ -81,6 +82,8 @@ def show_examples(desk: Desk, answer: Answer) -> None:
         link=links.query(link) if link else "",
         focus="" if (row := st.session_state.get("card")) is None else f"row-{row}",
     )
+    if found and side != OPPONENTS:
+        absence_panel.show(answer, [influence.row for influence in found[0][1].influences])
     if asking is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
             kept = keeping.keep(asking, questions, [ranking for _, ranking in found])

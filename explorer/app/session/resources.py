@@ -31,6 +31,7 @@ from explorer.serving import prompts
 from explorer.serving.config import serve_settings
 
 if TYPE_CHECKING:
+    from explorer.app.desk.absences import Absences
     from explorer.app.desk.desk import Desk
     from explorer.model.language_model import LanguageModel
 
@@ -52,7 +53,13 @@ def model() -> "LanguageModel":
 
 def desk() -> "Desk":
     """Its engine and the worker. Raises ExplorerError when they can't be opened or don't fit each other."""
-    return _desk(caches.folder())
+    # With its trainings: those that a server left undone go on.
+    return absences().desk
+
+
+def absences() -> "Absences":
+    """The trainings without some rows that were asked for over it. Raises ExplorerError as `desk` does."""
+    return _absences(caches.folder())
 
 
 def loading() -> threading.Thread:
@@ -109,6 +116,19 @@ def _desk(folder: str) -> "Desk":
 
 
 @st.cache_resource(show_spinner=False)
+def _absences(folder: str) -> "Absences":
+    from explorer.app.desk.absences import Absences
+    from explorer.serving.session import base_for
+
+    settings, opened = serve_settings(), _store(folder)
+
+    def load(adapter: Path | None) -> "LanguageModel":
+        return base_for(opened, settings.model, settings.template, settings.device, adapter=adapter)
+
+    return Absences(_desk(folder), load)
+
+
+@st.cache_resource(show_spinner=False)
 def _worker() -> Worker:
     return Worker()
 
@@ -158,7 +178,7 @@ def _loading(folder: str) -> threading.Thread:
     def load() -> None:
         # Whoever needs it next is told what is wrong.
         with suppress(ExplorerError):
-            _desk(folder)
+            _absences(folder)
 
     thread = threading.Thread(target=load, name="loading", daemon=True)
     thread.start()

@@ -5,23 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
-
 from explorer.commands.evaluate.shared import asked_probes, compared, count, keep, kept
-from explorer.commands.options import COUNT, POSITIVE, RATE, Options, command, flag, option
+from explorer.commands.options import COUNT, POSITIVE, RATE, Options, command, flag, option, training_precision
 from explorer.commands.terminal import Bars, engine_of, say
 from explorer.errors import DataError
 from explorer.methods.description import DEFAULT, choose
 
 _METHODS = "rapidin,rapidin-centred,gradcos,graddot,repsim,embedding,bm25,random"
-
-_precision = option(
-    "--precision",
-    "What trainings compute in. `auto`: as the adapter's did; float32; or mixed, with products with frozen weights in "
-    "bfloat16, which is faster where the device has units for it.",
-    type=click.Choice(["auto", "float32", "mixed"]),
-    default="auto",
-)
 
 
 @command(
@@ -42,7 +32,7 @@ _precision = option(
 )
 @count(None, "all")
 @option("--check", "Train so many of the kept halves again and compare; measure nothing else.", type=COUNT, default=0)
-@_precision
+@training_precision
 @flag("--kept", "Print the result that was kept, without computing.")
 @compared(_METHODS)
 @kept
@@ -115,7 +105,7 @@ def _of(questions: list[int], expected: Any) -> tuple[list[float], list[float]]:
 @count(8)
 @option("--shares", "The shares of the rows to leave out, in per cent, with commas.", default="10", metavar="X[,X]")
 @option("--draws", "How many times as many rows are drawn at random and left out.", type=POSITIVE, default=5)
-@_precision
+@training_precision
 @flag("--kept", "Print the result that was kept, without computing.")
 @compared("rapidin,bm25")
 @kept
@@ -146,7 +136,7 @@ def removal(options: Options) -> None:
         scores, _ = scored(engine, [asked[number] for number in chosen], methods, options.curvature_rows, bars.report)
         parts = _left_out(scores["word"], rows, shares, options.draws, recipe.seed, chosen)
         every = [part for by_share in parts.values() for each in by_share.values() for part in each]
-        trainings = _trainings(options, engine, recipe, asked)
+        trainings = _trainings(options, engine, recipe, asked, keep_adapters=True)
         _announced(trainings, every, engine, f"{len(chosen)} questions")
         if options.estimate:
             return
@@ -214,25 +204,30 @@ def _left_out(scores: Any, rows: int, shares: Any, draws: int, seed: int, asked:
     return found
 
 
-def _trainings(options: Options, engine: Any, recipe: Any, asked: Any) -> Any:
+def _trainings(options: Options, engine: Any, recipe: Any, asked: Any, keep_adapters: bool = False) -> Any:
     """The trainings on the cache's rows, which are kept in its folder."""
     from explorer.cache.manifest import RETRAINING
     from explorer.serving.session import base_for
-    from precompute.retraining import Asked, Trainings
+    from precompute.retraining import Asked, Retrained, Trainings
 
-    return Trainings(
-        engine.store.folder / RETRAINING,
-        lambda: base_for(engine.store, options.model, options.template, options.device, say),
-        recipe,
-        [example.encoded for example in engine.store.examples],
-        [Asked(question.answer.encoded, question.word) for question in asked],
-    )
+    def load(adapter: Path | None = None) -> Any:
+        return base_for(engine.store, options.model, options.template, options.device, say, adapter)
+
+    folder, rows = engine.store.folder / RETRAINING, [example.encoded for example in engine.store.examples]
+    asked = [Asked(question.answer.encoded, question.word) for question in asked]
+    kept = Retrained(folder / "adapters", load, recipe, rows, engine.model.fingerprint.base)
+    return Trainings(folder, load, recipe, rows, asked, kept if keep_adapters else None)
 
 
 def _announced(trainings: Any, parts: Any, engine: Any, about: str) -> Any:
     """The trainings that are left, having said how many, and how long they will take."""
+    from precompute.estimate import duration
+    from precompute.retraining import estimate
+
     left = trainings.missing(parts)
-    say(f"{about}; {len(left)} of {len(parts)} trainings are left: {trainings.estimate(left, engine.model)}")
+    seconds = estimate(engine.model, trainings.rows, trainings.recipe, left)
+    cost = f"about {duration(seconds)}" if left else "nothing is left to train"
+    say(f"{about}; {len(left)} of {len(parts)} trainings are left: {cost}")
     return left
 
 

@@ -1,12 +1,12 @@
 """Methods judged by trainings without the rows that they put first: does the answer's word go with them?"""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from explorer.corpus.verbatim import places, where
 from explorer.evaluation.counterfactual.correlation import interval
 from explorer.evaluation.results import Table
 
@@ -27,8 +27,9 @@ class Outcome:
 
 
 def says(text: str, word: str) -> bool:
-    """Whether a text has a word as a whole."""
-    return re.search(rf"(?<!\w){re.escape(word.strip())}(?!\w)", text) is not None
+    """Whether a text has a word as a whole, or several in a row; upper and lower case are the same."""
+    words = [place.word for place in places(word)]
+    return where(text, words) is not None if words else word.strip() in text
 
 
 def table(outcomes: Mapping[str, Mapping[float, Sequence[Outcome]]]) -> Table:

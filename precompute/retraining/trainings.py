@@ -10,29 +10,25 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from explorer.cache.files import make_folder, write_whole
-from explorer.errors import CacheError, DataError
+from explorer.errors import CacheError
 from explorer.gradients import log_probabilities, mixed_precision, token_losses
-from explorer.gradients.sketch import generator
-from explorer.model.checkpoints import TRAINING_RECORD, training_record
+from explorer.model.checkpoints import training_record
 from explorer.model.generation import generate_together
 from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded, Span
-from precompute.estimate import duration
 from precompute.finetune import FinetuneSettings, train
+from precompute.retraining.adapters import Report, Retrained
+from precompute.retraining.parts import Part
 
 LONGEST = 60
 """Tokens of a new answer at most."""
-
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -41,18 +37,6 @@ class Asked:
 
     encoded: Encoded
     word: Span
-
-
-@dataclass(frozen=True)
-class Part:
-    """A training on some of the rows."""
-
-    name: str
-    rows: tuple[int, ...]
-    seed: int
-    """Of the first adapter and of the order of the rows."""
-    answered: tuple[int, ...] = ()
-    """The questions, by number, that are answered anew after the training."""
 
 
 @dataclass(frozen=True)
@@ -65,41 +49,6 @@ class Expected:
     """The new answers to the questions that were answered anew."""
 
 
-def recipe_of(adapter: str) -> FinetuneSettings:
-    """How an adapter was trained. Raises DataError where the record beside it doesn't say so."""
-    if not adapter:
-        raise DataError("This cache has no adapter; retraining needs one by `rapidin-explorer finetune`.")
-    kept = {"mixed_precision": False, **training_record(Path(adapter))}
-    wanted = [field.name for field in fields(FinetuneSettings) if field.name != "checkpoints"]
-    try:
-        return FinetuneSettings(**{name: kept[name] for name in wanted} | {"targets": tuple(kept["targets"])})
-    except (ValueError, KeyError, TypeError) as problem:
-        raise DataError(
-            f"{Path(adapter, TRAINING_RECORD)} doesn't say how the adapter was trained ({problem!r}); retraining needs "
-            "an adapter by `rapidin-explorer finetune`."
-        ) from None
-
-
-def halves(rows: int, count: int, seed: int) -> list[Part]:
-    """Random halves of the rows; the same ones whatever their count."""
-    found = []
-    for number in range(count):
-        chosen = generator(0, "half of the data", number).permutation(rows)[: rows // 2]
-        found.append(Part(f"half-{number:02}", tuple(sorted(map(int, chosen))), seed))
-    return found
-
-
-def without(rows: int, share: float, order: Sequence[int], name: str, seed: int, answered: Sequence[int]) -> Part:
-    """All rows but the first ones of an order, so many of them as a share of all."""
-    left_out = set(map(int, order[: max(1, round(share * rows))]))
-    return Part(name, tuple(row for row in range(rows) if row not in left_out), seed, tuple(answered))
-
-
-def again(parts: Sequence[Part]) -> list[Part]:
-    """The same rows, trained with another seed: by how much trainings differ that saw the same."""
-    return [Part(f"{part.name}-again", part.rows, part.seed + 1) for part in parts]
-
-
 class Trainings:
     """Trainings on parts of one cache's rows, in a folder."""
 
@@ -110,9 +59,13 @@ class Trainings:
         recipe: FinetuneSettings,
         rows: Sequence[Encoded],
         asked: Sequence[Asked],
+        kept: Retrained | None = None,
     ):
-        """`load` gives the base without an adapter; it is called once, when something has to be trained."""
-        self._load, self.recipe, self.rows, self.asked = load, recipe, rows, asked
+        """`load` gives the base without an adapter; it is called once, when something has to be trained.
+
+        With `kept`, adapters are kept, too, and those that are there aren't trained again.
+        """
+        self._load, self.recipe, self.rows, self.asked, self._kept = load, recipe, rows, asked, kept
         self._base: LanguageModel | None = None
         words = [(item.encoded.ids.tolist(), item.word) for item in asked]
         self.folder = folder / _digest(recipe.recorded(), [row.ids.tolist() for row in rows], words)
@@ -136,22 +89,6 @@ class Trainings:
         if not same:
             raise CacheError(f"{path} is of a training on other rows, or with another seed; remove it to train again.")
         return found
-
-    def estimate(self, parts: Sequence[Part], model: LanguageModel) -> str:
-        """How long trainings will take, by one measured step of `model`, whose adapter stands for theirs."""
-        if not parts:
-            return "nothing is left to train"
-        step = sorted(self.rows, key=lambda row: len(row.ids))[len(self.rows) // 2]
-        seconds = []
-        for _ in range(2):
-            started = time.perf_counter()
-            with mixed_precision(model.network, self.recipe.mixed_precision):
-                losses = torch.cat(token_losses(model, [step] * self.recipe.batch_size))
-            losses.mean().backward()
-            seconds.append(time.perf_counter() - started)
-        model.network.zero_grad()
-        passes = sum(len(part.rows) for part in parts) * self.recipe.epochs
-        return f"about {duration(min(seconds) * passes / self.recipe.batch_size)}"
 
     def train(self, parts: Sequence[Part], report: Report) -> Iterator[Expected]:
         """What each part's training expects, in order; kept ones are read, others trained and kept."""
@@ -181,6 +118,9 @@ class Trainings:
         return found
 
     def _run(self, part: Part, report: Report) -> tuple[Expected, list[float]]:
+        if self._kept is not None:
+            found = _expected(self._kept.model(part, report), self.asked, part.answered)
+            return found, training_record(self._kept.place(part))["epoch_losses"]
         if self._base is None:
             self._base = self._load()
         model = self._base
@@ -210,9 +150,16 @@ def _digest(*told: Any) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
-def membership(parts: Sequence[Part], rows: int) -> NDArray[np.bool_]:
-    """Which rows (N) each part has (M)."""
-    found = np.zeros((len(parts), rows), dtype=bool)
-    for number, part in enumerate(parts):
-        found[number, list(part.rows)] = True
-    return found
+def estimate(model: LanguageModel, rows: Sequence[Encoded], recipe: FinetuneSettings, parts: Sequence[Part]) -> float:
+    """The seconds that trainings take, by one measured step of `model`, whose adapter stands for theirs."""
+    step = sorted(rows, key=lambda row: len(row.ids))[len(rows) // 2]
+    seconds = []
+    for _ in range(2 if parts else 0):
+        started = time.perf_counter()
+        with mixed_precision(model.network, recipe.mixed_precision):
+            losses = torch.cat(token_losses(model, [step] * recipe.batch_size))
+        losses.mean().backward()
+        seconds.append(time.perf_counter() - started)
+    model.network.zero_grad()
+    passes = sum(len(part.rows) for part in parts) * recipe.epochs
+    return min(seconds, default=0.0) * passes / recipe.batch_size
