@@ -16,7 +16,8 @@ from explorer.evaluation.counterfactual.absence import Absence, Said, plain, sai
 from explorer.history import asked_json
 from explorer.model.language_model import LanguageModel
 from explorer.records import Answer, Span
-from precompute.retraining import Part, Retrained, all_but, estimate, others, recipe_of
+from explorer.training.recorded import recipe_of
+from precompute.retraining import Part, Retrained, all_but, estimate, others
 
 DRAWS = 3
 """So many times other rows are left out instead, where nothing else is asked for."""

@@ -24,7 +24,8 @@ from explorer.methods.method import Method
 from explorer.model.checkpoints import training_record
 from explorer.records import Answer, Selection
 from explorer.training.backwards import Halfway, begin, by_weights
-from explorer.training.recipe import OPTIMIZER, FinetuneSettings, recorded_recipe
+from explorer.training.recipe import OPTIMIZER, FinetuneSettings
+from explorer.training.recorded import recipe_of
 from explorer.training.replay import Replay, Trail, refuse_dropout
 
 TOGETHER = 16
@@ -46,8 +47,10 @@ class Unrolled(Method):
 
     def fit(self) -> None:
         """Refuse what can't be gone through once more. Raises MethodError, DataError or UnsupportedError."""
-        recipe, adapter = self._recipe, self.engine.model.adapter
-        record, store = training_record(Path(adapter)), self.engine.store
+        adapter, store = self.engine.model.adapter, self.engine.store
+        # Refused where it isn't known.
+        _ = self._recipe
+        record = training_record(Path(adapter))
         if record.get("optimizer") != OPTIMIZER:
             raise MethodError(
                 f"{adapter} was trained by {record.get('optimizer')}, as its record says, and {self.chosen.name} goes "
@@ -59,8 +62,6 @@ class Unrolled(Method):
                 f"aren't the {record.get('examples')} that the adapter was trained on, in their order; make a cache of "
                 "those with `rapidin-explorer precompute`."
             )
-        if recipe.epochs < 1:
-            raise MethodError(f"The record of {adapter} says that it was trained for {recipe.epochs} epochs.")
         refuse_dropout(self.engine.model)
 
     def scores(self, answer: Answer, selection: Selection) -> NDArray[np.float32]:
@@ -140,7 +141,7 @@ class Unrolled(Method):
 
     @cached
     def _recipe(self) -> FinetuneSettings:
-        return recorded_recipe(self.engine.model.adapter)
+        return recipe_of(self.engine.model.adapter)
 
     @property
     def _key(self) -> dict[str, object]:

@@ -5,14 +5,10 @@ AdamW without weight decay, cosine decay to zero, no dropout.
 """
 
 import math
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-
-from explorer.errors import DataError
-from explorer.model.checkpoints import TRAINING_RECORD, training_record
 
 OPTIMIZER = "AdamW, no weight decay, cosine decay to zero"
 """What the training record calls it."""
@@ -48,21 +44,6 @@ class FinetuneSettings:
         if not self.mixed_precision:
             del kept["mixed_precision"]
         return kept
-
-
-def recorded_recipe(adapter: str) -> FinetuneSettings:
-    """How an adapter was trained. Raises DataError where the record beside it doesn't say so."""
-    if not adapter:
-        raise DataError("There is no adapter whose training could be gone through; make one by `finetune`.")
-    kept = {"mixed_precision": False, **training_record(Path(adapter))}
-    wanted = [field.name for field in fields(FinetuneSettings) if field.name != "checkpoints"]
-    try:
-        return FinetuneSettings(**{name: kept[name] for name in wanted} | {"targets": tuple(kept["targets"])})
-    except (ValueError, KeyError, TypeError) as problem:
-        raise DataError(
-            f"{Path(adapter, TRAINING_RECORD)} doesn't say how the adapter was trained ({problem!r}), so that its "
-            "training can't be gone through; `rapidin-explorer finetune` makes one that says so."
-        ) from None
 
 
 def lora_of(recipe: FinetuneSettings) -> Any:

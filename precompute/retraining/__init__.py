@@ -6,7 +6,6 @@ is, and what each makes of some answers. It knows nothing of scores, methods and
 
 from precompute.retraining.adapters import Retrained
 from precompute.retraining.parts import Part, again, all_but, halves, membership, others, without
-from precompute.retraining.recipe import recipe_of
 from precompute.retraining.trainings import LONGEST, Asked, Expected, Trainings, estimate
 
 __all__ = [
@@ -22,6 +21,5 @@ __all__ = [
     "halves",
     "membership",
     "others",
-    "recipe_of",
     "without",
 ]

@@ -21,6 +21,7 @@ from explorer.evaluation.results import load
 from explorer.model.adapter import CONFIG
 from explorer.model.loading import load_model
 from explorer.serving.session import base_for, open_engine
+from explorer.training.recorded import recipe_of
 from precompute.build import build_cache
 from precompute.data import read_examples
 from precompute.finetune import FinetuneSettings, finetune
@@ -33,7 +34,6 @@ from precompute.retraining import (
     halves,
     membership,
     others,
-    recipe_of,
     without,
 )
 from tests.commands.running import Captured, answered, refused
@@ -184,7 +184,7 @@ def test_questions_are_answered_anew_after_a_training(engine: Engine, trainings:
 def test_an_adapter_without_a_recipe_is_refused(tiny: Tiny) -> None:
     with pytest.raises(DataError, match=r"it lacks batch_size, seed. Write them into it, .* --batch-size --seed\."):
         recipe_of(str(tiny.adapter))
-    with pytest.raises(DataError, match="has no adapter"):
+    with pytest.raises(DataError, match="There is no adapter whose training"):
         recipe_of("")
 
 

@@ -162,7 +162,7 @@ def removal(options: Options) -> None:
 
 def _recipe(options: Options, engine: Any) -> Any:
     """How the adapter was trained, in the precision that the options name."""
-    from precompute.retraining import recipe_of
+    from explorer.training.recorded import recipe_of
 
     found = recipe_of(engine.model.adapter)
     return found if options.precision == "auto" else replace(found, mixed_precision=options.precision == "mixed")

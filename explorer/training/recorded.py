@@ -9,7 +9,7 @@ from explorer.errors import DataError
 from explorer.model.adapter import CONFIG
 from explorer.model.checkpoints import TRAINING_RECORD, training_record
 from explorer.model.files import read_object
-from precompute.finetune import FinetuneSettings
+from explorer.training.recipe import FinetuneSettings
 
 _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
@@ -29,7 +29,9 @@ def recipe_of(adapter: str, given: Mapping[str, Any] | None = None) -> FinetuneS
     it, and for an adapter that is no plain LoRA.
     """
     if not adapter:
-        raise DataError("This cache has no adapter; retraining needs one, as `rapidin-explorer finetune` makes them.")
+        raise DataError(
+            "There is no adapter whose training could be done again; `rapidin-explorer finetune` makes one."
+        )
     path = Path(adapter, TRAINING_RECORD)
     recorded = {"mixed_precision": False, **_configured(Path(adapter)), **training_record(Path(adapter))}
     known = recorded | dict(given or {})
