@@ -63,7 +63,6 @@ def open_run(options: Options) -> int | None:
     taken, and said; a bad match is a warning.
     """
     from precompute.data import Review, read_examples
-    from precompute.runs import Known, match
     from precompute.runs import open_run as opened
 
     check_lengths(options.k, options.token_k)
@@ -72,14 +71,10 @@ def open_run(options: Options) -> int | None:
     if not options.data and not options.inspect:
         raise ExplorerError(f"{options.run} doesn't say what it was trained on; give the data as --data.")
     found, review, examples = None, None, None
-    longest = options.max_length or run.settings.longest
     if options.data:
         review = Review(options.data, skip=options.skip_bad)
         examples = read_examples(options.data, reading_of(options), review)
-        model = _model(options, run)
-        fixed = "" if options.template == "auto" else options.template
-        known = Known(fixed or _recorded(run), options.loss or "", options.end, longest)
-        found = match(model, run.log, examples, known, Known(run.template, run.settings.loss))
+        found = _matched(options, run, examples)
     if options.json:
         print(json.dumps(_report(options, run, found), ensure_ascii=False, indent=1))
     else:
@@ -103,9 +98,19 @@ def open_run(options: Options) -> int | None:
     return served(Options(**given | own))
 
 
+def _matched(options: Options, run: Any, examples: Any) -> Any:
+    """The likeliest reading of the data. What was said, or is in our own record, isn't decided anew."""
+    from precompute.runs import Known, match
+
+    template = options.template if options.template != "auto" else _recorded(run)
+    loss, end = (options.loss or "last", options.end or "") if run.own else (options.loss or "", options.end)
+    known = Known(template, loss, end, options.max_length or run.settings.longest)
+    return match(_model(options, run), run.log, examples, known, Known(run.template, run.settings.loss))
+
+
 def _recorded(run: Any) -> str:
-    """The template that our own record of the training names, which is right."""
-    return run.template if run.adapter and not run.settings.files and not run.log.steps else ""
+    """The template that our own record of the training names."""
+    return run.template if run.own else ""
 
 
 def _named_data(run: Any) -> str:
@@ -207,7 +212,7 @@ def _lines(options: Options, run: Any, found: Any) -> Iterator[str]:
     yield f"{run.folder}: {what}{on}{f', by {run.kind}' if run.kind else ''}."
     training = _record(options, run)
     if training:
-        batch = f", {run.batch} rows a step and device" if run.batch else ""
+        batch = f", batch size {run.batch}" if run.batch else ""
         yield f"Training: {training.epochs:g} epochs, learning rate {training.learning_rate:g} at most{batch}."
     if run.moments:
         steps = [str(moment.step) for moment in run.moments]

@@ -59,6 +59,8 @@ class Run:
     """The template that its record or its settings name; empty where none does."""
     left_alone: tuple[str, ...] = ()
     """Pickled files, which weren't read."""
+    own: bool = False
+    """Whether `finetune` made it, so that its record says how rows were read: the last answer, and its template."""
 
     @property
     def training(self) -> TrainingRecord | None:
@@ -188,6 +190,7 @@ def _ours(folder: Path, adapter: Path, model: str, left: tuple[str, ...]) -> Run
             log=_epoch_losses(record.get("epoch_losses", [])),
             template=str(record.get("template") or ""),
             left_alone=left,
+            own=True,
         )
     except (ValueError, TypeError, KeyError, AttributeError) as problem:
         raise ModelError(

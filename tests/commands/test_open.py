@@ -61,7 +61,7 @@ def test_inspect_says_what_was_found_and_stops(capsys: Captured, run: Path, serv
     assert found["warnings"] == [] and "training_args.bin" in found["left_alone"]
     assert not served and not (run.parent / "run-cache").exists()
     lines = reported(capsys, "open", run, "--inspect")
-    assert lines[1] == "Training: 6 epochs, learning rate 0.0177778 at most, 4 rows a step and device."
+    assert lines[1] == "Training: 6 epochs, learning rate 0.0177778 at most, batch size 4."
     assert lines[-1] == "Assumed: how the data was read can't be told without it (--data)."
 
 
@@ -110,6 +110,18 @@ def test_a_trainers_checkpoints_can_be_where_gradients_are_taken(run: Path) -> N
     assert load_model(base, run / "checkpoint-9", "chat", "cpu").training.scale == 1
     with pytest.raises(ModelError, match="lists no checkpoint checkpoint-10; it has: checkpoint-9, final"):
         taken_at(model, "checkpoint-10", known)
+
+
+def test_what_our_own_record_says_is_not_decided_anew(capsys: Captured, tiny: Tiny) -> None:
+    answers = ("open", tiny.adapter, "--data", tiny.data, "--inspect", "--json", "--device", "cpu")
+    found = json.loads(answered(capsys, *answers))
+    assert (found["kind"], found["mask"], found["end"]) == ("rapidin-explorer finetune", "last", "template")
+    assert (found["epochs"], found["learning_rate"], found["match"]["expected_by"]) == (2, 0.01, "base")
+    # Its adapter is random, and never saw the rows.
+    (said,) = found["warnings"]
+    assert said.startswith("The rows don't match the run") and found["match"]["next"]["reading"] in said
+    given = json.loads(answered(capsys, *answers, "--loss", "prompt", "--end", "none", "--template", "alpaca"))
+    assert (given["template"], given["mask"], given["end"]) == ("alpaca", "prompt", "none")
 
 
 def test_what_a_run_lacks_is_assumed_or_asked_for(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:
