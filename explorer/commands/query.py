@@ -202,7 +202,7 @@ def _selection(options: Options) -> tuple[int, int] | None:
 @command(examples=("", "--json"))
 @as_json
 def methods(options: Options) -> None:
-    """List the attribution methods: what each is, assumes and costs."""
+    """List the attribution methods: what each assumes and costs."""
     if options.json:
         print(json.dumps([in_words(each) for each in METHODS.values()], ensure_ascii=False, indent=1))
         return
