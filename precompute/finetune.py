@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from explorer.errors import DataError, ModelError, NonFiniteError
-from explorer.gradients import mixed_precision, token_losses
+from explorer.gradients import mixed_precision
+from explorer.gradients.packed import losses_of
 from explorer.model.adapter import quiet_peft
 from explorer.model.checkpoints import CHECKPOINTS, FINAL, SECOND_MOMENTS, TRAINING_RECORD
 from explorer.model.language_model import LanguageModel
@@ -109,13 +110,15 @@ def train(
     total = per_epoch * settings.epochs
     moments = _moments(settings, per_epoch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: decay(step, total))
+    first = batches(len(encoded), settings, 0)[0]
+    losses_in = losses_of(model, [encoded[row] for row in first], settings.mixed_precision)
     network.train()
     step, epoch_losses, rates, kept = 0, [], list[float](), list[dict[str, float | str]]()
     for epoch in range(settings.epochs):
         spent, tokens = 0.0, 0
         for batch in batches(len(encoded), settings, epoch):
             with mixed_precision(network, settings.mixed_precision):
-                losses = torch.cat(token_losses(model, [encoded[row] for row in batch]))
+                losses = torch.cat(losses_in(model, [encoded[row] for row in batch], None))
             if not torch.isfinite(losses).all():
                 raise NonFiniteError("a loss", f"Step {step + 1} of the fine-tuning")
             losses.mean().backward()

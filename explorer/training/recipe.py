@@ -36,7 +36,8 @@ class FinetuneSettings:
     """How many moments of the training are kept, evenly spaced, or after how many epochs each; the last is the adapter
     itself."""
     mixed_precision: bool = False
-    """Whether products with frozen weights are taken in bfloat16; see `explorer.gradients.mixed`."""
+    """Whether products with frozen weights are taken in bfloat16, and batches have no padding where the network allows
+    it; see `explorer.gradients.mixed` and `explorer.gradients.packed`."""
 
     def recorded(self) -> dict[str, Any]:
         """As a record keeps them; mixed precision only where it is used, as in records from before there was any."""

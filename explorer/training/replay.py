@@ -11,7 +11,8 @@ from math import isqrt
 import torch
 
 from explorer.errors import ModelError, NonFiniteError, UnsupportedError
-from explorer.gradients import mixed_precision, token_losses
+from explorer.gradients import mixed_precision
+from explorer.gradients.packed import losses_of
 from explorer.model.adapter import quiet_peft
 from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded
@@ -32,6 +33,7 @@ class Replay:
         refuse_dropout(model)
         self._model, self._recipe, self.rows = model, recipe, rows
         self.batches = [batch for epoch in range(recipe.epochs) for batch in batches(len(rows), recipe, epoch)]
+        self._losses_in = losses_of(model, [rows[row] for row in self.batches[0]], recipe.mixed_precision)
         trained = {**model.trainable, **model.held}
         self._shapes = {name: tensor.shape for name, tensor in model.network.named_parameters() if name in trained}
         self.end = self._flat(trained)
@@ -50,7 +52,7 @@ class Replay:
         """The loss of a step's batch, differentiable: Σ_k w_k Σ_i L(s_k^i) over the number of its response tokens."""
         batch = [self.rows[row] for row in self.batches[step]]
         with mixed_precision(self._model.network, self._recipe.mixed_precision):
-            losses = token_losses(self._model, batch, self.shaped(theta))
+            losses = self._losses_in(self._model, batch, self.shaped(theta))
         if weights is not None:
             losses = [each * weight for each, weight in zip(losses, weights, strict=True)]
         return torch.cat(losses).mean()

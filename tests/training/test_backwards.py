@@ -32,6 +32,8 @@ RECIPES = {
         rank=3, alpha=3, targets=("v_proj",), epochs=3, learning_rate=0.005, batch_size=2, seed=4
     ),
 }
+MIXED = "in mixed precision"
+TRAINED = RECIPES | {MIXED: replace(RECIPES["many small steps"], mixed_precision=True)}
 Made = Callable[[str, str], tuple[LanguageModel, FinetuneSettings, list[Encoded]]]
 
 
@@ -43,14 +45,14 @@ def unheard(stage: str, done: int, total: int) -> None:
 def made(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A model that was trained by a recipe, in a precision; the recipe; the rows."""
     folder = tmp_path_factory.mktemp("trained")
-    for name, recipe in RECIPES.items():
+    for name, recipe in TRAINED.items():
         base = load_model(str(tiny.model), device="cpu")
         finetune(base, read_examples(tiny.data), folder / name, recipe, lambda *_: None)
 
     def of(name: str, precision: str) -> tuple[LanguageModel, FinetuneSettings, list[Encoded]]:
         model = load_model(str(tiny.model), folder / name, device="cpu", precision=precision)
         rows = [model.encode(example.messages, example.response) for example in read_examples(tiny.data)]
-        return model, RECIPES[name], rows
+        return model, TRAINED[name], rows
 
     return of
 
@@ -85,7 +87,7 @@ def test_a_step_is_gone_back_through_as_autograd_goes() -> None:
     assert all(torch.isfinite(each).all() for each in adamw.pulled_back(adjoint, zeros, zeros[0], 0.1, 1))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_training_once_more_ends_in_the_adapter(made: Made, name: str) -> None:
     model, recipe, rows = made(name, "auto")
     flags = {own: tensor.requires_grad for own, tensor in model.network.named_parameters()}
@@ -129,6 +131,16 @@ def precise(monkeypatch: pytest.MonkeyPatch) -> None:
         return self.weight * x * torch.rsqrt((x * x).mean(-1, keepdim=True) + self.variance_epsilon)
 
     monkeypatch.setattr(LlamaRMSNorm, "forward", norm)
+
+
+def test_derivatives_of_a_training_in_mixed_precision_are_about_those_in_float32(made: Made) -> None:
+    model, recipe, rows = made(MIXED, "auto")
+    asked = model.encode([{"role": "user", "content": "What shines?"}], "The moon and the sun.")
+    mixed, single = (
+        derivatives(Replay(model, replace(recipe, mixed_precision=each), rows), asked) for each in (True, False)
+    )
+    assert not torch.equal(mixed, single)
+    assert float(torch.nn.functional.cosine_similarity(mixed.flatten(), single.flatten(), dim=0)) > 0.95
 
 
 @pytest.mark.usefixtures("precise")
