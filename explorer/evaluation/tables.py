@@ -9,7 +9,6 @@ TITLES = {
     "backdoor": "Planted backdoor (`backdoor`)",
     "error-tracing": "Swapped words (`error-tracing`)",
     "verdicts": "What the page says (`verdicts`)",
-    "marks": "Marks of words (`marks`)",
     "classes": "The question's own class (`classes`)",
     "steps": "One more step on the shown examples (`steps`)",
     "ihvp": "Inverse curvature (`ihvp`)",
