@@ -121,7 +121,7 @@ class Desk:
             for selection in (first or asking.raised, None):
                 self.engine.ask(complete, selection)
                 yield
-            asking.foreseen = self._foresee(session, complete)
+            self._foresee(session, complete)
 
         for kind in (
             "asked",
@@ -140,18 +140,18 @@ class Desk:
         self.worker.start(asking.task)
         return asking
 
-    def _foresee(self, session: str, answer: Answer) -> Task | None:
+    def _foresee(self, session: str, answer: Answer) -> None:
         """Begin the gradients of all single tokens: any of them may be clicked next.
 
         Takes turns with the refining of what is shown, once an answer, so that clicks neither wait for that nor begin
         this again.
         """
         self.attend(session)
-        if (fitting := self._fitting.get(session)) is None or fitting.finished:
-            # In a busy explorer a token is computed when it is clicked.
-            with suppress(ExplorerError):
-                return self.attended((session, "foreseen"), Urgency.REFINING, self.own.ask_ahead(answer))
-        return None
+        if (fitting := self._fitting.get(session)) is not None and not fitting.finished:
+            return
+        # In a busy explorer a token is computed when it is clicked.
+        with suppress(ExplorerError):
+            self.attended((session, "foreseen"), Urgency.REFINING, self.own.ask_ahead(answer))
 
     def of(self, question: Question) -> Attributor:
         """Who answers a question: its method over this cache. Raises MethodError where there is no such method."""

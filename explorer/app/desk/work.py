@@ -31,8 +31,6 @@ class Asking:
     """The word of the complete answer that fine-tuning raised most; None where there is none."""
     settled: bool = False
     """Whether `raised` is known, or nobody asked for it."""
-    foreseen: Task | None = None
-    """Once it has ended, no more will be known of the answer's words until one is asked about."""
 
     def stop(self) -> None:
         """End the answer with the token at hand; what there is can be asked about."""

@@ -73,10 +73,7 @@ def show_answer(asked: Conversation, answer: Answer | None) -> None:
 def show_strip(answer: Answer) -> None:
     """The complete answer, coloured as chosen, with what the model might have said instead."""
     problem, waiting = instead.take_typed(state.EXPLORE, answer)
-    found = colours.predicted(answer), colours.by_example(answer), matrix_panel.begun(answer)
-    on_their_way = [each.task for each in found if each]
-    if (asking := state.asking()) is not None and asking.foreseen is not None:
-        on_their_way.append(asking.foreseen)
+    on_their_way = [colours.predicted(answer), colours.by_example(answer), matrix_panel.begun(answer)]
     choices, note = instead.choices(state.EXPLORE, answer)
     desk = resources.desk()
     passages = verbatim_panel.passages(desk, answer)
@@ -91,7 +88,7 @@ def show_strip(answer: Answer) -> None:
         pending=waiting
         or not state.EXPLORE.settled()
         or (passages is None and not desk.preparing.finished)
-        or not all(task.finished for task in on_their_way),
+        or any(each and not each.task.finished for each in on_their_way),
         colouring=colours.colouring(answer),
         choices=choices,
         choices_note=note,
