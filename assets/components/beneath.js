@@ -1,4 +1,4 @@
-// What stands beneath the answer's tokens: the legends of their marks and colours, the number of one of them,
+// What stands beneath the answer's tokens: the legend of their colours, the number of one of them,
 // and what the model might have said instead. Needs tokens.js before it; prepended to strip.js.
 
 /* global readToken, tokenName, shown, fillText, make, signed */
@@ -23,12 +23,11 @@ const MARKS = {
   base: "the base model’s own",
 };
 
-/** The legends of marks and colours, the number of one token, and what the model might have said instead. */
+/** The legend of the colours, the number of one token, and what the model might have said instead. */
 class Beneath {
   /** @param {(token: number) => void} choose */
   constructor(choose) {
     this.root = make("div", "beneath");
-    this.key = make("div", "key");
     this.scale = make("div", "legend");
     this.scale.setAttribute("role", "img");
     this.low = make("span", "end");
@@ -41,7 +40,7 @@ class Beneath {
     this.choices = make("div", "choices");
     this.choices.setAttribute("role", "group");
     this.choices.setAttribute("aria-label", "What the model might have said instead of the selected token");
-    this.root.append(this.key, this.scale, this.readout, this.choices);
+    this.root.append(this.scale, this.readout, this.choices);
     this.drawn = "";
     this.choose = choose;
   }
@@ -60,21 +59,6 @@ class Beneath {
     this.bar.style.backgroundImage = `linear-gradient(to right, ${stops.join(", ")})`;
     this.scale.setAttribute("aria-label", `Colours from ${this.low.textContent} to ${this.high.textContent}`);
     this.root.classList.toggle("pending", !colouring.values);
-  }
-
-  /** Names the marks that occur. @param {Set<string>} marks */
-  name(marks) {
-    const shown = Object.keys(MARKS).filter((mark) => marks.has(mark));
-    this.key.hidden = !shown.length;
-    if (this.key.dataset.shown === shown.join()) return;
-    this.key.dataset.shown = shown.join();
-    this.key.replaceChildren(
-      ...shown.map((mark) => {
-        const name = make("span", "", MARKS[mark]);
-        name.dataset.mark = mark;
-        return name;
-      }),
-    );
   }
 
   /** @param {string} text */

@@ -91,7 +91,6 @@ class Strip {
       span.classList.toggle("verbatim", data.verbatim.some(([start, stop]) => index >= start && index < stop));
     });
     this.beneath.draw(data);
-    this.beneath.name(new Set(this.marks.concat(data.verbatim.length ? "verbatim" : [])));
     this.root.classList.toggle("streaming", data.streaming);
     this.root.setAttribute("aria-label", data.label);
     this.root.setAttribute("aria-busy", String(data.streaming));

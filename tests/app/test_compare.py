@@ -18,7 +18,7 @@ from explorer.history.history import History
 from explorer.methods.description import choose, described
 from explorer.records import Answer, Contrast
 from explorer.views import signed
-from tests.app.conftest import component, field_of, settled
+from tests.app.conftest import component, settled
 from tests.app.test_explore import answered, ask, press, source_field, text_field, whole
 from tests.conftest import Tiny, Turnstile
 from tests.saved_samples import saved_of
@@ -259,7 +259,7 @@ def test_opponents_are_compared_too(start: Start) -> None:
 def test_both_sides_are_compared_by_another_method(start: Start, tmp_path: Path, method: str) -> None:
     at = compared(two_prompts(start()))
     by_gradients = [card["row"] for card in cards(at)]
-    at = field_of(at.selectbox, "method_picked").set_value(method).run()
+    at = at.selectbox(key="method_picked").set_value(method).run()
     for _ in range(4):
         at = settled(at, lambda page: bool(OFFERS & keys(page)) or pending(page) is False)
         for key in OFFERS & keys(at):

@@ -12,7 +12,7 @@ from explorer.app.widgets import places
 from explorer.history.history import History
 from explorer.methods.description import METHODS, described
 from explorer.methods.second_order.influence import ConjugateGradients
-from tests.app.conftest import component, field_of, settled
+from tests.app.conftest import component, settled
 from tests.app.test_explore import answered, ask, shown_rows, whole
 from tests.app.test_permalinks import follow, link_of
 from tests.conftest import Turnstile
@@ -21,7 +21,7 @@ Start = Callable[..., AppTest]
 
 
 def choose(at: AppTest, name: str, value: str = "") -> AppTest:
-    field_of(at.selectbox, "method_picked").set_value(name)
+    at.selectbox(key="method_picked").set_value(name)
     at = at.run()
     if value:
         at.text_input(key=f"method_value {name}").set_value(value)

@@ -22,8 +22,8 @@ OF_COLOURS = ("color-contrast", "link-in-text-block")
 """The serious rules that colours alone decide; all others say the same in light and in dark."""
 
 
-def problems(page: Page, place: str) -> Iterator[str]:
-    """What axe-core finds serious or critical here, in both colour schemes."""
+def problems(page: Page, place: str, within: str | None = None) -> Iterator[str]:
+    """What axe-core finds serious or critical here, or in a part of the page, in both colour schemes."""
     schemes: dict[Literal["light", "dark"], Sequence[str]] = {"light": (), "dark": OF_COLOURS}
     for scheme, rules in schemes.items():
         page.emulate_media(color_scheme=scheme)
@@ -31,7 +31,7 @@ def problems(page: Page, place: str) -> Iterator[str]:
             "scheme => getComputedStyle(document.querySelector('.stApp')).colorScheme === scheme", arg=scheme
         )
         settle(page)
-        yield from (f"{place}, {scheme}: {told}" for told in violations(page, rules))
+        yield from (f"{place}, {scheme}: {told}" for told in violations(page, rules, within))
 
 
 def settle(page: Page) -> None:
@@ -41,10 +41,13 @@ def settle(page: Page) -> None:
     page.wait_for_function(SETTLED)
 
 
-def violations(page: Page, rules: Sequence[str] = ()) -> Iterator[str]:
-    """Each element that breaks a serious or critical rule, of all rules or of some, and how."""
-    options = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else None
-    for rule in Axe().run(page, options=options).response["violations"]:
+def violations(page: Page, rules: Sequence[str] = (), within: str | None = None) -> Iterator[str]:
+    """Each element, of the page or a part, that breaks a serious or critical rule, of all or of some, and how."""
+    # What passes isn't listed: that would take three times as long.
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    if rules:
+        options["runOnly"] = {"type": "rule", "values": list(rules)}
+    for rule in Axe().run(page, context=within, options=options).response["violations"]:
         if rule["impact"] in ("serious", "critical"):
             yield from (described(rule["id"], node) for node in rule["nodes"])
 

@@ -22,6 +22,10 @@ PAGES = (
 """What leads to a page, and what it shows once it is drawn."""
 
 
+POPOVER = "[data-testid=stPopoverBody]"
+"""What lies over a page that was looked through without it."""
+
+
 @pytest.fixture
 def address(tiny_server: str) -> str:
     return tiny_server
@@ -48,11 +52,11 @@ def test_no_page_has_a_serious_or_critical_violation_in_light_or_dark(visit: Vis
     page.locator(".st-key-agreement_panel .js-plotly-plot").wait_for()
     found += problems(page, "Explore, ranks by other methods")
     page.locator(".st-key-method_popover button:visible").first.click()
-    found += problems(page, "Explore, Method")
+    found += problems(page, "Explore, Method", POPOVER)
     page.keyboard.press("Escape")
     for name in ("Settings", "Filter", "More", "Examples", "Edit", "Colour"):
         page.get_by_role("button", name=re.compile(rf"(^|\s){name}\b(?! the)")).first.click()
-        found += problems(page, f"Explore, {name}")
+        found += problems(page, f"Explore, {name}", POPOVER)
         page.keyboard.press("Escape")
     page.get_by_text("Kept in the history").click()
     page.get_by_text("All saved questions").wait_for()

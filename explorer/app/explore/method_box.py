@@ -5,7 +5,7 @@ import streamlit as st
 from explorer.app.desk.desk import Desk
 from explorer.app.desk.work import Fitting, Question
 from explorer.app.session import state
-from explorer.app.widgets import fields, messages, places
+from explorer.app.widgets import messages, places
 from explorer.app.widgets.filter_box import plain
 from explorer.app.widgets.polling import duration
 from explorer.errors import ExplorerError
@@ -44,12 +44,8 @@ def method_box() -> None:
         icon=":material/function:",
         help=f"How examples are scored: by {DEFAULT}, unless you choose another method to compare it with",
     ):
-        st.selectbox(
-            "Examples are scored by",
-            list(METHODS),
-            format_func=_named,
-            **fields.showing(_PICKED, description.name, _take),
-        )
+        st.session_state[_PICKED] = description.name
+        st.selectbox("Examples are scored by", list(METHODS), key=_PICKED, format_func=_named, on_change=_take)
         if description.value and not description.value_is_folder:
             # A field of its own for each choice: one that was filled in at each rerun would lose what is being typed.
             st.text_input(
@@ -58,8 +54,7 @@ def method_box() -> None:
                 key=_value_key(method),
                 max_chars=LONGEST_VALUE,
                 placeholder="as in brackets above" if "(" in description.value else "",
-                on_change=_take_value,
-                args=(method,),
+                on_change=_take,
             )
         for line in about(description):
             st.text(line)
@@ -98,12 +93,10 @@ def _named(name: str) -> str:
     return f"{name} · {METHODS[name].family}"
 
 
-def _take(name: str) -> None:
-    st.session_state[CHOSEN] = name
-
-
-def _take_value(method: Chosen) -> None:
-    name, value = method.description.name, str(st.session_state[_value_key(method)]).strip()
+def _take() -> None:
+    name, before = str(st.session_state[_PICKED]), chosen()
+    same = name == before.description.name
+    value = str(st.session_state.get(_value_key(before), "")).strip() if same else ""
     st.session_state[CHOSEN] = f"{name}:{value}" if value else name
 
 

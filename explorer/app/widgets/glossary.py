@@ -18,6 +18,8 @@ WORDS = {
     "if it is unusual for that very example.",
     "Evidence": "Strong where at most 1% of unrelated prompts have a top 10 that stands out as much, some where at "
     "most 5% do, and else no clear source.",
+    "Marks of words": "A word of the answer is underlined in colour where training examples stand out for it (dotted: "
+    "some evidence), thinly where it stands word for word in the data, and grey where the base model says it, too.",
     "Nat": "The unit of a log-probability: a token moved by 1 nat became 2.7 times as likely.",
 }
 """Word → what it means here, in a sentence or two."""
