@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from explorer.evaluation.probes import is_science_fiction
@@ -63,6 +64,7 @@ def test_what_an_audit_of_a_file_finds_is_counted_and_exported(visit: Visit, tmp
     expect(page.get_by_text(PROMPTS[0], exact=True).first).to_be_visible()
 
 
+@pytest.mark.long
 def test_the_same_prompts_are_audited_by_another_method(visit: Visit) -> None:
     page = visit(height=1300)
     to_audit(page)

@@ -55,6 +55,7 @@ def test_a_recomputed_sketch_is_the_shipped_one(demo: Engine, row: int) -> None:
     assert cosine(fresh, shipped) > 0.999
 
 
+@pytest.mark.long
 def test_recomputed_token_sketches_are_the_shipped_ones(demo: Engine) -> None:
     rows = token_rows(demo.store, demo.store.manifest.token_rows)
     assert len(rows) == demo.store.manifest.token_rows

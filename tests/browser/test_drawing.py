@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import keep
@@ -30,6 +31,7 @@ def drawn(page: Page, seed: int) -> str:
     return str(page.locator(".strip[data-streaming='false']").get_attribute("data-text-id"))
 
 
+@pytest.mark.long
 def test_an_answer_is_drawn_drawn_again_stopped_and_edited(visit: Visit) -> None:
     page = visit()
     set_up(page, seed=7, longest=12)

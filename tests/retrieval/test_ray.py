@@ -111,6 +111,7 @@ def test_two_workers_one_killed_in_the_midst_of_a_shard_make_the_bytes_of_one_pr
     assert len(stages[0]) == 7 and reports[-1][1] == reports[-1][2]
 
 
+@pytest.mark.long
 def test_points_on_the_way_from_the_base_make_the_bytes_of_one_process(ray: Any, tiny: Tiny, tmp_path: Path) -> None:
     load = partial(load_model, str(tiny.model), tiny.adapter, device="cpu", checkpoints="25%,50%", tensors="lora_B")
     model, settings = load(), replace(SETTINGS, normalisation="cosine", tensors="lora_B")

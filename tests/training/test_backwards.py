@@ -111,12 +111,12 @@ def trained(
     """Log-probabilities of an answer, and of a word of it, after a whole training by `finetune`, one row weighted."""
     place = {id(item): number for number, item in enumerate(rows)}
 
-    def weighted(model: LanguageModel, batch: list[Encoded]) -> list[torch.Tensor]:
-        losses = token_losses(model, batch)
+    def weighted(model: LanguageModel, batch: list[Encoded], tensors: None) -> list[torch.Tensor]:
+        losses = token_losses(model, batch, tensors)
         return [each * (weight if place[id(item)] == row else 1.0) for each, item in zip(losses, batch, strict=True)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "token_losses", weighted)
+        patch.setattr(training, "losses_of", lambda *_: weighted)
         network, _, _ = training.train(model, rows, recipe, lambda *_: None, None)
     said = gradients.log_probabilities(model, asked)
     network.unload()
