@@ -145,8 +145,7 @@ def _word(options: Options, engine: Any, answer: Any) -> tuple[int, int]:
             last = len(answer.tokens) - 1
             raise PromptError(f"There is no token {options.token}; the answer has the tokens 0 to {last}.")
         return next(span for span in words_of(answer.tokens) if span[0] <= options.token < span[1])
-    engine.predict(answer)
-    raised: tuple[int, int] | None = engine.raised(answer)
+    raised: tuple[int, int] | None = engine.raised_word(answer)
     if raised is None:
         raise PromptError("Fine-tuning raised no word of this answer; name one with --word or --token.")
     return raised

@@ -249,11 +249,14 @@ class Attributor:
         known, or where the cache has too few such words.
         """
         asked = self._asked(answer, word)
-        known, null, scores = self._memory.states.get(asked), self.null_sample(RAISED), self.scores(answer, word)
-        if known is None and null and null.prompts >= LEAST_PROMPTS and scores is not None:
-            known = state_of(null.test(scores / self.size(answer, word), False))
-            self._memory.states.put(asked, known)
-        return known
+        if (known := self._memory.states.get(asked)) is not None:
+            return known
+        null, scores = self.null_sample(RAISED), self.scores(answer, word)
+        if not null or null.prompts < LEAST_PROMPTS or scores is None:
+            return None
+        found = state_of(null.test(scores / self.size(answer, word), False))
+        self._memory.states.put(asked, found)
+        return found
 
     def _null_of(self, answer: Answer, selection: Selection) -> NullSample | None:
         """The null sample of questions like this one; a raised word's, where the cache knows any."""
