@@ -39,7 +39,10 @@ def generation_settings() -> GenerationSettings:
 
 
 def show_answer(asked: Conversation, answer: Answer | None) -> None:
-    """The answer as a strip of tokens, below the turns that it follows."""
+    """The answer as a strip of tokens, below the turns that it follows.
+
+    What comes and goes has a place of its own: an open form beneath it closes when its own place changes.
+    """
     conversation.show(asked)
     if answer is None or not answer.finished:
         token_strip(
@@ -53,9 +56,10 @@ def show_answer(asked: Conversation, answer: Answer | None) -> None:
         st.button("Stop", icon=":material/stop:", on_click=stop)
         return
     show_strip(answer)
-    conversation.hint("in Settings", asked)
-    if note := state.EXPLORE.note():
-        st.caption(note)
+    with st.container():
+        conversation.hint("in Settings", asked)
+        if note := state.EXPLORE.note():
+            st.caption(note)
     drawn = asking.settings if (asking := state.asking()) else None
     st.caption(
         "Click a word; Esc: whole answer."
@@ -96,12 +100,13 @@ def show_strip(answer: Answer) -> None:
         verbatim=underlined,
         marks=desk.marks(answer, underlined),
     )
-    verbatim_panel.show(answer, passages)
-    predicted = instead.predicted(state.EXPLORE, answer).found if state.selection() is not None else None
-    against_panel.show(desk, answer, predicted)
-    colours.explain(answer)
-    colours.warn_unmoved(answer)
-    instead.field(state.EXPLORE, answer, problem)
+    with st.container():
+        verbatim_panel.show(answer, passages)
+        predicted = instead.predicted(state.EXPLORE, answer).found if state.selection() is not None else None
+        against_panel.show(desk, answer, predicted)
+        colours.explain(answer)
+        colours.warn_unmoved(answer)
+        instead.field(state.EXPLORE, answer, problem)
 
 
 def choose_instead() -> None:

@@ -82,8 +82,10 @@ def show_examples(desk: Desk, answer: Answer) -> None:
         link=links.query(link) if link else "",
         focus="" if (row := st.session_state.get("card")) is None else f"row-{row}",
     )
-    if found and side != OPPONENTS:
-        absence_panel.show(answer, [influence.row for influence in found[0][1].influences])
+    # A place of its own, so that an open "Link" beneath it stays open.
+    with st.container():
+        if found and side != OPPONENTS:
+            absence_panel.show(answer, [influence.row for influence in found[0][1].influences])
     if asking is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
             kept = keeping.keep(asking, questions, [ranking for _, ranking in found])
