@@ -8,13 +8,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, FloatRect, Locator, Page, TimeoutError, expect, sync_playwright
+from playwright.sync_api import Browser, Error, FloatRect, Locator, Page, TimeoutError, expect, sync_playwright
 
 from explorer.commands import main as cli
 from explorer.paths import DEMO, EXAMPLE
@@ -35,6 +35,8 @@ PATIENCE_MS = 120_000
 """After so long without what it waits for, a test gives up."""
 
 expect.set_options(PATIENCE_MS)
+MOST_TEXT = 3000
+"""So much of a page's text is told where a test on it fails."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,6 +44,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["^TimeoutError: ", "^Error: "]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where a test fails, tell what the open pages said."""
+    report = yield
+    browser = getattr(item, "funcargs", {}).get("browser")
+    if report.when == "call" and report.failed and browser is not None:
+        for page in (page for context in browser.contexts for page in context.pages):
+            report.sections.append((f"Page {page.url}", said(page)))
+    return report
+
+
+def said(page: Page) -> str:
+    """What a page says, with the state of its components; or why that isn't known."""
+    try:
+        states = page.locator(".strip, .cards, .verdict").evaluate_all(
+            "all => all.map(one => `${one.className} ${JSON.stringify(one.dataset)}`).join('\\n')"
+        )
+        return f"{states}\n{page.inner_text('body', timeout=2000)[:MOST_TEXT]}"
+    except (Error, TimeoutError) as problem:
+        return f"It doesn't answer: {problem}"
 
 
 @pytest.fixture(scope="session")

@@ -225,8 +225,6 @@ def look_at_answers(watched: Watched, place: str) -> None:
         # The answer before may stand for a moment.
         page.locator(f".strip[data-streaming='false']:not([data-text-id='{before}'])").wait_for()
         before = page.locator(".strip").get_attribute("data-text-id") or ""
-        # What comes later moves what stands beneath the answer, and a form that is open there closes.
-        page.locator(".cards[data-pending='false']:has(.card)").wait_for()
         page.get_by_role("button", name="Edit").click()
         page.get_by_label("Ask about this text").fill(joined.replace("\0", ""))
         page.get_by_role("button", name="Attribute this text").click()
