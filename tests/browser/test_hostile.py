@@ -20,7 +20,7 @@ from explorer.records import Influence, Ranking, Token
 from precompute.build import build_cache
 from precompute.data import read_examples
 from tests.asking import OWN
-from tests.browser.conftest import more_of, served
+from tests.browser.conftest import PATIENCE_MS, more_of, served
 from tests.hostile import HOSTILE
 from tests.saved_samples import answer_of, example_of, question_of, saved_of
 from tests.tiny import save_tiny_adapter, save_tiny_model
@@ -106,7 +106,7 @@ class Watched:
     def __init__(self, browser: Browser, place: str) -> None:
         self.trouble: list[str] = []
         self.page: Page = browser.new_page(viewport={"width": 1000, "height": 900})
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(PATIENCE_MS)
         self.page.on("dialog", lambda dialog: self.trouble.append(f"dialog: {dialog.message}"))
         self.page.on("pageerror", lambda error: self.trouble.append(f"script error: {error}"))
         self.page.on("request", lambda request: self.asked(request.url, place))
