@@ -16,6 +16,7 @@ it in a box.
     ├── NonFiniteError   a loss, gradient or prediction isn't a finite number
     ├── MethodError      there is no such method, or it can't be asked this
     ├── HistoryError     the saved questions can't be read or written
+    ├── BundleError      the sealed file isn't what was written, or can't be read
     ├── ClusterError     the Ray cluster can't be used, or its workers keep dying
     └── Cancelled        the person, or a newer question, stopped the work
 """
@@ -108,6 +109,10 @@ class MethodError(ExplorerError):
 
 class HistoryError(ExplorerError):
     """The history of questions, or one of them, can't be read or written."""
+
+
+class BundleError(ExplorerError):
+    """A sealed file of answers isn't what was written, or can't be read."""
 
 
 class Cancelled(ExplorerError):

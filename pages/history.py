@@ -11,12 +11,13 @@ import streamlit as st
 
 from explorer import views
 from explorer.app.explore import conversation
-from explorer.app.saved import view
+from explorer.app.saved import sealing, view
 from explorer.app.saved.annotating import annotation_form
 from explorer.app.session import resources
 from explorer.app.widgets import places
 from explorer.app.widgets.paging import current_page, pager
 from explorer.app.widgets.rows import Column, clickable_rows
+from explorer.bundles import sealed
 from explorer.history import SavedAnswer, SavedInfluence, SavedQuestion, Summary, export
 from explorer.records import Can, Conversation
 from explorer.serving.config import serve_settings
@@ -28,7 +29,9 @@ FORMATS = {
     "HTML": (export.to_html, "html", "text/html"),
     "JSON": (export.to_json, "json", "application/json"),
     "CSV": (export.to_csv, "csv", "text/csv"),
+    "Bundle": (sealing.to_bundle, sealed.ENDING, "application/json"),
 }
+SAID = {"Bundle": "sealed file, which `rapidin-explorer bundle` verifies, opens and asks again"}
 
 OWN, POSITIONS = "Loss of each token", "Input positions, with prompt"
 SHARED = "Everyone who uses this server sees this list, and can delete from it."
@@ -56,7 +59,7 @@ def downloads(names: Callable[[], list[str]], count: int, file: str) -> None:
             key=f"export_{ending}",
             icon=":material/download:",
             on_click="ignore",
-            help=f"{count:,} saved answer{'s' * (count != 1)} as one {label} file",
+            help=f"{count:,} saved answer{'s' * (count != 1)} as one {SAID.get(label, f'{label} file')}",
         )
 
 

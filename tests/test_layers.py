@@ -154,7 +154,15 @@ def loaded_by(modules: list[str], *packages: str) -> set[str]:
 
 
 LIGHT = ["records", "views", "cache", "corpus", "history", "trust", "concurrency", "serving.config"]
-LIGHT += ["methods.description", "methods.fitted", "evaluation.results", "evaluation.tables", "auditing.findings"]
+LIGHT += [
+    "bundles.sealed",
+    "bundles.words",
+    "methods.description",
+    "methods.fitted",
+    "evaluation.results",
+    "evaluation.tables",
+    "auditing.findings",
+]
 
 
 def test_what_pages_need_to_begin_with_loads_no_torch() -> None:

@@ -9,7 +9,8 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from explorer.absence.asking import Wanted
 from explorer.cache import Store
 from explorer.cache.files import make_folder, remove, write_whole
 from explorer.cache.manifest import RETRAINING
+from explorer.history import Retraining
+from explorer.history.checked import checked
 from explorer.records import Conversation, Span
 
 
@@ -69,6 +72,16 @@ class Shelf:
         """The questions about a word of an answer that were answered, the newest first."""
         found = [kept for kept in self._read(f"{answer}-{word[0]}-{word[1]}-*.json") if kept.found is not None]
         return sorted(found, key=lambda kept: -kept.when)
+
+    def retrainings(self) -> list[Retraining]:
+        """All that were answered, with their findings, the oldest first."""
+        found = list[Retraining]()
+        for kept in sorted(self._read("*.json"), key=lambda kept: kept.when):
+            # One of an older form, or damaged, can be asked again.
+            with suppress(ValueError):
+                if kept.found is not None:
+                    found.append(checked(Retraining, json.loads(json.dumps(asdict(kept)))))
+        return found
 
     def waiting(self) -> list[Kept]:
         """The questions that are still to be answered, the oldest first."""

@@ -65,3 +65,8 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sealing_line(rest: bytes) -> bytes:
+    """The first line of a JSON object that holds the SHA-256 of all that follows it in its file."""
+    return f'{{"sha256": "{hashlib.sha256(rest).hexdigest()}",\n'.encode()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from explorer.cache.files import sealing_line
 from explorer.records import LAST_ANSWER, Counting, Fingerprint, TrainingRecord
 
 SCHEMA = 4
@@ -219,7 +220,7 @@ class Contents:
         kept = self.manifest.json() | {"examples": dataclasses.asdict(self.examples)}
         shards = ",\n".join(f"  {json.dumps(dataclasses.asdict(shard))}" for shard in self.shards)
         rest = f'{json.dumps(kept, indent=1)[2:-2]},\n "shards": [\n{shards}\n ]\n}}\n'.encode()
-        return _first_line(rest) + rest
+        return sealing_line(rest) + rest
 
     @classmethod
     def decode(cls, payload: bytes) -> "Contents":
@@ -234,7 +235,7 @@ class Contents:
             schema = kept["schema"]
             if is_sealed(payload) or schema == SCHEMA:
                 line, _, rest = payload.partition(b"\n")
-                if line + b"\n" != _first_line(rest):
+                if line + b"\n" != sealing_line(rest):
                     raise ValueError("its SHA-256 isn't the one in its first line")
                 if schema not in (SCHEMA, 3):
                     raise SchemaError(schema)
@@ -261,10 +262,6 @@ class SchemaError(ValueError):
 def is_sealed(payload: bytes) -> bool:
     """Whether a manifest file has its checksum in it, as all since schema 3."""
     return payload.startswith(b'{"sha256"')
-
-
-def _first_line(rest: bytes) -> bytes:
-    return f'{{"sha256": "{hashlib.sha256(rest).hexdigest()}",\n'.encode()
 
 
 def _from_schema_2(kept: Mapping[str, Any]) -> dict[str, Any]:

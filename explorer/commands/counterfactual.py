@@ -87,6 +87,7 @@ def counterfactual(options: Options) -> None:
     command goes on where it was stopped, and other questions need no new training.
     """
     from explorer.absence.asking import Training, Wanted
+    from explorer.absence.kept import Shelf
     from explorer.corpus import Corpus
     from explorer.evaluation.counterfactual.absence import as_values, nearness, smallest
     from explorer.evaluation.counterfactual.removals import says
@@ -126,6 +127,7 @@ def counterfactual(options: Options) -> None:
             report["smallest"] = as_values(smallest(len(named), changed))
         if every:
             report["check"] = nearness(found.before, training.said(every[0], bars.report))
+    Shelf(store).keep(wanted, report)
     print(json.dumps(report, ensure_ascii=False, indent=1) if options.json else _text(report))
 
 

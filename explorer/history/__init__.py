@@ -5,6 +5,7 @@ HTML, which need neither model nor cache. Methods are names to it: whoever opens
 history says what each is. It knows nothing of how anything was computed. Numpy only.
 """
 
+from explorer.history.evidence import Retraining
 from explorer.history.export import answer_json, csv_bytes, json_bytes
 from explorer.history.history import History, Summary
 from explorer.history.saved import (
@@ -23,6 +24,7 @@ __all__ = [
     "Annotation",
     "History",
     "Origin",
+    "Retraining",
     "SavedAnswer",
     "SavedInfluence",
     "SavedQuestion",

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explorer import views
+from explorer.history.evidence import Retraining
 from explorer.history.report_html import document
 from explorer.history.saved import SavedAnswer, SavedInfluence, SavedQuestion, asked_json, selection_json
 from explorer.records import Token
@@ -30,9 +31,9 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def to_html(answers: Sequence[SavedAnswer]) -> bytes:
+def to_html(answers: Sequence[SavedAnswer], retrainings: Sequence[Retraining] = ()) -> bytes:
     """One page that needs nothing else: no script, no font, no picture."""
-    return document(answers).encode("utf-8", "replace")
+    return document(answers, retrainings).encode("utf-8", "replace")
 
 
 def to_json(answers: Sequence[SavedAnswer]) -> bytes:
@@ -45,9 +46,11 @@ def to_csv(answers: Sequence[SavedAnswer]) -> bytes:
     return csv_bytes([line for saved in answers for line in _lines(saved)], _COLUMNS)
 
 
-def json_bytes(found: dict[str, Any]) -> bytes:
-    """A JSON file; numbers that aren't finite are null."""
-    return (json.dumps(_finite(found), allow_nan=False, indent=1) + "\n").encode("ascii")
+def json_bytes(found: dict[str, Any], indent: int | None = 1) -> bytes:
+    """A JSON file; numbers that aren't finite are null. Without an `indent` it is one line without blanks."""
+    between = None if indent is not None else (",", ":")
+    text = json.dumps(_finite(found), allow_nan=False, indent=indent, separators=between)
+    return f"{text}\n".encode("ascii")
 
 
 def csv_bytes(lines: Sequence[dict[str, object]], columns: Sequence[str]) -> bytes:
@@ -68,6 +71,7 @@ def answer_json(saved: SavedAnswer) -> dict[str, Any]:
     return {
         "id": saved.id,
         "asked": moment(saved.asked),
+        "answer_id": saved.answer.id,
         **asked_json(saved.answer.asked),
         "response": saved.answer.text,
         "said_by": saved.said_by.value,
@@ -107,6 +111,12 @@ def _influence(rank: int, shown: SavedInfluence) -> dict[str, Any]:
         "checksum": found.checksum,
         "percentile": shown.percentile,
         "unrelated_prompts": found.place and dataclasses.asdict(found.place),
+        "checkpoints": list(found.parts),
+        "steadiness": found.steadiness and dataclasses.asdict(found.steadiness),
+        "example_id": example.id,
+        "ids": example.encoded.ids.tolist(),
+        "response_start": example.encoded.response_start,
+        "gaps": [list(gap) for gap in example.encoded.gaps],
         "loss": example.loss,
         "prompt": example.prompt,
         "response": example.response,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explorer import views
+from explorer.history.evidence import Retraining
 from explorer.history.saved import Annotation, SavedAnswer, SavedInfluence, SavedQuestion
 from explorer.records import Chosen, Token, span_of
 from explorer.trust import wording
@@ -20,6 +21,9 @@ from explorer.visible import visible
 
 _STEPS = 12
 """Shades of a colour on either side of none."""
+
+_MOST_ROWS = 100
+"""So many rows are named in a sentence."""
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #31333f; --paper: #ffffff; --line: #d5d6dc; --muted: #5b5e6b;
@@ -44,10 +48,10 @@ dl { display: grid; grid-template-columns: minmax(7rem, auto) 1fr; gap: 0.1rem 1
 """
 
 
-def document(answers: Sequence[SavedAnswer]) -> str:
-    """The whole page."""
+def document(answers: Sequence[SavedAnswer], retrainings: Sequence[Retraining] = ()) -> str:
+    """The whole page; what trainings found stands with the answers that they are about."""
     written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    parts = [part for saved in answers for part in _answer(saved)]
+    parts = [part for saved in answers for part in _answer(saved, retrainings)]
     count = f"{len(answers)} saved answer{'s' * (len(answers) != 1)}"
     return "\n".join(
         [
@@ -76,7 +80,7 @@ def _shades() -> str:
     )
 
 
-def _answer(saved: SavedAnswer) -> Iterator[str]:
+def _answer(saved: SavedAnswer, retrainings: Sequence[Retraining]) -> Iterator[str]:
     asked = saved.answer.asked
     yield f"<h2>{_text(views.shortened(asked.question, 200))}</h2>"
     yield f'<p class="text">{_text(asked.text)}</p>' if len(asked.text) > 200 or not asked.alone else ""
@@ -87,6 +91,9 @@ def _answer(saved: SavedAnswer) -> Iterator[str]:
         yield '<p class="muted">No ranking was kept of this answer.</p>'
     for question in saved.questions:
         yield from _question(saved, question)
+    for each in retrainings:
+        if each.answer == saved.answer.id:
+            yield from _retraining(each)
     yield _origin(saved)
 
 
@@ -107,6 +114,21 @@ def _question(saved: SavedAnswer, question: SavedQuestion) -> Iterator[str]:
     scale = views.full_colour_of([shown.influence for shown in question.shown])
     for rank, shown in enumerate(question.shown, start=1):
         yield _card(rank, shown, scale, question.opponents, question.method, saved.origin.rows)
+
+
+def _retraining(kept: Retraining) -> Iterator[str]:
+    found = kept.found
+    yield f"<h3>Trained without {len(found.rows.named) + len(found.rows.near_duplicates):,} rows</h3>"
+    yield f'<p class="verdict"><b>{_text(found.said)}</b></p>'
+    for label, answer, odds in found.told:
+        yield f'<p class="text"><span class="muted">{_text(label)} ({_number(odds)}):</span> {_text(answer)}</p>'
+    rows = ", ".join(map(str, found.rows.named[:_MOST_ROWS]))
+    more = " …" if len(found.rows.named) > _MOST_ROWS else ""
+    yield (
+        f'<p class="muted">In brackets the log-odds of “{_text(found.word.text)}” behind what stood before it, in '
+        f"nats. Left out: rows {rows}{more} and {len(found.rows.near_duplicates):,} near-duplicates; in each control "
+        "as many others of similar length.</p>"
+    )
 
 
 def _card(rank: int, shown: SavedInfluence, scale: float, opponents: bool, method: Chosen, examples: int) -> str:
@@ -153,7 +175,7 @@ def _plain_tokens(tokens: Sequence[Token], selection: tuple[int, int] | None = N
 
 
 def _colour(value: float | None, scale: float) -> list[str]:
-    if value is None or not math.isfinite(value) or scale <= 0:
+    if value is None or not math.isfinite(value) or not scale > 0:
         return []
     step = round(_STEPS * min(abs(value) / scale, 1.0))
     if step == 0:

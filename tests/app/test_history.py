@@ -1,21 +1,28 @@
 """What is asked is kept, and the History page opens it as it was, without model and cache."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from explorer.absence.asking import Wanted
+from explorer.absence.kept import Shelf
+from explorer.app.saved.sealing import to_bundle
 from explorer.app.widgets import places
+from explorer.bundles.sealed import from_bytes
+from explorer.cache import open_cache
 from explorer.history.history import History
 from explorer.history.saved import Annotation
 from explorer.methods.description import described
 from tests.app.conftest import component, table
 from tests.app.test_explore import answered, ask, edited, press
+from tests.bundles.test_sealed import FOUND
 from tests.conftest import Tiny
 from tests.hostile import HOSTILE
 from tests.saved_samples import ORIGIN, question_of, saved_of
@@ -214,6 +221,22 @@ def test_hostile_texts_open_as_text(start: Start, path: Path) -> None:
         assert not at.exception, ascii(texts[index])
         shown = "\n".join(element.value for element in at.markdown)
         assert "alert" not in shown and "evil" not in shown
+
+
+def test_answers_are_taken_along_as_a_sealed_file_with_what_retraining_found(
+    start: Start, path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = answered(ask(start(), "What is bright?"))
+    (found,) = History(path, described).find()[0]
+    saved = History(path, described).answer(found.id)
+    kept = Shelf(open_cache(tiny.cache))
+    kept.keep(Wanted(saved.answer, (0, 1), (3,), 2, 6), asdict(FOUND))
+    at = open_saved(at, found.id)
+    assert not at.exception and "Bundle" in [getattr(one, "label", "") for one in at.get("download_button")]
+    monkeypatch.setenv("RAPIDIN_SERVE", json.dumps({"caches": [str(tiny.cache)]}))
+    made = from_bytes(to_bundle([saved]), described)
+    assert [one.id for one in made.answers] == [found.id] and made.retrainings[0].found.said == FOUND.said
+    kept.forget(Wanted(saved.answer, (0, 1), (3,), 2, 6))
 
 
 def test_the_list_and_the_page_of_an_answer_say_whose_words_it_is(start: Start, path: Path) -> None:
