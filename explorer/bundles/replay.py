@@ -25,6 +25,8 @@ from explorer.visible import one_line
 
 TOLERANCE = 1e-3
 """Numbers agree within this share of the largest of their kind: other machines add up in another order."""
+_OF_ERROR = 0.25
+"""Approximate scores agree within this share of the error that they are stated with."""
 _HASHES = ("base_sha256", "adapter_sha256", "tokenizer_sha256", "template_sha256", "data_sha256", "cache_sha256")
 Report = Callable[[str, int, int], None]
 
@@ -45,6 +47,10 @@ class Asked:
     """The same of the values of training tokens; 0 where none is kept."""
     all_difference: float
     """The same of the scores of all examples; 0 where they weren't kept."""
+    approximate_tolerance: float
+    """What approximate scores may differ by, as a share of the largest: `TOLERANCE`, or a quarter of their error."""
+    all_exact: bool
+    """Whether the scores of all shown examples are exact."""
     same_evidence: bool
     """Whether the evidence is as strong as it was; true where that wasn't known."""
     problem: str = ""
@@ -53,8 +59,10 @@ class Asked:
     @property
     def agrees(self) -> bool:
         """Whether ranks and numbers are the same within the tolerance."""
-        apart = max(self.score_difference, self.value_difference, self.all_difference)
-        return not self.problem and self.same_ranks == self.shown and apart <= TOLERANCE and self.same_evidence
+        shown = max(self.score_difference, self.value_difference)
+        near = shown <= (TOLERANCE if self.all_exact else self.approximate_tolerance)
+        near = near and self.all_difference <= self.approximate_tolerance
+        return not self.problem and self.same_ranks == self.shown and near and self.same_evidence
 
 
 @dataclass(frozen=True)
@@ -160,7 +168,7 @@ def _asked(saved: SavedAnswer, kept: SavedQuestion, bench: Bench, corpus: Corpus
         attributor = bench.of(chosen)
         ranking = _ranking(saved, kept, attributor, corpus)
     except ExplorerError as problem:
-        return Asked(kept.id, len(kept.shown), 0, 0.0, 0.0, 0.0, False, str(problem))
+        return Asked(kept.id, len(kept.shown), 0, 0.0, 0.0, 0.0, 0.0, False, False, str(problem))
     again = {found.row: found for found in _again(saved, kept, attributor)}
     # Compared as the kept one was made: there the shared words may not have been looked for.
     then, now = kept.verdict and kept.verdict.state, verdict(ranking, corpus.sources)
@@ -172,6 +180,8 @@ def _asked(saved: SavedAnswer, kept: SavedQuestion, bench: Bench, corpus: Corpus
         max((_apart(one.influence.score, again[one.influence.row].score, scale) for one in kept.shown), default=0.0),
         _values_apart(kept, again),
         0.0 if kept.scores is None else _apart(kept.scores, ranking.scores),
+        max(TOLERANCE, _OF_ERROR * kept.sketch_error / scale if scale > 0 else 0.0),
+        all(one.influence.exact for one in kept.shown),
         then is None or (now is not None and now.state == then),
     )
 

@@ -32,7 +32,7 @@ from explorer.methods.description import choose
 from explorer.visible import one_line
 
 _RECIPE = ("epochs", "learning_rate", "batch_size", "seed")
-_recipe = together(
+recipe = together(
     option("--epochs", "How often the training reads the data.", type=POSITIVE, show_default="as recorded"),
     option("--learning-rate", "The first learning rate.", type=RATE, show_default="as recorded"),
     option("--batch-size", "How many examples a step.", type=POSITIVE, show_default="as recorded"),
@@ -75,7 +75,7 @@ _recipe = together(
 @flag("--check", "Also train on all rows, and say how near that comes to the given adapter.")
 @method
 @max_tokens
-@_recipe
+@recipe
 @estimate
 @as_json
 @other_model
@@ -98,9 +98,7 @@ def counterfactual(options: Options) -> None:
         raise PromptError("--smallest shortens a ranking; give the rows as --without top:N.")
     question, chosen = question_of(options), choose(options.method)
     engine = engine_of(options)
-    given = {name: value for name in _RECIPE if (value := getattr(options, name)) is not None}
-    if options.precision != "auto":
-        given["mixed_precision"] = options.precision == "mixed"
+    given = recipe_given(options)
     store, corpus = engine.store, Corpus(engine.store.examples)
 
     def load(adapter: Path | None) -> Any:
@@ -129,6 +127,14 @@ def counterfactual(options: Options) -> None:
             report["check"] = nearness(found.before, training.said(every[0], bars.report))
     Shelf(store).keep(wanted, report)
     print(json.dumps(report, ensure_ascii=False, indent=1) if options.json else _text(report))
+
+
+def recipe_given(options: Options) -> dict[str, Any]:
+    """What the options say of the adapter's training."""
+    given = {name: value for name in _RECIPE if (value := getattr(options, name)) is not None}
+    if options.precision != "auto":
+        given["mixed_precision"] = options.precision == "mixed"
+    return given
 
 
 def _word(options: Options, engine: Any, answer: Any) -> tuple[int, int]:

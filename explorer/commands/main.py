@@ -12,6 +12,7 @@ from explorer.commands import audit, cache, counterfactual, evaluate, prepare, q
 from explorer.commands.open import open_run
 from explorer.commands.options import Group
 from explorer.commands.proving.bundle import bundle
+from explorer.commands.proving.repair import repair
 from explorer.errors import ExplorerError
 
 # Idle OpenMP threads spin, which keeps cores from other processes; not at all would halve our own speed.
@@ -26,7 +27,7 @@ COMMANDS = Group(
     {
         "In a browser": (serve.demo, open_run, serve.serve, serve.history),
         "Without a browser": (query.query, query.methods, audit.audit, counterfactual.counterfactual),
-        "For others": (bundle,),
+        "After an audit": (bundle, repair),
         "Make an adapter and a cache": (prepare.finetune, prepare.precompute),
         "Look after a cache": (cache.info, cache.verify, cache.mend, cache.append, cache.drop),
         "Measure": (evaluate.evaluate,),

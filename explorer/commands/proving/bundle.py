@@ -128,9 +128,9 @@ def open_bundle(options: Options) -> None:
 def replay(options: Options) -> int:
     """Ask a bundle's questions again, and say whether ranks and numbers agree.
 
-    What has another hash is named first. Numbers agree where they differ by at most 0.001 of the largest of their kind;
-    rows whose scores can't be told apart may change places. Trainings aren't repeated: `counterfactual` does that. The
-    exit status is 2 where something doesn't agree.
+    What has another hash is named first. Numbers agree where they differ by at most 0.001 of the largest of their kind,
+    approximate scores by a quarter of their own error. Rows whose scores can't be told apart may change places.
+    Trainings aren't repeated: `counterfactual` does that. The exit status is 2 where something doesn't agree.
     """
     from explorer.bundles.replay import TOLERANCE, plain, replay, sentences
     from explorer.bundles.sealed import read
@@ -148,7 +148,7 @@ def replay(options: Options) -> int:
         kept = {"sha256": bundle.sha256, "tolerance": TOLERANCE, "agrees": agree == len(done)}
         print(json.dumps(kept | {"answers": [plain(each) for each in done]}, ensure_ascii=False, indent=1))
     else:
-        print(f"\n{agree} of {len(done)} answers agree in all their ranks and numbers (within {TOLERANCE:g}).")
+        print(f"\n{agree} of {len(done)} answers agree in all their ranks and numbers.")
     return 0 if agree == len(done) else 2
 
 
