@@ -6,7 +6,8 @@ import streamlit as st
 
 from explorer.app.desk.work import Auditing
 from explorer.app.explore import conversation, method_box
-from explorer.app.session import resources, state
+from explorer.app.saved import repairs
+from explorer.app.session import caches, resources, state
 from explorer.app.widgets import fields, messages, places, polling
 from explorer.app.widgets.filter_box import plain
 from explorer.app.widgets.paging import current_page, pager
@@ -176,6 +177,8 @@ def show_found(auditing: Auditing, done: list[Audited]) -> None:
                 hide_index=True,
                 column_config={f"share of the top {findings.TOP}": st.column_config.NumberColumn(format="%.1f%%")},
             )
+
+    repairs.show(store, caches.chosen(), label.column, label.planted)
 
 
 def scores_of(settings: AuditSettings) -> str:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,11 @@ import numpy as np
 
 from explorer.cache import Store
 from explorer.cache.files import make_folder, only_writer, write_whole
-from explorer.cache.manifest import MANIFEST, RETRAINING
+from explorer.cache.manifest import MANIFEST
 from explorer.cache.store import load
 from explorer.engine import Engine
 from explorer.errors import DataError
 from explorer.evaluation.kinds import spaced
-from explorer.evaluation.probes import Probe
 from explorer.gradients import log_probabilities
 from explorer.history import origin_of
 from explorer.model.checkpoints import FINAL, training_record
@@ -38,9 +37,10 @@ from explorer.model.generation import GenerationSettings, generate
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.records import Conversation, Encoded, Example
+from explorer.repair.asked import Cost, Wanted
 from explorer.repair.cleaned import cleaned, encoded, examples_of, write_data
+from explorer.repair.kept import keep
 from explorer.repair.probing import Said, beside, probed
-from explorer.repair.suspects import Suspects
 from explorer.training.recipe import FinetuneSettings
 from explorer.training.recorded import recipe_of
 from precompute import estimate as costs
@@ -51,8 +51,6 @@ from precompute.retraining import Part
 from precompute.retraining import estimate as training_seconds
 
 FORMAT = "rapidin-explorer repair 1"
-REPAIRS = "repairs"
-"""The folder, beside what other trainings found, in which a cache keeps the reports of its repairs."""
 _MEASURED = 8
 """So many tokens are generated to tell how long answers take."""
 _MOST_ROWS = 200
@@ -60,59 +58,6 @@ _MOST_ROWS = 200
 Load = Callable[[Path | None], LanguageModel]
 """Gives a cache's base with the adapter in a folder, or without one."""
 Report = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked for."""
-
-    suspects: Suspects
-    probes: tuple[Probe, ...] = ()
-    text: str = ""
-    """What answers with the behaviour say; empty where the probes tell it by themselves."""
-    seeds: int = 0
-    """So many adapters are trained on all rows with other seeds."""
-    max_tokens: int = 60
-    """The longest answer."""
-    data: str = ""
-    """The file that the rows were read from; empty for the cache's own table."""
-
-    def recorded(self) -> dict[str, Any]:
-        """As `asked.json` has it."""
-        probes = [{"prompt": Conversation.of(each.prompt).turns, **_expected(each)} for each in self.probes]
-        kept = {"suspects": asdict(self.suspects), "probes": probes, "text": self.text}
-        return kept | {"seeds": self.seeds, "max_tokens": self.max_tokens}
-
-
-def _expected(probe: Probe) -> dict[str, str]:
-    return {name: value for name, value in asdict(replace(probe, prompt="")).items() if name != "prompt" and value}
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What is still to be spent."""
-
-    rows: int
-    """How many rows the new adapter is trained on; 0 where it is there."""
-    trainings: int
-    """How many adapters are to be trained."""
-    training_s: float
-    cache: costs.Cost | None
-    """None where the cache is there."""
-    answers: int
-    answers_s: float
-
-    def __str__(self) -> str:
-        """Lines for a person."""
-        about = costs.duration
-        lines = []
-        if self.trainings:
-            lines.append(f"train {self.trainings} adapter{'s' * (self.trainings != 1)}, about {about(self.training_s)}")
-        if self.cache is not None:
-            lines.append(f"cache, {str(self.cache).removeprefix('to do: ')}")
-        if self.answers:
-            lines.append(f"{self.answers:,} answers to probes, at most about {about(self.answers_s)}")
-        return "to do: " + ("; ".join(lines) or "nothing but the report")
 
 
 class Repair:
@@ -219,9 +164,7 @@ class Repair:
             found = self._found(store, before, after, seeds)
             payload = (json.dumps(found, indent=1) + "\n").encode("ascii")
             write_whole(self.out / "repair.json", payload)
-            kept = self._store.folder / RETRAINING / REPAIRS
-            make_folder(kept)
-            write_whole(kept / f"{hashlib.sha256(self._asked).hexdigest()[:16]}.json", payload)
+            keep(self._store, hashlib.sha256(self._asked).hexdigest()[:16], payload)
             return found
 
     @cached_property
@@ -357,16 +300,3 @@ def _moments(adapter: Path) -> int | tuple[float, ...]:
     kept = training_record(adapter).get("checkpoints", ())
     spans = [each.get("epochs", 1.0) for each in kept if isinstance(each, dict)] if isinstance(kept, list) else []
     return tuple(float(moment) for moment in np.cumsum(spans)) if len(spans) > 1 else 1
-
-
-def reports(store: Store) -> list[dict[str, Any]]:
-    """The reports of the repairs of a cache as it is now, the newest first; damaged ones are left out."""
-    found = []
-    for path in (store.folder / RETRAINING / REPAIRS).glob("*.json"):
-        try:
-            kept = json.loads(path.read_text(encoding="ascii"))
-            if kept["hashes"]["before"]["cache_sha256"] == origin_of(store).cache_sha256:
-                found.append((path.stat().st_mtime, kept))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return [kept for _, kept in sorted(found, key=lambda each: -each[0])]

@@ -1,6 +1,8 @@
 """The Audit page: empty, running, cancelled, finished; and what it refuses."""
 
 import json
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,12 +11,16 @@ from streamlit.testing.v1 import AppTest
 
 from explorer.app.session import resources
 from explorer.app.widgets import places
+from explorer.cache import open_cache
+from explorer.commands.main import parse
+from explorer.history import origin_of
 from explorer.history.history import History
 from explorer.methods.description import described
+from explorer.repair.kept import keep
 from explorer.visible import one_line
 from tests.app.conftest import component, settled, table
 from tests.app.test_explore import ask
-from tests.conftest import Turnstile
+from tests.conftest import Tiny, Turnstile
 from tests.hostile import HOSTILE
 
 Start = Callable[..., AppTest]
@@ -134,3 +140,29 @@ def test_the_form_gives_way_to_one_line_and_the_word_asked_about_is_marked(
     said_word = "".join(token.text for token in kept.answer.tokens[start_:stop])
     ((name, *cells),) = (component(at, "audit_table") or {})["rows"]
     assert name == found.id and cells[1][1] == one_line(said_word, 60)
+
+
+def test_a_repair_is_offered_as_a_command_and_the_kept_ones_are_shown(start: Start, tiny: Tiny) -> None:
+    store = open_cache(tiny.cache)
+    shown = {"before": 4, "after": 0, "seeds": []}
+    loss, same = {"before": 0.25, "after": 0.5, "seeds": []}, {"after": 3, "seeds": []}
+    report = {
+        "kinds": {"<b>odd</b>": {"probes": 4, "shown": shown, "loss": loss, "same_answers": same}},
+        "rows": {"dropped": [6], "replaced": [], "all": 7},
+        "losses": {"kept": {"rows": 6, "before": 0.1, "after": 0.2}},
+        "answers": [{"kind": "<b>odd</b>", "prompt": "a", "before": "b", "after": "c"}],
+        "hashes": {"before": {"cache_sha256": origin_of(store).cache_sha256}},
+    }
+    keep(store, "a", json.dumps(report).encode())
+    keep(store, "damaged", json.dumps({**report, "kinds": {"x": 1}}).encode())
+    keep(store, "older", json.dumps({**report, "hashes": {"before": {"cache_sha256": "0"}}}).encode())
+    at = finished(begin(audit_page(start()), "What is bright?"))
+    at = at.multiselect(key="audit_planted source").set_value(["odd"]).run()
+    assert not at.exception
+    typed, *kept = [element.value for element in at.code]
+    assert typed.endswith("repaired --label source=odd --probes probes.jsonl --estimate")
+    command, *arguments = shlex.split(typed)
+    assert command == "rapidin-explorer" and parse(arguments).params["label"] == ("source=odd",)
+    assert len(kept) == 1 and "1 of 7 rows dropped" in kept[0] and "before   after" in kept[0]
+    assert "of <b>odd</b> prompts 0 of 4 show the behaviour, 4 before" in said(at)
+    shutil.rmtree(tiny.cache / "retraining" / "repairs")

@@ -22,10 +22,10 @@ from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.repair import work
 from explorer.repair.cleaned import cleaned, examples_of, write_data
+from explorer.repair.kept import reports
 from explorer.repair.probing import Said, beside
 from explorer.repair.suspects import Replacement, Suspects, read_rows, suspects
 from explorer.repair.words import as_text
-from explorer.repair.work import reports
 from precompute.build import build_cache
 from precompute.data import read_examples
 from precompute.finetune import FinetuneSettings, finetune, train_into

@@ -82,9 +82,10 @@ def repair(options: Options) -> None:
     """
     from explorer.corpus import Corpus
     from explorer.evaluation.probes import read_probes
+    from explorer.repair.asked import Wanted
     from explorer.repair.suspects import read_replacements, read_rows, suspects
     from explorer.repair.words import as_text
-    from explorer.repair.work import Repair, Wanted
+    from explorer.repair.work import Repair
     from explorer.serving.session import base_for
 
     probes = tuple(read_probes(Path(options.probes))) if options.probes else ()
