@@ -55,7 +55,7 @@ class Conversation:
     @property
     def system(self) -> str:
         """The system prompt that it begins with; empty without one."""
-        return said(self.turns[0]) if self.turns[0]["role"] == "system" else ""
+        return said(self.turns[0]) if self.turns and self.turns[0]["role"] == "system" else ""
 
     @property
     def question(self) -> str:
@@ -91,14 +91,18 @@ class SystemPrompts:
     """The system prompt of every example, where all have the same; empty otherwise."""
 
 
+DOCUMENT, START, STOP = "document", "start", "stop"
+"""Columns of raw text: the document's name, and the characters of it that a passage is, as a half-open range."""
+
+
 @dataclass(frozen=True)
 class Example:
     """One training example as the user gave it."""
 
     messages: tuple[Message, ...]
-    """The conversation before the response."""
+    """The conversation before the response; none before raw text."""
     response: str
-    """What the model is trained to answer."""
+    """What the model is trained to answer, or raw text."""
     columns: dict[str, Any] = field(default_factory=dict)
     """Every further column of the user's data, as it was."""
     turn: Message = field(default_factory=dict)
@@ -109,6 +113,11 @@ class Example:
     """The places among `messages` of answers that the data leaves out of the loss."""
     place: str = field(default="", compare=False)
     """Where it stood in the data, such as `row 3 (line 4)`; empty where it comes from elsewhere."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is raw text, which answers nothing: a document, or a passage of one."""
+        return not self.messages
 
     @property
     def answer(self) -> Message:
@@ -156,6 +165,8 @@ class Counting:
     """The token behind the answer: empty for the template's own, `none`, or a token of the vocabulary."""
     longest: int = 0
     """Rows are cut behind so many tokens; 0 for no cut."""
+    chunk: int = 512
+    """Raw text is cut into passages of so many tokens at most, or of the model's context where that is less."""
 
 
 LAST_ANSWER = Counting()
@@ -244,6 +255,11 @@ class ExampleRow:
     def source(self) -> str:
         """The `source` column, or an empty text."""
         return str(self.columns.get("source", ""))
+
+    @property
+    def title(self) -> str:
+        """What it is called in a list: its prompt, or of raw text what it says."""
+        return self.prompt or self.response
 
 
 Span = tuple[int, int]

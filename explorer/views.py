@@ -8,12 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explorer.records import (
+    DOCUMENT,
     NEAR,
+    START,
+    STOP,
     Answer,
     Can,
     Chosen,
     Contrast,
     Conversation,
+    ExampleRow,
     Influence,
     NullPlace,
     Ranking,
@@ -24,6 +28,7 @@ from explorer.records import (
     relative_difference,
     span_of,
 )
+from explorer.visible import one_line
 
 LONGEST_PROMPT = 2_000
 """Characters of a training prompt that a card carries."""
@@ -36,6 +41,14 @@ HARDLY_MOVED = 0.1
 
 _MARKS = {"\n": "↵", "\r": "␍", "\t": "⇥"}
 _END = re.compile(r"end|eos|eot|</s>", re.IGNORECASE)
+
+
+def passage(example: ExampleRow) -> str:
+    """Where in which document a passage of raw text stands, in a line; empty for any other example."""
+    name, start, stop = (example.columns.get(key) for key in (DOCUMENT, START, STOP))
+    if example.prompt or not (isinstance(start, int) and isinstance(stop, int)):
+        return ""
+    return f"Characters {start:,} to {stop:,} of the document {one_line(str(name), 80)}"
 
 
 def selected_text(answer: Answer, selection: Selection) -> str:

@@ -70,7 +70,8 @@ def build_cache(
     MismatchError when the folder holds something else, CacheError when it can't
     be written.
     """
-    encoded = readable(model, examples, counting=counting)[1] if encoded is None else encoded
+    if encoded is None:
+        examples, encoded = readable(model, examples, counting=counting)
     with_tokens = min(tokens, len(examples))
     settings = _resolved(settings, folder, len(examples))
     manifest = _manifest(model, examples, folder, settings, with_tokens, data_name, counting)
@@ -120,6 +121,8 @@ def append_examples(
     """
     with only_writer(folder):
         current = open_cache(folder)
+        if encoded is None:
+            examples, encoded = readable(model, examples, counting=current.manifest.counting)
         current.require_complete()
         current.check_model(model.fingerprint)
         if current.manifest.training != model.training:
@@ -130,7 +133,6 @@ def append_examples(
             sweep(current, pending(current))
             return current
         settings, first = manifest.settings, current.manifest.next_id
-        encoded = readable(model, examples, counting=current.manifest.counting)[1] if encoded is None else encoded
         with_tokens = manifest.token_rows - current.manifest.token_rows
         if announce:
             found = resumable(current, manifest)

@@ -45,7 +45,8 @@ def finetune(
         raise ModelError(
             f"Checkpoints can be kept after up to {settings.epochs} epochs of this training, and not at 0."
         )
-    encoded = readable(model, examples)[1] if encoded is None else encoded
+    if encoded is None:
+        examples, encoded = readable(model, examples)
     train_into(model, encoded, out, settings, report, {"data_sha256": data_hash(examples), "examples": len(examples)})
 
 

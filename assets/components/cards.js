@@ -13,6 +13,7 @@
  * @property {number} share Its |score| as a part of the strongest one's, 0 to 1.
  * @property {boolean} exact
  * @property {string} source
+ * @property {string} passage Where in which document a passage of raw text stands; may be empty.
  * @property {string} place Its rank among all examples, in words; may be empty.
  * @property {string} unusual How unusual the score is for this very example; may be empty.
  * @property {string} often Said of an example that is near the top of many unrelated prompts.
@@ -145,7 +146,7 @@ class Card {
     this.alike.title = `${alike} near-duplicate${alike === 1 ? "" : "s"} of this example; see ⋯`;
     this.alike.hidden = alike === 0;
     const failed = data.values !== null && data.checksum !== null && !data.agrees;
-    const facts = [data.place, data.unusual, data.often, data.steadiness, failed ? "" : checked(data, drawing.pending)];
+    const facts = [data.passage, data.place, data.unusual, data.often, data.steadiness, failed ? "" : checked(data, drawing.pending)];
     const lines = [...facts.filter((fact) => fact !== ""), `Row ${data.row} of the training data`];
     this.facts.replaceChildren(...lines.map((line) => make("li", "", line)));
     this.warning.textContent = failed ? checked(data, drawing.pending) : data.without_values;

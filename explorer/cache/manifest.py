@@ -135,6 +135,8 @@ class Manifest:
             del kept["settings"]["mixed_precision"]
         if self.counting == LAST_ANSWER:
             del kept["counting"]
+        elif self.counting.chunk == LAST_ANSWER.chunk:
+            del kept["counting"]["chunk"]
         return kept
 
     @classmethod

@@ -110,11 +110,11 @@ def append(options: Options) -> None:
     store = open_cache(folder)
     store.require_complete()
     every = "all" if store.manifest.token_rows == store.manifest.rows else "none"
-    tokens = token_count(options.tokens or every, len(examples))
     _say_abandoned(folder, Path(options.data).name)
     model = model_for(store, options.model, options.adapter, options.template, options.device, say)
     examples, encoded = readable(model, examples, review, store.manifest.counting)
     say_all(review.lines())
+    tokens = token_count(options.tokens or every, len(examples))
     with Bars() as bars:
         try:
             announce, name = announcer(options.estimate), Path(options.data).name

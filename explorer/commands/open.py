@@ -92,7 +92,8 @@ def open_run(options: Options) -> int | None:
         "engine": "in-process",
         "upload": "",
     }
-    if not made(Options(**given), examples, review, reading.counting, _record(options, run)):
+    counted = replace(reading.counting, chunk=options.chunk)
+    if not made(Options(**given), examples, review, counted, _record(options, run)):
         return None
     own = {"cache": [given["cache"]], "model": "", "adapter": "", "template": "", "probes": ""}
     return served(Options(**given | own))

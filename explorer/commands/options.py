@@ -13,7 +13,7 @@ import click
 
 from explorer.methods.description import DEFAULT, METHODS
 from explorer.model import embedded
-from explorer.records import LOSSES
+from explorer.records import LAST_ANSWER, LOSSES
 
 Options = SimpleNamespace
 """What a command was told: the value of every option and argument under its name."""
@@ -238,7 +238,7 @@ reading = together(
     option(
         "--column",
         "The column that stands for a known one, such as prompt=question. May be repeated. Known are prompt, response, "
-        "completion, instruction, input, output, system, history, messages, conversations and tools.",
+        "completion, instruction, input, output, system, history, messages, conversations, tools and text.",
         multiple=True,
         metavar="NAME=COLUMN",
     ),
@@ -253,8 +253,8 @@ def _data(required: bool) -> Decorator:
             "--data",
             "The training data: a .jsonl, .json, .csv, .tsv, .parquet or .arrow file (also .gz or .zst), a folder that "
             "save_to_disk wrote, or a data hub id, with the columns prompt and response (or completion), or "
-            "instruction, input and output, or chat messages, or ShareGPT's conversations. Other columns are kept; "
-            "`source` is shown with every example.",
+            "instruction, input and output, or chat messages, or ShareGPT's conversations; or raw text: a column text, "
+            "a .txt file or a folder of them. Other columns are kept; `source` is shown with every example.",
             type=PATH,
             metavar="FILE",
             required=required,
@@ -265,7 +265,15 @@ def _data(required: bool) -> Decorator:
 
 training_data = _data(required=True)
 optional_data = _data(required=False)
+chunk = option(
+    "--chunk",
+    "The longest passage that raw text is cut into, in tokens; no longer than the model's context.",
+    type=Whole(16),
+    metavar="TOKENS",
+    default=LAST_ANSWER.chunk,
+)
 counting = together(
+    chunk,
     option(
         "--loss",
         "What of a row was in the training's loss: the last answer, all answers of a conversation, or the prompt, too.",

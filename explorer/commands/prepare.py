@@ -17,6 +17,7 @@ from explorer.commands.options import (
     Options,
     base_model,
     cache,
+    chunk,
     command,
     counting,
     estimate,
@@ -39,6 +40,7 @@ from explorer.normalisation import KINDS
 )
 @click.argument("out", type=PATH, metavar="OUT", help="The folder for the adapter and the record of its training.")
 @training_data
+@chunk
 @base_model(
     "float32", "mixed", "bfloat16", "float16", auto=", and is mixed for those in float32 where there are units for it"
 )
@@ -67,6 +69,7 @@ def finetune(options: Options) -> None:
     """Train a LoRA adapter on the data."""
     from explorer.gradients import MIXED, has_units, weights_in
     from explorer.model.loading import load_model
+    from explorer.records import Counting
     from precompute.data import Review, read_examples, readable
     from precompute.finetune import FinetuneSettings, finetune
 
@@ -74,7 +77,7 @@ def finetune(options: Options) -> None:
     examples = read_examples(options.data, reading_of(options), review)
     precision = weights_in(options.precision)
     model = load_model(options.model, None, options.template, options.device or None, say, precision=precision)
-    examples, encoded = readable(model, examples, review)
+    examples, encoded = readable(model, examples, review, Counting(chunk=options.chunk))
     say_all(review.lines())
     mixed = options.precision == "auto" and model.fingerprint.precision == "float32" and has_units(model.device)
     mixed = mixed or options.precision == MIXED
@@ -236,7 +239,6 @@ def made(options: Options, examples: Any, review: Any, counting: Any, training: 
     from precompute.build import build_cache
     from precompute.data import readable
 
-    tokens = token_count(options.tokens, len(examples))
     load = partial(
         load_model,
         options.model,
@@ -253,6 +255,7 @@ def made(options: Options, examples: Any, review: Any, counting: Any, training: 
         model, reason = load(say=say, tensors=tensors), ""
         examples, encoded = readable(model, examples, review, counting)
         say_all(review.lines())
+        tokens = token_count(options.tokens, len(examples))
         if checkpoints is None:
             checkpoints, reason = _by_rule(model, examples, encoded, bars.report)
         model = taken_at(model, checkpoints, training)

@@ -31,7 +31,7 @@ def counting_of(options: Options) -> Any:
     """Which tokens of a row are in the loss."""
     from explorer.records import Counting
 
-    return Counting(options.loss or "last", options.end or "", options.max_length or 0)
+    return Counting(options.loss or "last", options.end or "", options.max_length or 0, options.chunk)
 
 
 def announcer(estimate: bool, first: str = "") -> Callable[[object], None]:

@@ -134,7 +134,7 @@ class LanguageModel:
         if not ids:
             raise PromptError("The prompt is empty; type a question first.")
         prompt = np.asarray(ids, dtype=np.int64)
-        self._check(prompt, self.context - 1)
+        self.check(prompt, self.context - 1)
         return prompt
 
     def encode(
@@ -153,10 +153,11 @@ class LanguageModel:
         """
         answer = {"role": "assistant", "content": response} if isinstance(response, str) else response
         encoded = sequences.sequence(self.tokenizer, self.template, messages, answer, tools, counting, uncounted)
-        self._check(encoded.ids, self.context)
+        self.check(encoded.ids, self.context)
         return encoded
 
-    def _check(self, ids: NDArray[np.int64], most: int) -> None:
+    def check(self, ids: NDArray[np.int64], most: int) -> None:
+        """Raise PromptError for token ids that are more than `most`, or that the model has no embedding for."""
         if len(ids) > most:
             raise PromptError(
                 f"The text is {len(ids):,} tokens long, and the model reads {most:,} of them at most; shorten it."

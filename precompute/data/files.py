@@ -15,6 +15,7 @@ from explorer.visible import one_line
 from precompute.data.rows import Row
 
 _GZIP, _ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_TEXT = ".txt"
 
 
 def file_rows(path: Path) -> list[Row]:
@@ -31,6 +32,11 @@ def file_rows(path: Path) -> list[Row]:
 def is_data(path: Path) -> bool:
     """Whether a file's name ends as one of data does."""
     return _ending(path) in _READERS
+
+
+def is_document(path: Path) -> bool:
+    """Whether a file's name ends as one of a single document does."""
+    return _ending(path) == _TEXT
 
 
 def _ending(path: Path) -> str:
@@ -145,6 +151,10 @@ def _table(path: Path, form: str, read: Callable[[], pa.Table]) -> list[Row]:
     return [Row(number, row, columnar=True) for number, row in enumerate(rows, start=1)]
 
 
+def _document(path: Path, content: bytes) -> list[Row]:
+    return [Row(1, {"text": decoded(content, str(path), DataError), "document": path.name})]
+
+
 _READERS: dict[str, Callable[[Path, bytes], list[Row]]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
@@ -153,4 +163,5 @@ _READERS: dict[str, Callable[[Path, bytes], list[Row]]] = {
     ".tsv": _separated("\t"),
     ".parquet": _parquet,
     ".arrow": _arrow,
+    _TEXT: _document,
 }

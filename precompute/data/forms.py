@@ -2,14 +2,15 @@
 
 Texts (`prompt` and `response`, `prompt` and `completion`, Alpaca's `instruction`, `input` and `output`), lists of turns
 (`messages`, ShareGPT's `conversations`, TRL's `prompt` and `completion` as lists), and what goes with any of them:
-`system`, `history`, `tools`. Columns that a form doesn't use stay labels.
+`system`, `history`, `tools`. Columns that a form doesn't use stay labels. A row that has none of these but a `text`
+is a document of raw text.
 """
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from explorer.records import Example, Message
+from explorer.records import DOCUMENT, START, STOP, Example, Message
 from explorer.visible import one_line
 from precompute.data.rows import BadRow, Review, Row
 from precompute.data.turns import Conversation, conversation, listed, turns_of
@@ -23,11 +24,13 @@ _FORMS: tuple[tuple[str, ...], ...] = (
     ("conversations",),
 )
 """The columns that each form needs. A row that has several is read by the first."""
-NAMES = tuple(dict.fromkeys([name for form in _FORMS for name in form] + ["input", "system", "history", "tools"]))
+TEXT = "text"
+"""The column of raw text."""
+NAMES = tuple(dict.fromkeys([name for form in _FORMS for name in form] + ["input", "system", "history", "tools", TEXT]))
 """The columns that are known."""
 _EXPECTED = (
-    "expected prompt and response (or completion), instruction and output (Alpaca), messages (chat) or conversations "
-    "(ShareGPT); --column prompt=NAME reads another column as one of them"
+    "expected prompt and response (or completion), instruction and output (Alpaca), messages (chat), conversations "
+    "(ShareGPT) or text (raw text); --column prompt=NAME reads another column as one of them"
 )
 _PAIRS = "pairs of a question and an answer (rename the column if it is a label)"
 _DESCRIPTIONS = "descriptions of functions (rename the column if it is a label)"
@@ -86,6 +89,8 @@ def read_row(row: Row, columns: Mapping[str, str], review: Review) -> Example:
         raise BadRow("has functions, an older name of tools; --column tools=functions reads them as such")
     fields = _Fields(row, columns)
     forms = fields.candidates()
+    if TEXT in columns or (not forms and isinstance(row.value.get(TEXT), str)):
+        return _document(fields, row)
     if forms and forms[0] == ("prompt", "completion") and row.value.get("label") is False:
         raise BadRow("has a completion whose label is false, an answer that the training avoids (KTO)")
     if not forms:
@@ -112,6 +117,20 @@ def read_row(row: Row, columns: Mapping[str, str], review: Review) -> Example:
                 f"The column {column} is a label and no part of the prompt; --column {name}={column} puts it there"
             )
     return Example(tuple(messages), found.response, labels, found.turn, tools, uncounted, row.place)
+
+
+def _document(fields: _Fields, row: Row) -> Example:
+    """A document of raw text, by its name or that of its row. Raises BadRow."""
+    text = fields[TEXT]
+    if not isinstance(text, str) or not text.strip():
+        raise BadRow("has an empty text" if isinstance(text, str) or text is None else "has a text that is no text")
+    fields.use(TEXT)
+    labels = {key: value for key, value in row.value.items() if key not in fields.used}
+    if taken := sorted({START, STOP} & labels.keys()):
+        raise BadRow(f"has a column {taken[0]}, under which the place of a passage is kept; rename that column")
+    name = labels.get(DOCUMENT)
+    labels[DOCUMENT] = str(name) if name else f"row {row.number}"
+    return Example((), text, labels, place=row.place)
 
 
 def _read(fields: _Fields, form: tuple[str, ...]) -> Conversation:
@@ -204,8 +223,6 @@ def _formless(row: dict[str, Any]) -> str:
             "is a preference pair (chosen and rejected), which can't be traced yet; expected one answer a row: "
             f"--column {name}=chosen reads the chosen ones"
         )
-    if isinstance(row.get("text"), str):
-        return f"has a text alone, which doesn't say where the response begins; {_EXPECTED}"
     names = sorted(map(str, row))
     shown = ", ".join(name if name.strip().isprintable() and name == name.strip() else repr(name) for name in names)
     return f"has the columns {one_line(shown, 300) or 'nothing'}; {_EXPECTED}"

@@ -1,4 +1,4 @@
-"""Data sets of the `datasets` library → rows: folders that `save_to_disk` wrote, and those of a data hub."""
+"""Folders and data sets → rows: of documents, those that `save_to_disk` wrote, and those of a data hub."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,15 +6,20 @@ from typing import Any
 
 from explorer.errors import DataError
 from explorer.visible import one_line
-from precompute.data.files import is_data
+from precompute.data.files import file_rows, is_data, is_document
 from precompute.data.rows import Row
 
 
 def folder_rows(path: Path, split: str) -> list[Row]:
-    """All rows of a folder that `save_to_disk` wrote. Raises DataError for another one, or an unknown split."""
+    """All rows of a folder that `save_to_disk` wrote, or of documents alone, by their names.
+
+    Raises DataError for another one, or an unknown split.
+    """
     if not any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
         there = [*path.glob("*"), *path.glob("*/*")]
         files = sorted(str(each.relative_to(path)) for each in there if each.is_file() and is_data(each))
+        if texts := _documents(path):
+            return texts
         give = f"give a file of data, such as its {files[0]}" if files else "and it has no file of data"
         raise DataError(f"{path} is no folder that save_to_disk wrote; {give}.")
     from datasets import DatasetDict, load_from_disk
@@ -36,8 +41,8 @@ def hub_rows(name: str, split: str, config: str) -> list[Row]:
     """All rows of one split of a hub data set. Raises DataError where the hub doesn't give it, or has no such split."""
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).suffix:
         raise DataError(
-            f"There is no file {name}; --data takes a .jsonl, .json, .csv, .tsv, .parquet or .arrow file, a folder "
-            "that save_to_disk wrote, or a hub id."
+            f"There is no file {name}; --data takes a .jsonl, .json, .csv, .tsv, .parquet, .arrow or .txt file, a "
+            "folder of .txt files or one that save_to_disk wrote, or a hub id."
         )
     import datasets
 
@@ -52,6 +57,19 @@ def hub_rows(name: str, split: str, config: str) -> list[Row]:
         said = one_line(str(problem), 300)
         hint = "; name one with --config" if "config" in said.lower() and not config else ""
         raise DataError(f"{name} is no file here, and the data hub did not give it ({said}){hint}.") from problem
+
+
+def _documents(path: Path) -> list[Row]:
+    """A row for each document of a folder that holds no other data; none where it does."""
+    files = sorted(each for each in path.rglob("*") if each.is_file() and is_data(each))
+    if not all(map(is_document, files)):
+        return []
+    texts = [row.value["text"] for each in files for row in file_rows(each)]
+    named = zip(files, texts, strict=True)
+    return [
+        Row(number, {"text": text, "document": str(file.relative_to(path))})
+        for number, (file, text) in enumerate(named, start=1)
+    ]
 
 
 def chosen_split(source: object, wanted: str, known: Sequence[str]) -> str:

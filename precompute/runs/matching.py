@@ -20,6 +20,7 @@ from explorer.model.language_model import LanguageModel
 from explorer.model.loading import with_template
 from explorer.model.sequences import NO_END
 from explorer.records import Counting, Encoded, Example
+from precompute.data import sequences_of
 from precompute.runs.logs import Log
 from precompute.runs.readings import Known, Reading, ends, losses, templates
 
@@ -273,7 +274,8 @@ def _with_base(model: LanguageModel, rows: Sequence[_Row]) -> list[_Row]:
 
 
 def _encoded(model: LanguageModel, example: Example, counting: Counting) -> Encoded:
-    return model.encode(example.messages, example.answer, example.tools, counting, example.uncounted)
+    """One row's token ids; of a document those of its first passage."""
+    return sequences_of(model, example, counting)[0][1]
 
 
 def _row(

@@ -32,7 +32,7 @@ def show(rows: Sequence[int], words: Sequence[str]) -> None:
         label = f" · {plain(one_line(example.source, 40))}" if example.source else ""
         st.page_link(
             places.DATA,
-            label=f"Row {example.row}{label} · {plain(one_line(example.prompt, 60))}",
+            label=f"Row {example.row}{label} · {plain(one_line(example.title, 60))}",
             query_params={"row": str(example.row)} | caches.link_parameters(),
         )
         st.caption(_marked(example, words))

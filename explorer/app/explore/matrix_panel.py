@@ -86,7 +86,7 @@ def show(answer: Answer) -> None:
         title.markdown("**Token × token**")
         button.button("Close", on_click=close, key="close_matrix")
         example = resources.desk().engine.store.examples[row]
-        st.text(f"{views.selected_text(answer, span)} × row {row}: {views.shortened(example.prompt, 80)}")
+        st.text(f"{views.selected_text(answer, span)} × row {row}: {views.shortened(example.title, 80)}")
         if isinstance(state.selection(), Contrast) and span_of(state.selection()) == span:
             st.caption("This is about what was said alone, without the other word.")
         st.session_state.setdefault(KEY, LOSS)

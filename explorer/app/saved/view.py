@@ -108,6 +108,7 @@ def _card(rank: int, shown: SavedInfluence, positions: bool, question: SavedQues
         prompt="" if whole else views.shortened(example.prompt, views.LONGEST_PROMPT),
         tokens=shown.sequence if whole and shown.sequence else example.tokens,
         source=example.source,
+        passage=views.passage(example),
         place=views.place(shown.percentile, examples),
         unusual=views.unusual(found.place, question.opponents),
         often=views.often(found.place, question.opponents, examples),

@@ -93,6 +93,8 @@ class CardView:
     tokens: tuple[Token, ...]
     """The tokens of the response, or of prompt and response."""
     source: str = ""
+    passage: str = ""
+    """Where in which document it stands, for a passage of raw text."""
     place: str = ""
     """Its rank among all examples by score, in words."""
     unusual: str = ""
@@ -395,6 +397,7 @@ def _card(card: CardView, group: int, strongest: float) -> dict[str, Any]:
         "share": _number(abs(card.score) / strongest) if strongest else 0.0,
         "exact": card.exact,
         "source": card.source,
+        "passage": card.passage,
         "place": card.place,
         "unusual": card.unusual,
         "often": card.often,

@@ -193,7 +193,6 @@ def test_the_hash_is_what_it_was_and_sees_what_is_new(tmp_path: Path) -> None:
         ({"messages": [USER, ANSWER], "functions": TOOLS}, "has functions, .* --column tools=functions reads them"),
         ({"prompt": [USER], "completion": 3}, "completion must be a list"),
         ({"prompt": "Why?", "completion": "So.", "label": False}, "has a completion whose label is false"),
-        ({"text": "Why? So."}, "has a text alone, which doesn't say where the response begins; expected prompt and"),
         ({"prompt": "Why?", "chosen": "So.", "rejected": "No."}, "is a preference pair .* --column response=chosen"),
         ({"chosen": [USER, ANSWER], "rejected": [USER, ANSWER]}, "is a preference pair .* --column messages=chosen"),
         ({" prompt": "Why?", "response": "So."}, "has the columns ' prompt', response; expected"),

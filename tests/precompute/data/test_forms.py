@@ -191,7 +191,7 @@ def test_a_null_messages_column_leaves_the_other_form(tmp_path: Path) -> None:
         ("data.json", "[]", r"holds no rows"),
         ("data.json", '{"prompt": "a"}', r"holds one JSON object \(prompt\); expected a list of rows"),
         ("data.json", '{"prompt": "a"}\n{"prompt": "b"}', r"is not JSON .*; JSON lines need the ending \.jsonl"),
-        ("data.txt", "hello", r"ends in \.txt; expected \.jsonl, .* \.parquet or \.arrow, also with \.gz or \.zst"),
+        ("data.md", "hello", r"ends in \.md; expected \.jsonl, .* \.arrow or \.txt, also with \.gz or \.zst"),
         ("data", "hello", r"ends in nothing; expected"),
         ("data.parquet", "this is no parquet", r"can't be read as parquet"),
         ("data.json", "[" * 100_000, r"is not JSON"),
@@ -210,5 +210,7 @@ def test_a_malformed_file_is_refused_with_the_fix(tmp_path: Path, name: str, con
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "/nowhere/data.csv", "./a/b", "nothing"])
 def test_a_missing_file_is_not_looked_for_on_the_hub(name: str) -> None:
-    with pytest.raises(DataError, match=r"There is no file .*; --data takes a \.jsonl, .* \.arrow file, a folder"):
+    with pytest.raises(
+        DataError, match=r"There is no file .*; --data takes a \.jsonl, .* \.arrow or \.txt file, a folder"
+    ):
         read_examples(name)
