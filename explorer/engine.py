@@ -8,6 +8,7 @@ are is for methods to say.
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,14 +47,28 @@ Question = tuple[str, Selection]
 NOT_ASKED = "This question was not computed yet, or long ago; ask it again."
 
 
+@dataclass(frozen=True)
+class FineTuned:
+    """What became of the model of a cache by the fine-tuning that followed."""
+
+    model: LanguageModel
+    """The fine-tuned model; its gradients are of the same tensors as those of the model it comes from."""
+    store: Store
+    """The cache of the fine-tuning."""
+
+
 class Engine:
     """Answers prompts with one model, and sketches questions about answers as one cache's examples are."""
 
-    def __init__(self, model: LanguageModel, store: Store):
-        """Raises MismatchError when the cache was made for another model."""
+    def __init__(self, model: LanguageModel, store: Store, fine_tuned: FineTuned | None = None):
+        """Where the model was fine-tuned afterwards, what it became answers. Gradients are the model's own.
+
+        Raises MismatchError when the cache was made for another model.
+        """
         store.check_model(model.fingerprint)
         prepare_forward_mode()
-        self.model, self.store = model, store
+        self.model, self.store, self.fine_tuned = model, store, fine_tuned
+        self.speaker = fine_tuned.model if fine_tuned else model
         self.sketcher = make_sketcher(model, store.manifest.settings)
         self._norms: Recent[str, NDArray[np.float32]] = Recent(64)
         self._sketches: Recent[Question, NDArray[np.float32]] = Recent(2048)
@@ -68,9 +83,9 @@ class Engine:
     def answer(self, prompt: Prompt, settings: GenerationSettings | None = None) -> Iterator[Answer]:
         """Yield the growing answer after every generated token; the last one is finished."""
         asked = check_question(prompt)
-        ids = self.model.encode_prompt(asked.turns).tolist()
-        start, read, tokens = len(ids), TokenReader(self.model.tokenizer), list[Token]()
-        for token in generate(self.model, asked.turns, settings):
+        ids = self.speaker.encode_prompt(asked.turns).tolist()
+        start, read, tokens = len(ids), TokenReader(self.speaker.tokenizer), list[Token]()
+        for token in generate(self.speaker, asked.turns, settings):
             ids.append(token)
             tokens.append(read(token))
             yield _as_answer(asked, Encoded(np.asarray(ids, dtype=np.int64), start), tokens, finished=False)
@@ -82,8 +97,8 @@ class Engine:
         if not said(turn).strip():
             raise PromptError("The response is empty; give some text to ask about.")
         asked = check_question(prompt)
-        encoded = self.model.encode(asked.turns, turn, tools)
-        tokens = self.model.tokens(encoded.ids[encoded.response_start :])
+        encoded = self.speaker.encode(asked.turns, turn, tools)
+        tokens = self.speaker.tokens(encoded.ids[encoded.response_start :])
         return _as_answer(asked, encoded, tokens, finished=True)
 
     def answered(self, prompt: Prompt, response: str | None, max_tokens: int) -> Answer:
@@ -97,7 +112,7 @@ class Engine:
         """What the model, and the base without its adapter, expected at each token of the answer."""
         known = self._predictions.get(answer.id)
         if known is None:
-            known = alternatives.predict(self.model, answer.encoded)
+            known = alternatives.predict(self.speaker, answer.encoded)
             self._predictions.put(answer.id, known)
             self._raised.put(answer.id, (raised_word(answer.tokens, known.change),))
         return known
@@ -119,7 +134,7 @@ class Engine:
     def contrast(self, answer: Answer, span: Span, text: str) -> Contrast:
         """Why a span and not this text in its place, as something to ask about. Raises PromptError where it is none."""
         check_selection(answer, span)
-        found = alternatives.contrast(self.model, answer, span, text)
+        found = alternatives.contrast(self.speaker, answer, span, text)
         check_selection(answer, found)
         return found
 

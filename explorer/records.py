@@ -499,6 +499,8 @@ class Description:
     """Whether it gives influences of single training tokens, which average to the score."""
     can: frozenset[Can] = frozenset()
     """What it can say besides, as it is; `NAME:VALUE` makes another method of it, which can't."""
+    two_stages: bool = False
+    """Whether it needs a cache that names the fine-tuning which followed."""
     unnamed: bool = False
     """Whether it is the one that is meant where none is named: in headings, and in files."""
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 import transformers
 
-from explorer.cache import CacheSettings, Manifest, Part, Shard, Store, create_cache, open_cache
+from explorer.cache import CacheSettings, FollowedBy, Manifest, Part, Shard, Store, create_cache, open_cache
 from explorer.cache.files import only_writer
 from explorer.cache.generations import begin, commit, pending, resumable, sweep
 from explorer.cache.manifest import MANIFEST
@@ -58,6 +58,7 @@ def build_cache(
     executor: Executor | None = None,
     encoded: Sequence[Encoded] | None = None,
     counting: Counting = LAST_ANSWER,
+    followed_by: FollowedBy | None = None,
 ) -> Store:
     """Make the cache in `folder`, or finish and mend it: the bytes are those of one undisturbed run.
 
@@ -66,9 +67,9 @@ def build_cache(
     measured first, and a disk without room for it refused. Sketches are made by
     the `executor`, or else in this process with `model`. `encoded` are the
     examples' token ids, where they are known, and `counting` says which of these
-    are in the loss. Raises DataError for examples the model can't read,
-    MismatchError when the folder holds something else, CacheError when it can't
-    be written.
+    are in the loss; `followed_by` says which fine-tuning followed, where one did.
+    Raises DataError for examples the model can't read, MismatchError when the
+    folder holds something else, CacheError when it can't be written.
     """
     if encoded is None:
         examples, encoded = readable(model, examples, counting=counting)
@@ -93,7 +94,7 @@ def build_cache(
     maker = Maker(executor, dict(enumerate(encoded)), report)
     with only_writer(folder):
         rows = table_rows(model, examples, encoded, manifest.system is not None)
-        store = create_cache(folder, manifest, rows)
+        store = _linked(create_cache(folder, manifest, rows), followed_by)
         sweep(store, pending(store))
         store = mended(store, maker, model, sketcher, store.shards, examples_table(rows))
         with named_as_in(examples):
@@ -101,6 +102,16 @@ def build_cache(
             chosen = token_rows(store, with_tokens)
             store = maker.fill(store, "tokens", chosen, _token_shard_rows(settings))
         return add_nulls(model, sketcher, store, null_prompts, partial(report, "unrelated prompts"), renew=True)
+
+
+def _linked(store: Store, followed_by: FollowedBy | None) -> Store:
+    """The cache that names the fine-tuning which followed; as it is where none is given."""
+    if followed_by is None or store.manifest.followed_by == followed_by:
+        return store
+    manifest = replace(store.manifest, followed_by=followed_by)
+    linked = Store(store.folder, replace(store.contents, manifest=manifest))
+    linked.save()
+    return linked
 
 
 def append_examples(

@@ -7,7 +7,7 @@ pickled. It knows nothing of models and of what the numbers mean. Numpy only.
 
 from explorer.cache.generations import drop
 from explorer.cache.inventory import cache_report
-from explorer.cache.manifest import CacheSettings, Contents, Manifest, Part, Shard
+from explorer.cache.manifest import CacheSettings, Contents, FollowedBy, Manifest, Part, Shard
 from explorer.cache.objects import fetch, upload
 from explorer.cache.shards import Arrays, fold
 from explorer.cache.store import Store, create_cache, open_cache
@@ -16,6 +16,7 @@ __all__ = [
     "Arrays",
     "CacheSettings",
     "Contents",
+    "FollowedBy",
     "Manifest",
     "Part",
     "Shard",

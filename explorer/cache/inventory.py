@@ -27,6 +27,7 @@ def cache_report(store: Store) -> dict[str, Any]:
         "model": kept.model,
         "adapter": kept.adapter or "none: all parameters",
         **({"fine_tuned_from": kept.base} if kept.base else {}),
+        **({"followed_by": kept.followed_by.cache} if kept.followed_by else {}),
         "template": kept.template,
         "data": kept.data,
         "checkpoints": ", ".join(names) or "final",

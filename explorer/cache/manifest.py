@@ -72,7 +72,19 @@ class Part:
     """How many examples it had; some may have been dropped since."""
 
 
-_LATER = {"base", "system", "counting"}
+@dataclass(frozen=True)
+class FollowedBy:
+    """The fine-tuning that followed the training which a cache is of, such as pre-training."""
+
+    cache: str
+    """The folder of its cache, relative to this one's."""
+    model: str
+    """SHA-256 of what it led to: of the adapter, or of a wholly fine-tuned model."""
+    data: str
+    """SHA-256 of its data."""
+
+
+_LATER = {"base", "system", "counting", "followed_by"}
 """Fields that early caches lack."""
 
 
@@ -107,6 +119,9 @@ class Manifest:
     counting: Counting = LAST_ANSWER
     """Which tokens of its rows are in the loss."""
 
+    followed_by: FollowedBy | None = None
+    """The fine-tuning of the model, of a cache of what was trained on before it; None for any other cache."""
+
     @property
     def data(self) -> str:
         """The names of the data files."""
@@ -137,6 +152,8 @@ class Manifest:
             del kept["counting"]
         elif self.counting.chunk == LAST_ANSWER.chunk:
             del kept["counting"]["chunk"]
+        if self.followed_by is None:
+            del kept["followed_by"]
         return kept
 
     @classmethod
@@ -154,6 +171,7 @@ class Manifest:
                 "settings": CacheSettings(**kept["settings"] | {"coarse_lengths": coarse}),
                 "parts": tuple(Part(**part) for part in kept["parts"]),
                 "counting": Counting(**kept.get("counting", {})),
+                "followed_by": FollowedBy(**kept["followed_by"]) if "followed_by" in kept else None,
             }
         )
 

@@ -53,7 +53,7 @@ def pack_arrays(arrays: Arrays) -> bytes:
     return b"".join([(data - 8 + spaces).to_bytes(8, "little"), packed[8:data], b" " * spaces, packed[data:]])
 
 
-_DTYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "I64": np.int64, "I32": np.int32}
+_DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "I8": np.int8, "I64": np.int64, "I32": np.int32}
 
 
 RAGGED = ("rows", "offsets")

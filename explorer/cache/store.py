@@ -351,7 +351,7 @@ def _with_ids(folder: Path, shard: Shard) -> Shard:
         return shard
 
 
-_NAMES = {"versions", "model", "adapter", "generation"}
+_NAMES = {"versions", "model", "adapter", "generation", "followed_by"}
 """What may differ when a cache is taken up again: where things lie and are called; hashes tell what they are."""
 
 

@@ -89,6 +89,7 @@ def open_run(options: Options) -> int | None:
         "adapter": str(run.adapter) if run.adapter else None,
         "base": _base(options, run),
         "template": reading.template,
+        "followed_by": "",
         "engine": "in-process",
         "upload": "",
     }

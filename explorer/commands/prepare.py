@@ -202,6 +202,15 @@ projections = together(
 @counting
 @base_model("float32", "mixed", "bfloat16", "float16", "4bit")
 @_adapter
+@option(
+    "--followed-by",
+    "The cache of the fine-tuning that followed on the training which this data is of. The fine-tuned model then gives "
+    "the answers, and the methods multi-stage, single-stage and stage-product trace them back to this data. The same "
+    "command with another cache takes that.",
+    type=PATH,
+    metavar="CACHE",
+    default="",
+)
 @gradients
 @projections
 @estimate
@@ -236,6 +245,7 @@ def made(options: Options, examples: Any, review: Any, counting: Any, training: 
     from explorer.gradients import weights_in
     from explorer.model.checkpoints import taken_at
     from explorer.model.loading import load_model
+    from explorer.serving.stages import following
     from precompute.build import build_cache
     from precompute.data import readable
 
@@ -277,6 +287,7 @@ def made(options: Options, examples: Any, review: Any, counting: Any, training: 
                     executor,
                     encoded,
                     counting,
+                    following(options.followed_by, folder, model) if options.followed_by else None,
                 )
         except Cancelled as stopped:
             say(str(stopped))

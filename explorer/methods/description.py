@@ -21,6 +21,9 @@ _SKETCHED = (
 )
 _OWN = "one backward pass over every training example, once; then one over the answer, and one scan of the sketches"
 _CHECKPOINT = "the name of the checkpoint (the cache's last)"
+_SHARE = (
+    "λ of both stages, as a share of a tensor's mean eigenvalue; of the fine-tuning it holds the proximity term (0.1)"
+)
 _GGN = "that the loss is quadratic around the model, with the damped Gauss-Newton matrix of some training rows"
 
 METHODS: dict[str, Description] = {
@@ -229,6 +232,38 @@ METHODS: dict[str, Description] = {
             token_values=True,
         ),
         Description(
+            "multi-stage",
+            "second order",
+            "⟨P₀P₁∇L(t), ∇L(s)⟩, ∇L(t) at the fine-tuned model, ∇L(s) at the one before it, P₁ and P₀ the inverses of "
+            "both trainings' eigenvalue-corrected Kronecker factors",
+            "as ekfac, for both trainings; that fine-tuning stayed near the model before it",
+            "as ekfac for each of the two trainings, once; then as graddot",
+            _SHARE,
+            fitted=True,
+            token_values=True,
+            two_stages=True,
+        ),
+        Description(
+            "single-stage",
+            "second order",
+            "⟨P₁∇L(t), ∇L(s)⟩, all of it at the fine-tuned model",
+            "that the examples had been trained on last",
+            "as ekfac for the fine-tuning, and one backward pass over every training example, once; then as graddot",
+            _SHARE,
+            fitted=True,
+            token_values=True,
+            two_stages=True,
+        ),
+        Description(
+            "stage-product",
+            "first order",
+            "⟨∇L(t), ∇L(s)⟩, ∇L(t) at the fine-tuned model, ∇L(s) at the one before it",
+            "as graddot; that fine-tuning left the model as it was",
+            _SKETCHED,
+            token_values=True,
+            two_stages=True,
+        ),
+        Description(
             "unrolled",
             "whole training",
             "∂ log p(t)/∂w, w the weight of an example's loss in the training: exact, by going back through every step "
@@ -263,9 +298,17 @@ SPELLED = {
     "arnoldi": "Influence function by Arnoldi iteration",
     "ekfac": "Influence function by EK-FAC",
     "ekfac-mlp": "Influence function by EK-FAC, MLP layers alone",
+    "multi-stage": "Influence of an earlier stage, by EK-FAC of both",
+    "single-stage": "Influence as if there had been one stage",
+    "stage-product": "Dot product of gradients of two stages",
     "unrolled": "Exact derivative, back through the whole training",
 }
 """Every method in a few words."""
+
+
+def askable(followed: bool) -> dict[str, Description]:
+    """The methods that a cache can be asked by; `followed` says whether it names the fine-tuning that followed."""
+    return {name: each for name, each in METHODS.items() if followed or not each.two_stages}
 
 
 def choose(name: str) -> Chosen:

@@ -5,6 +5,7 @@ What a method may be able to do besides is in `abilities`.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Self
@@ -14,10 +15,14 @@ from numpy.typing import NDArray
 
 from explorer.cache import Arrays
 from explorer.engine import Engine
-from explorer.errors import MethodError, NonFiniteError
-from explorer.methods.fitted import key_of, read_fitted, try_to_keep
+from explorer.errors import CacheError, MethodError, NonFiniteError
+from explorer.methods.fitted import forget_fitted, key_of, read_fitted, try_to_keep
 from explorer.records import Answer, Chosen, Contrast, Selection
 
+_DONE = "done"
+"""How many parts are in sums that are kept."""
+_KEPT_EVERY_S = 120.0
+"""Sums are kept so often: they may be gigabytes."""
 Report = Callable[[str, int, int], None]
 """Is told a stage, how much of it is done, and of how much."""
 
@@ -115,6 +120,12 @@ class Method:
 
         Raises NonFiniteError where that isn't finite.
         """
+        known = self.begun(name, make, **settings)
+        self.held += sum(array.nbytes for array in known.values())
+        return known
+
+    def begun(self, name: str, make: Callable[[], Arrays], **settings: Any) -> Arrays:
+        """The same for what is needed until a fit is done, and then to be forgotten."""
         key = key_of(self.engine.store, **settings)
         known = None if self.anew else read_fitted(self.engine.store, name, key)
         if known is None and self.kept_alone:
@@ -124,8 +135,33 @@ class Method:
             if not all(np.isfinite(array).all() for array in known.values() if array.dtype.kind == "f"):
                 raise NonFiniteError("a number", f"What {self.chosen.name} was fitted to")
             try_to_keep(self.engine.store, name, key, known)
-        self.held += sum(array.nbytes for array in known.values())
         return known
+
+    def summed(
+        self, name: str, start: Arrays, parts: int, add: Callable[[int, Arrays], None], **settings: Any
+    ) -> Arrays:
+        """The sums that `add` makes of `start`, one part after the other; a run that was stopped goes on.
+
+        They are kept every few minutes, until they are forgotten.
+        """
+        key = key_of(self.engine.store, parts=parts, **settings)
+        known = None if self.anew else read_fitted(self.engine.store, name, key)
+        # What was read lies in a file that isn't to be changed.
+        sums = {own: array.copy() for own, array in known.items()} if known else dict(start)
+        done = int(sums.pop(_DONE)[0]) if known else 0
+        kept = time.monotonic()
+        for part in range(done, parts):
+            add(part, sums)
+            if time.monotonic() - kept > _KEPT_EVERY_S and part + 1 < parts:
+                try_to_keep(self.engine.store, name, key, {**sums, _DONE: np.array([part + 1])})
+                kept = time.monotonic()
+        return sums
+
+    def forget(self, *names: str) -> None:
+        """Remove what was begun under these names, where the cache's folder can be written."""
+        for name in names:
+            with suppress(CacheError):
+                forget_fitted(self.engine.store, name)
 
     def refuse_contrasts(self, selection: Selection) -> None:
         """Raise MethodError where a method without gradients is asked why this and not that."""

@@ -11,6 +11,7 @@ from explorer.methods.likeness.similarity import Cka, Embedding, RepSim
 from explorer.methods.method import Method, Report, silent
 from explorer.methods.second_order.ekfac import Ekfac
 from explorer.methods.second_order.influence import Arnoldi, ConjugateGradients, DataInf, Lissa
+from explorer.methods.second_order.stages import MultiStage, SingleStage, StageProduct
 from explorer.methods.second_order.started import FromEkfac
 from explorer.methods.unrolled import Unrolled
 
@@ -37,6 +38,9 @@ CLASSES: dict[str, type[Method]] = {
     "arnoldi": Arnoldi,
     "ekfac": Ekfac,
     "ekfac-mlp": Ekfac,
+    "multi-stage": MultiStage,
+    "single-stage": SingleStage,
+    "stage-product": StageProduct,
     "unrolled": Unrolled,
 }
 VALUED: dict[str, type[Method]] = {"rapidin": Folded}

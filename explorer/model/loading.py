@@ -83,6 +83,9 @@ def load_model(
     elif _quantisation(network.config):
         raise ModelError(f"{name} is quantised: its own weights have no gradients; give the --adapter trained on it.")
     network, way = adapted.network, adapted.way
+    if precision == "float64":
+        # An adapter's own tensors come in the format of its file.
+        network.double()
     network.eval()
     for module in network.modules():
         # Backward passes drop the padding token's embedding, forward mode doesn't; padding carries no loss anyway.

@@ -66,6 +66,8 @@ class Way:
         start = self.start(name, tensor)
         if start is None:
             return tensor.detach()
+        if alpha == 0:
+            return start.detach().to(tensor.device, tensor.dtype)
         return torch.lerp(start.to(tensor.device, tensor.dtype), tensor.detach(), alpha)
 
 

@@ -11,6 +11,7 @@ from explorer.model.embedded import Say
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.retrieval import DistributedStore
+from explorer.serving.stages import fine_tuned
 
 
 def open_engine(
@@ -34,7 +35,8 @@ def open_engine(
         spread = DistributedStore(ray, store, workers)
         return Engine(model_for(store, model, adapter, template, device, say), spread)
     store.check()
-    return Engine(model_for(store, model, adapter, template, device, say), store)
+    own = model_for(store, model, adapter, template, device, say)
+    return Engine(own, store, fine_tuned(store, own, lambda later: model_for(later, device=device, say=say)))
 
 
 def model_for(

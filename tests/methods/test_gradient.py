@@ -24,7 +24,7 @@ from explorer.methods.first_order.directions import at_checkpoint
 from explorer.methods.opening import open_method
 from explorer.methods.second_order import influence
 from explorer.methods.second_order.curvature import GaussNewton, batches, curvature_rows
-from explorer.methods.second_order.ekfac import drawn_labels, draws
+from explorer.methods.second_order.factors import drawn_labels, draws
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.records import Answer, Encoded, Selection
@@ -35,6 +35,7 @@ from precompute.finetune import FinetuneSettings, finetune
 from tests.asking import asking
 from tests.conftest import Tiny
 from tests.explicit import Explicit, mean_gauss_newton
+from tests.explicit_factors import explicit_ekfac
 from tests.tiny import save_tiny_change
 
 ROWS = 2
@@ -326,32 +327,6 @@ def test_datainf_agrees_with_float64_whether_or_not_its_rows_are_held(
     assert_agree(method.scores(question(engine), None), preconditioned(engine, explicit, inverse), 2e-3)
 
 
-class Sampled:
-    """Gradients of one row with labels drawn from the model, in float64, and what entered and came back, by hooks."""
-
-    def __init__(self, explicit: Explicit, encoded: Encoded, seed: str):
-        modules = dict(explicit.model.network.named_modules())
-        self.entered, left = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
-        handles = []
-        for name in explicit.tensors:
-
-            def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor, name: str = name) -> None:
-                self.entered[name], left[name] = inputs[0].detach()[0], output
-
-            handles.append(modules[name.removesuffix(".weight")].register_forward_hook(hook))
-        logits = explicit.logits(encoded)
-        for handle in handles:
-            handle.remove()
-        labels, weights = (each.numpy() for each in drawn_labels(logits.detach(), seed))
-        losses = -logits.log_softmax(-1)[range(len(labels)), labels] * torch.from_numpy(weights)
-        loss = losses.sum() / np.sqrt(len(labels))
-        back = torch.autograd.grad(loss, list(left.values()), retain_graph=True)
-        self.returned = {name: part[0] for name, part in zip(left, back, strict=True)}
-        self.gradients = dict(
-            zip(explicit.tensors, torch.autograd.grad(loss, list(explicit.tensors.values())), strict=True)
-        )
-
-
 @pytest.mark.parametrize("sharpness", [1.0, 12.0])
 def test_drawn_labels_have_the_fisher_matrix_in_the_mean(sharpness: float) -> None:
     """Over all tokens together: whatever is drawn for one says nothing of another."""
@@ -371,29 +346,6 @@ def test_drawn_labels_have_the_fisher_matrix_in_the_mean(sharpness: float) -> No
 
 def test_few_rows_are_drawn_for_more_often() -> None:
     assert [draws(rows) for rows in (1, 4, 16, 63, 64, 1000)] == [64, 16, 4, 2, 1, 1]
-
-
-def explicit_ekfac(
-    explicit: Explicit, rows: list[int], encoded: list[Encoded]
-) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """P as dense matrices: the Fisher matrix of drawn labels, of which the diagonal in the Kronecker basis is kept."""
-    seeds = [(row, f"{row}/{draw}") for row in rows for draw in range(draws(len(rows)))]
-    sampled = [Sampled(explicit, encoded[row], seed) for row, seed in seeds]
-    inverses = []
-    for name in explicit.tensors:
-        back = sum(each.returned[name].T @ each.returned[name] for each in sampled)
-        entered = sum(each.entered[name].T @ each.entered[name] for each in sampled)
-        bases = [np.linalg.eigh(np.asarray(moment))[1] for moment in (back, entered)]
-        u = np.kron(*bases)
-        flattened = np.stack([each.gradients[name].reshape(-1).numpy() for each in sampled])
-        fisher = flattened.T @ flattened / len(sampled)
-        kept = np.diag(u.T @ fisher @ u)
-        inverses.append(u @ np.diag(1 / (kept + 0.1 * kept.mean())) @ u.T)
-
-    def inverse(q: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.concatenate([each @ part for each, part in zip(inverses, explicit.split(q), strict=True)])
-
-    return inverse
 
 
 def test_ekfac_agrees_with_dense_kronecker_factors_in_float64(opened: Opened) -> None:

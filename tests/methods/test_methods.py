@@ -14,7 +14,7 @@ from explorer.engine import Engine
 from explorer.errors import MethodError
 from explorer.methods.abilities import ABILITIES
 from explorer.methods.attributor import Attributor
-from explorer.methods.description import METHODS, choose
+from explorer.methods.description import METHODS, askable, choose
 from explorer.methods.fitted import keep_fitted, key_of, read_fitted, try_to_keep
 from explorer.methods.opening import CLASSES, open_method
 from explorer.model.loading import load_model
@@ -56,7 +56,7 @@ def test_every_described_method_is_there_and_the_other_way_round() -> None:
         assert all([described.what, described.assumes, described.costs])
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", askable(followed=False))
 @pytest.mark.parametrize("selection", [None, (3, 4)])
 def test_every_method_ranks_all_examples(
     engine: Engine, encoder: Path, name: str, selection: tuple[int, int] | None

@@ -7,7 +7,7 @@ from explorer.app.desk.desk import Desk
 from explorer.app.desk.work import Question
 from explorer.concurrency import Steps, Task, Urgency
 from explorer.errors import ExplorerError
-from explorer.methods.description import METHODS
+from explorer.methods.description import askable
 from explorer.methods.method import Cost, Stage
 from explorer.records import Chosen
 from explorer.trust import Agreement, agree
@@ -27,9 +27,10 @@ class Agreeing:
     """Why a method can't be asked."""
 
 
-def methods(question: Question) -> list[Chosen]:
-    """All methods, and the one that the question was asked by, if it is one with a value."""
-    return list(dict.fromkeys([*map(Chosen, METHODS.values()), question.method]))
+def methods(desk: Desk, question: Question) -> list[Chosen]:
+    """All methods for this cache, and the one that the question was asked by, if it is one with a value."""
+    known = askable(desk.engine.fine_tuned is not None)
+    return list(dict.fromkeys([*map(Chosen, known.values()), question.method]))
 
 
 def begin(desk: Desk, session: str, question: Question, everything: bool) -> Agreeing:
@@ -37,7 +38,7 @@ def begin(desk: Desk, session: str, question: Question, everything: bool) -> Agr
     agreeing: Agreeing
 
     def steps() -> Steps:
-        for method in methods(question):
+        for method in methods(desk, question):
             agreeing.at = method.name
             asked = desk.bench.of(method)
             try:
@@ -61,6 +62,6 @@ def begin(desk: Desk, session: str, question: Question, everything: bool) -> Agr
 def agreement(desk: Desk, question: Question, rows: Sequence[int]) -> Agreement:
     """How the methods whose scores are known rank these examples."""
     asked = question.answer, question.selection
-    found = {method: desk.bench.of(method).scores(*asked) for method in methods(question)}
+    found = {method: desk.bench.of(method).scores(*asked) for method in methods(desk, question)}
     known = {method: scores for method, scores in found.items() if scores is not None}
     return agree(rows, known, desk.rows(question), question.opponents)

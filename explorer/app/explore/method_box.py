@@ -4,12 +4,12 @@ import streamlit as st
 
 from explorer.app.desk.desk import Desk
 from explorer.app.desk.work import Fitting, Question
-from explorer.app.session import state
+from explorer.app.session import resources, state
 from explorer.app.widgets import messages, places
 from explorer.app.widgets.filter_box import plain
 from explorer.app.widgets.polling import duration
 from explorer.errors import ExplorerError
-from explorer.methods.description import CURVATURE_ROWS, DEFAULT, METHODS, described
+from explorer.methods.description import CURVATURE_ROWS, DEFAULT, METHODS, askable, described
 from explorer.methods.method import Cost, Stage
 from explorer.records import Chosen, Description
 from explorer.visible import one_line
@@ -45,7 +45,7 @@ def method_box() -> None:
         help=f"How examples are scored: by {DEFAULT}, unless you choose another method to compare it with",
     ):
         st.session_state[_PICKED] = description.name
-        st.selectbox("Examples are scored by", list(METHODS), key=_PICKED, format_func=_named, on_change=_take)
+        st.selectbox("Examples are scored by", _askable(), key=_PICKED, format_func=_named, on_change=_take)
         if description.value and not description.value_is_folder:
             # A field of its own for each choice: one that was filled in at each rerun would lose what is being typed.
             st.text_input(
@@ -63,7 +63,7 @@ def method_box() -> None:
 
 def method_field(desk: Desk, key: str) -> None:
     """Choose a method for many questions; what it costs stands beneath it, unless it is what one gets unasked."""
-    method = Chosen(METHODS[st.selectbox("Examples are scored by", list(METHODS), key=key, format_func=_named)])
+    method = Chosen(METHODS[st.selectbox("Examples are scored by", _askable(), key=key, format_func=_named)])
     if not method.written:
         return
     try:
@@ -87,6 +87,13 @@ def about(description: Description) -> list[str]:
         f"Assumes {description.assumes}.",
         f"Costs {description.costs}.{rows}",
     ]
+
+
+def _askable() -> list[str]:
+    known = list(askable(resources.store().manifest.followed_by is not None))
+    # One may be chosen by the address of another cache's question; what it lacks is said where it is asked.
+    name = chosen().description.name
+    return known if name in known or name not in METHODS else [*known, name]
 
 
 def _named(name: str) -> str:

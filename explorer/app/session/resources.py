@@ -33,6 +33,7 @@ from explorer.serving.config import serve_settings
 if TYPE_CHECKING:
     from explorer.app.desk.absences import Absences
     from explorer.app.desk.desk import Desk
+    from explorer.engine import FineTuned
     from explorer.model.language_model import LanguageModel
 
 Made = TypeVar("Made")
@@ -103,11 +104,24 @@ def _model(folder: str) -> "LanguageModel":
 
 
 @st.cache_resource(show_spinner=False)
+def _fine_tuned(folder: str) -> "FineTuned | None":
+    from explorer.serving.session import model_for
+    from explorer.serving.stages import fine_tuned
+
+    opened, base, device = _store(folder), _model(folder), serve_settings().device
+
+    def load() -> "FineTuned | None":
+        return fine_tuned(opened, base, lambda later: model_for(later, device=device))
+
+    return _by_the_worker(("fine-tuned", folder), load)
+
+
+@st.cache_resource(show_spinner=False)
 def _desk(folder: str) -> "Desk":
     from explorer.app.desk.desk import Desk
     from explorer.engine import Engine
 
-    opened = Desk(Engine(_model(folder), _store(folder)), _worker())
+    opened = Desk(Engine(_model(folder), _store(folder), _fine_tuned(folder)), _worker())
     # Everything imported and loaded so far stays for good: keep the garbage
     # collector from walking it after each click.
     gc.collect()

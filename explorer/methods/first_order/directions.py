@@ -115,11 +115,14 @@ def row_factors(engine: Engine, model: LanguageModel, kind: str) -> NDArray[np.f
     return np.asarray(held * reciprocals(own) if kind == "cosine" else held)
 
 
-def own_sketches(method: Method, model: LanguageModel, kind: str, whole_sequence: bool = False) -> Rows:
+def own_sketches(
+    method: Method, model: LanguageModel, kind: str, whole_sequence: bool = False, of: str = "", **told: str
+) -> Rows:
     """Sketches (N, K) and scales (N) of training gradients divided as `kind` says: made once, then kept.
 
     For what the cached ones can't serve, by the same table and in the same
-    number format. `whole_sequence` is for the loss of prompts, too.
+    number format. `whole_sequence` is for the loss of prompts, too; `of` names
+    another model than the cache's, which `told` tells from others.
     """
     engine, settings = method.engine, method.engine.store.manifest.settings
     held = "layer" if kind == "layer" else "none"
@@ -140,8 +143,8 @@ def own_sketches(method: Method, model: LanguageModel, kind: str, whole_sequence
         return {"sketch": stored, "scale": scales, "size": sizes}
 
     points = [point.name for point in model.checkpoints]
-    name = "-".join(filter(None, ["sketches", held, "whole" if whole_sequence else "", *points]))
-    kept = method.fitted(name, make, normalisation=held, whole_sequence=whole_sequence, checkpoints=points)
+    name = "-".join(filter(None, ["sketches", held, "whole" if whole_sequence else "", of, *points]))
+    kept = method.fitted(name, make, normalisation=held, whole_sequence=whole_sequence, checkpoints=points, **told)
     scales = kept["scale"]
     return kept["sketch"], np.asarray(scales * reciprocals(kept["size"])) if kind == "cosine" else scales
 

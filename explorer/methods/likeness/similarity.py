@@ -80,7 +80,7 @@ class _States(Method):
     def _of(self, answer: Answer, selection: Selection) -> NDArray[np.float32]:
         """The states (tokens, H) of what is asked about."""
         self.refuse_contrasts(selection)
-        span, model = span_of(selection), self.engine.model
+        span, model = span_of(selection), self.engine.speaker
         return hidden_states(model, answer.encoded)[slice(*span) if span else said(model, answer.encoded)]
 
     def _all(self) -> list[NDArray[np.float32]]:
