@@ -33,6 +33,8 @@ JUDGED = {
     "response and about the word alone?",
     "classes": "Questions of known classes: is the first row of the question's class (accuracy), and what share of the "
     "first rows, as many as the class has (coverage)?",
+    "fact-tracing": "Questions about facts that passages of a corpus state, where the model gives the answer: how far "
+    "up is the first stating passage (mean reciprocal rank), and what share of them is among the first ten?",
     "ihvp": "Methods that approximate an inverse curvature, against conjugate gradients that have converged: do they "
     "rank alike, and how long does a question take?",
     "fidelity": "Scores by sketches of every length against exact inner products.",

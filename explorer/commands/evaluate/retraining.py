@@ -1,11 +1,19 @@
 """`evaluate lds`, `removal` and `steps`: what scores say, beside what training on other rows, or one more step, did."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from explorer.commands.evaluate.shared import asked_probes, compared, count, keep, kept
+from explorer.commands.evaluate.shared import (
+    asked_probes,
+    compared,
+    count,
+    keep,
+    kept,
+    kept_results,
+    print_kept_table,
+    print_result,
+)
 from explorer.commands.options import COUNT, POSITIVE, RATE, Options, command, flag, option, training_precision
 from explorer.commands.terminal import Bars, engine_of, say
 from explorer.errors import DataError
@@ -119,7 +127,7 @@ def removal(options: Options) -> None:
     from explorer.evaluation.counterfactual.removals import Outcome, nested, says, table
 
     if options.kept:
-        return _print_kept_table(options, "removal", nested)
+        return print_kept_table(options, "removal", nested)
     methods, shares = tuple(choose(name) for name in options.methods.split(",")), _shares(options.shares)
 
     from explorer.evaluation.counterfactual.questions import questions_of, scored
@@ -288,35 +296,7 @@ def _print_kept(options: Options) -> None:
     from explorer.evaluation.counterfactual.trainings import nested
 
     found = [
-        each for each in _kept_results(options, "lds") if options.count in (None, each.settings.get("count"))
-    ] or _kept_results(options, "lds")
+        each for each in kept_results(options, "lds") if options.count in (None, each.settings.get("count"))
+    ] or kept_results(options, "lds")
     result = max(found, key=lambda each: (each.settings["halves"], each.settings.get("count", 0), each.made))
-    _print_result(options, result, nested(result, DEFAULT))
-
-
-def _print_kept_table(options: Options, kind: str, nested: Any) -> None:
-    """The latest kept result of a kind with one table."""
-    result = max(_kept_results(options, kind), key=lambda each: (each.settings["count"], each.made))
-    _print_result(options, result, nested(result.tables[0]))
-
-
-def _kept_results(options: Options, kind: str) -> list[Any]:
-    """The kept results of a kind, over the cache as it is. Raises DataError where there is none."""
-    from explorer.cache import open_cache
-    from explorer.evaluation.results import folder_of, load
-
-    store = open_cache(options.cache)
-    folder = Path(options.keep) if options.keep else folder_of(store)
-    found = [result for result in load(folder, say) if result.kind == kind and result.fits(store)]
-    if not found:
-        raise DataError(f"{folder} keeps no result of evaluate {kind} for this cache; run it without --kept.")
-    return found
-
-
-def _print_result(options: Options, result: Any, figures: Any) -> None:
-    from explorer.evaluation.tables import lines
-
-    if options.json:
-        print(json.dumps(figures, indent=1))
-    else:
-        print("\n".join([*(line for table in result.tables for line in lines(table)), *result.notes]))
+    print_result(options, result, nested(result, DEFAULT))

@@ -19,6 +19,7 @@ from explorer.commands.options import (
     together,
 )
 from explorer.commands.terminal import say
+from explorer.errors import DataError
 from explorer.methods.description import CURVATURE_ROWS
 from explorer.paths import DEMO
 
@@ -102,6 +103,35 @@ def keep(options: Options, store: "Store", kind: str, **found: Any) -> None:
     _say_result(options, result)
     path = save(Path(options.keep) if options.keep else folder_of(store), result)
     say(f"kept as {path}")
+
+
+def print_kept_table(options: Options, kind: str, nested: Any) -> None:
+    """The latest kept result of a kind with one table."""
+    result = max(kept_results(options, kind), key=lambda each: (each.settings["count"], each.made))
+    print_result(options, result, nested(result.tables[0]))
+
+
+def kept_results(options: Options, kind: str) -> list[Any]:
+    """The kept results of a kind, over the cache as it is. Raises DataError where there is none."""
+    from explorer.cache import open_cache
+    from explorer.evaluation.results import folder_of, load
+
+    store = open_cache(options.cache)
+    folder = Path(options.keep) if options.keep else folder_of(store)
+    found = [result for result in load(folder, say) if result.kind == kind and result.fits(store)]
+    if not found:
+        raise DataError(f"{folder} keeps no result of evaluate {kind} for this cache; run it without --kept.")
+    return found
+
+
+def print_result(options: Options, result: Any, figures: Any) -> None:
+    """A kept result, as nested figures or as lines."""
+    from explorer.evaluation.tables import lines
+
+    if options.json:
+        print(json.dumps(figures, indent=1))
+    else:
+        print("\n".join([*(line for table in result.tables for line in lines(table)), *result.notes]))
 
 
 def _say_result(options: Options, result: "Result") -> None:
