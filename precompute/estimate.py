@@ -97,19 +97,19 @@ def _example_seconds(model: LanguageModel, encoded: Encoded, batch: int, mixed: 
             for checkpoint in model.checkpoints:
                 gradients.example_gradients(model, checkpoint, [encoded] * batch, lambda sequence, parts: None)
 
-    return _seconds(model, run) / batch
+    return seconds_of(model, run) / batch
 
 
 def _token_seconds(model: LanguageModel, encoded: Encoded, mixed: bool) -> float:
     """A backward pass, and the token's part of a forward pass."""
     with gradients.mixed_precision(model.network, mixed):
-        one = _seconds(model, lambda: next(gradients.token_gradients(model, encoded)))
-        two = _seconds(model, lambda: list(islice(gradients.token_gradients(model, encoded), 2)))
+        one = seconds_of(model, lambda: next(gradients.token_gradients(model, encoded)))
+        two = seconds_of(model, lambda: list(islice(gradients.token_gradients(model, encoded), 2)))
     backward = max(two - one, one / 4) if encoded.response_length > 1 else one
     return backward + max(one - backward, 0) * group_count(encoded) / encoded.response_length
 
 
-def _seconds(model: LanguageModel, work: Callable[[], object]) -> float:
+def seconds_of(model: LanguageModel, work: Callable[[], object]) -> float:
     """The faster of two runs after one that warms up."""
     runs = []
     for _ in range(3):

@@ -136,6 +136,11 @@ class Manifest:
         return hashlib.sha256(json.dumps(history).encode()).hexdigest()
 
     @property
+    def outcome(self) -> str:
+        """SHA-256 of what the training led to: of the adapter, or of a wholly trained model."""
+        return self.fingerprint.adapter or self.fingerprint.base
+
+    @property
     def next_id(self) -> int:
         """The id that the next appended example gets."""
         return sum(part.rows for part in self.parts)

@@ -245,9 +245,9 @@ def made(options: Options, examples: Any, review: Any, counting: Any, training: 
     from explorer.gradients import weights_in
     from explorer.model.checkpoints import taken_at
     from explorer.model.loading import load_model
-    from explorer.serving.stages import following
     from precompute.build import build_cache
     from precompute.data import readable
+    from precompute.stages import following
 
     load = partial(
         load_model,

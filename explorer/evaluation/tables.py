@@ -10,7 +10,6 @@ TITLES = {
     "error-tracing": "Swapped words (`error-tracing`)",
     "verdicts": "What the page says (`verdicts`)",
     "classes": "The question's own class (`classes`)",
-    "fact-tracing": "Passages that state a fact (`fact-tracing`)",
     "steps": "One more step on the shown examples (`steps`)",
     "ihvp": "Inverse curvature (`ihvp`)",
     "fidelity": "Sketches beside exact values (`fidelity`)",

@@ -1,43 +1,16 @@
-"""The stages of a training: what a cache of one stage says of the next, and the fine-tuned model beside its base."""
+"""The fine-tuned model beside the one that it was before, where a cache is of what that was trained on."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from explorer.cache import FollowedBy, Store, open_cache
+from explorer.cache import Store, open_cache
 from explorer.engine import FineTuned
 from explorer.errors import CacheError, MismatchError, UnsupportedError, first_line
 from explorer.model.language_model import Checkpoint, LanguageModel
 from explorer.model.way import Way
 
 _MEND = "give the cache of the fine-tuning that followed with `rapidin-explorer precompute --followed-by`"
-
-
-def following(cache: str | Path, folder: Path, model: LanguageModel) -> FollowedBy:
-    """What a cache in a folder says of the fine-tuning, with a cache of its own, that followed on its model.
-
-    Raises MismatchError where that isn't a fine-tuning of the model, CacheError where it isn't finished.
-    """
-    later = open_cache(cache)
-    later.require_complete()
-    made, own = later.manifest.fingerprint, model.fingerprint
-    origin = made.base if made.adapter else made.start
-    if not origin:
-        raise MismatchError(
-            f"{cache} doesn't say what its model was fine-tuned from; make it with --base, or give another cache."
-        )
-    if own.adapter or origin != own.base:
-        raise MismatchError(f"{cache} isn't the cache of a fine-tuning of {model.name}; {_MEND}.")
-    place = os.path.relpath(later.folder.resolve(), folder.resolve())
-    return FollowedBy(place, outcome(later), later.manifest.data_sha256)
-
-
-def outcome(later: Store) -> str:
-    """The SHA-256 of what a fine-tuning led to: of the adapter, or of the whole model."""
-    made = later.manifest.fingerprint
-    return made.adapter or made.base
 
 
 def fine_tuned(store: Store, base: LanguageModel, load: Callable[[Store], LanguageModel]) -> FineTuned | None:
@@ -56,7 +29,7 @@ def fine_tuned(store: Store, base: LanguageModel, load: Callable[[Store], Langua
         )
     later = open_cache(folder)
     later.require_complete()
-    if (outcome(later), later.manifest.data_sha256) != (kept.model, kept.data):
+    if (later.manifest.outcome, later.manifest.data_sha256) != (kept.model, kept.data):
         raise MismatchError(f"{folder} is another cache than when {store.folder} was made; {_MEND}.")
     tuned = load(later)
     later.check_model(tuned.fingerprint)

@@ -15,8 +15,8 @@ from explorer.methods.opening import open_method
 from explorer.model.loading import load_model
 from explorer.records import Counting, Example
 from explorer.serving.session import open_engine
-from explorer.serving.stages import following
 from precompute.build import build_cache
+from precompute.stages import following
 from tests.commands.running import Captured, answered, refused, reported
 from tests.conftest import Tiny
 

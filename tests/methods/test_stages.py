@@ -24,9 +24,9 @@ from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.records import Answer, Counting, Encoded, Example
 from explorer.serving.session import open_engine
-from explorer.serving.stages import following
 from precompute.build import build_cache
 from precompute.data import read_examples
+from precompute.stages import following
 from tests.conftest import Tiny
 from tests.explicit import Explicit
 from tests.explicit_factors import explicit_ekfac

@@ -17,7 +17,7 @@ from explorer.commands.evaluate.comparing import (
     tables,
     verdicts,
 )
-from explorer.commands.evaluate.facts import fact_tracing
+from explorer.commands.evaluate.facts import fact_tracing, invented_facts
 from explorer.commands.evaluate.retraining import lds, removal, steps
 from explorer.commands.options import Group
 
@@ -25,7 +25,16 @@ evaluate = Group(
     "evaluate",
     {
         "One cache": (probes, calibration, verdicts, marks),
-        "Methods beside each other": (backdoor, error_tracing, classes, fact_tracing, ihvp, fidelity, cost),
+        "Methods beside each other": (
+            backdoor,
+            error_tracing,
+            classes,
+            fact_tracing,
+            invented_facts,
+            ihvp,
+            fidelity,
+            cost,
+        ),
         "Beside more training": (lds, removal, steps),
         "What was kept": (tables,),
     },
