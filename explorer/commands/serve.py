@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from explorer.commands.options import PATH, Options, Whole, command, option, other_model, together
+from explorer.commands.options import PATH, Exclusive, Options, Whole, command, option, other_model, together
 from explorer.commands.terminal import say
 from explorer.errors import ModelError
 from explorer.model import embedded
@@ -35,6 +35,22 @@ serving = together(
         "A server that this machine alone can reach always has its own names.",
         metavar="NAME",
         multiple=True,
+    ),
+    option(
+        "--token",
+        "What browsers have to show to come in. Other users of this machine can see it in the list of processes; the "
+        "variable RAPIDIN_TOKEN keeps it from them.",
+        metavar="TEXT",
+        envvar="RAPIDIN_TOKEN",
+        default="",
+        show_default="a new one for each start, or none where this machine alone can reach the server",
+    ),
+    option(
+        "--no-token",
+        "Let everyone in who can reach the server.",
+        is_flag=True,
+        cls=Exclusive,
+        excluded_by="--token",
     ),
 )
 
@@ -76,13 +92,29 @@ def history(options: Options) -> int:
     from explorer.serving.server import serve
 
     settings = ServeSettings(history=options.history and os.fspath(Path(options.history).resolve()))
-    return serve(settings, _place(options), say)
+    where = _place(options)
+    return serve(settings, where, _access(options, where), say)
 
 
 def _place(options: Options) -> Any:
     from explorer.serving.place import place
 
     return place(options.address, options.port, options.base_path, options.host_name)
+
+
+def _access(options: Options, where: Any) -> Any:
+    """Who may come in at this place."""
+    from explorer.serving.access import Access, checked_token, cookie_key, new_token
+
+    if options.no_token and not where.alone:
+        say(
+            "Warning: --no-token lets everyone in who can reach the server, to ask, to read all saved answers and "
+            "the training data, and to delete."
+        )
+    if options.no_token or (where.alone and not options.token):
+        return Access()
+    token = checked_token(options.token) if options.token else new_token()
+    return Access({"": token}, cookie_key(), where.base_path or "/")
 
 
 def served(options: Options) -> int:
@@ -111,4 +143,4 @@ def served(options: Options) -> int:
         options.probes and os.fspath(Path(options.probes).resolve()),
         options.history and os.fspath(Path(options.history).resolve()),
     )
-    return serve(settings, where, say)
+    return serve(settings, where, _access(options, where), say)

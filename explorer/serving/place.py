@@ -34,6 +34,11 @@ class Place:
         return _EVERYWHERE.get(self.address, self.address)
 
     @property
+    def alone(self) -> bool:
+        """Whether nobody but this machine can reach the server, through a proxy under another name neither."""
+        return ipaddress.ip_address(self.address).is_loopback and set(self.names) <= set(_THIS_MACHINE)
+
+    @property
     def url(self) -> str:
         """What a browser on this machine opens."""
         return f"http://{in_url(self.reached)}:{self.port}{self.base_path}"

@@ -9,13 +9,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 from explorer.errors import ExplorerError
 from explorer.model.embedded import Say
+from explorer.serving.access import Access
 from explorer.serving.config import ServeSettings
 from explorer.serving.place import Place, in_url, no_address
 
 ENTRY = Path(__file__).parents[1] / "app" / "main.py"
+"""The script of the pages."""
+SERVED = ENTRY.with_name("asgi.py")
+"""The pages behind the guard, which are what is served."""
 
 _LONGEST_START = 120.0
 """Seconds until a server that gives no sign of life counts as failed."""
@@ -37,16 +42,19 @@ _OPTIONS = {
     "theme.dark.primaryColor": "#a996ff",
 }
 
+_NO_PROXIES = {"FORWARDED_ALLOW_IPS": ""}
+"""Who asks is whose connection it is: uvicorn would believe what any program of this machine says in a header."""
 
-def serve(settings: ServeSettings, place: Place, say: Say) -> int:
-    """Serve until stopped; 0 when a person stopped it.
+
+def serve(settings: ServeSettings, place: Place, access: Access, say: Say) -> int:
+    """Serve until stopped, to whom `access` names; 0 when a person stopped it.
 
     Raises ExplorerError when the server doesn't start, the port being taken for instance.
     """
     _check_port(place)
     child = subprocess.Popen(
         command(place),
-        env=os.environ | settings.environment(),
+        env=os.environ | settings.environment() | access.environment() | _NO_PROXIES,
         stdout=sys.stderr,
         # A Ctrl-C reaches this process alone, which then ends the server in order.
         start_new_session=True,
@@ -55,8 +63,8 @@ def serve(settings: ServeSettings, place: Place, say: Say) -> int:
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
     try:
-        _wait_until_ready(child, place)
-        say(f"RapidIn Explorer is ready at {place.url}  (Ctrl-C ends it)")
+        _wait_until_ready(child, place, access)
+        say(f"RapidIn Explorer is ready at {_entrance(place, access)}  (Ctrl-C ends it)")
         return child.wait()
     except KeyboardInterrupt:
         return 0
@@ -66,6 +74,12 @@ def serve(settings: ServeSettings, place: Place, say: Say) -> int:
             child.wait(10)
         except subprocess.TimeoutExpired:
             child.kill()
+
+
+def _entrance(place: Place, access: Access) -> str:
+    """What a browser on this machine opens, with the token where everyone has the same."""
+    token = access.tokens.get("")
+    return f"{place.url}{'' if place.base_path else '/'}?token={quote(token, safe='')}" if token else place.url
 
 
 def _check_port(place: Place) -> None:
@@ -86,7 +100,7 @@ def _check_port(place: Place) -> None:
         ) from None
 
 
-def command(place: Place, entry: Path = ENTRY) -> list[str]:
+def command(place: Place, entry: Path = SERVED) -> list[str]:
     """What starts Streamlit over an entry script, with the settings that a careful product makes."""
     options = _OPTIONS | {"server.address": place.address, "server.port": str(place.port)}
     flags = [f"--{name}={value}" for name, value in options.items()]
@@ -100,12 +114,12 @@ def command(place: Place, entry: Path = ENTRY) -> list[str]:
     return [sys.executable, "-m", "streamlit", "run", os.fspath(entry), *flags]
 
 
-def _wait_until_ready(child: "subprocess.Popen[bytes]", place: Place) -> None:
+def _wait_until_ready(child: "subprocess.Popen[bytes]", place: Place, access: Access) -> None:
     end = time.monotonic() + _LONGEST_START
     while time.monotonic() < end:
         if child.poll() is not None:
             raise ExplorerError(f"The server could not start on port {place.port}; what it said stands above.")
-        if _answers(place):
+        if _answers(place, access):
             return
         time.sleep(0.1)
     raise ExplorerError(
@@ -114,11 +128,12 @@ def _wait_until_ready(child: "subprocess.Popen[bytes]", place: Place) -> None:
     )
 
 
-def _answers(place: Place) -> bool:
+def _answers(place: Place, access: Access) -> bool:
     """Whether the server says that it is well; asked straight, whatever proxies the environment names."""
+    token = next(iter(access.tokens.values()), "")
     connection = http.client.HTTPConnection(place.reached, place.port, timeout=5)
     try:
-        connection.request("GET", f"{place.base_path}/_stcore/health")
+        connection.request("GET", f"{place.base_path}/_stcore/health", headers={"Authorization": f"Bearer {token}"})
         return connection.getresponse().status == http.client.OK
     except (OSError, http.client.HTTPException):
         return False

@@ -3,13 +3,8 @@
 import io
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +15,7 @@ from explorer.commands import main as cli
 from explorer.paths import DEMO, EXAMPLE
 from explorer.records import Span, Token
 from explorer.trust.words import words_of
+from tests.serving.command import served
 from tests.tiny import save_tiny_adapter, save_tiny_model
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -102,31 +98,6 @@ def address(demo_server: str) -> str:
     return demo_server
 
 
-@contextmanager
-def served(*command: str) -> Iterator[str]:
-    """Where a command says that it serves, on a free port; it has to end cleanly."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = [sys.executable, "-m", "explorer.commands", *command, "--port", str(port)]
-    server = subprocess.Popen(started, stderr=subprocess.PIPE, text=True)
-    assert server.stderr is not None
-    lines = []
-    for line in server.stderr:
-        lines.append(line)
-        if "is ready at" in line:
-            break
-    else:
-        raise AssertionError(f"the server didn't start: {''.join(lines)}")
-    try:
-        yield line.partition("is ready at ")[2].split()[0]
-    finally:
-        server.send_signal(signal.SIGINT)
-        code = server.wait(20)
-        server.stderr.close()
-    assert code == 0, "Ctrl-C should end the server cleanly"
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
@@ -147,7 +118,7 @@ def visit(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Callable
     contexts = []
     trouble: list[str] = []
 
-    def opened(width: int = 1400, height: int = 1000, dark: bool = False, place: str = "") -> Page:
+    def opened(width: int = 1400, height: int = 1000, dark: bool = False, place: str = "", token: str = "") -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
         )
@@ -157,6 +128,9 @@ def visit(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Callable
         page.on("dialog", lambda dialog: trouble.append(f"dialog: {dialog.message}"))
         page.on("pageerror", lambda error: trouble.append(f"script error: {error}"))
         page.goto(place or request.getfixturevalue("address"))
+        if token:
+            page.get_by_label("Token").fill(token)
+            page.get_by_role("button", name="Enter").click()
         page.get_by_label("Ask the model").wait_for()
         return page
 

@@ -8,7 +8,8 @@ from playwright.sync_api import Page, expect
 
 from explorer.commands import main as cli
 from explorer.paths import DEMO
-from tests.browser.conftest import ask, served
+from tests.browser.conftest import ask
+from tests.serving.command import served
 from tests.tiny import save_tiny_model
 
 Visit = Callable[..., Page]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import ask, keep, more_of, served
+from tests.browser.conftest import ask, keep, more_of
 from tests.conftest import Tiny
+from tests.serving.command import served
 
 Visit = Callable[..., Page]
 

@@ -20,9 +20,10 @@ from explorer.records import Influence, Ranking, Token
 from precompute.build import build_cache
 from precompute.data import read_examples
 from tests.asking import OWN
-from tests.browser.conftest import PATIENCE_MS, more_of, served
+from tests.browser.conftest import PATIENCE_MS, more_of
 from tests.hostile import HOSTILE
 from tests.saved_samples import answer_of, example_of, question_of, saved_of
+from tests.serving.command import served
 from tests.tiny import save_tiny_adapter, save_tiny_model
 
 TOGETHER = 20

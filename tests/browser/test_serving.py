@@ -3,13 +3,14 @@
 import http.client
 import socket
 from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.browser.conftest import ask, served
+from tests.browser.conftest import ask
 from tests.conftest import Tiny
+from tests.serving.command import served
 
 Visit = Callable[..., Page]
 
@@ -43,19 +44,20 @@ def dead_proxies() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def port(browser: Browser, dead_proxies: None, tiny: Tiny) -> Iterator[int]:
-    """A server at all addresses of this machine; the browser was started without the proxies."""
+def entrance(browser: Browser, dead_proxies: None, tiny: Tiny) -> Iterator[SplitResult]:
+    """The way in to a server at all addresses of this machine; the browser was started without the proxies."""
     command = ("serve", str(tiny.cache), "--device", "cpu", "--base-path", PATH, "--host-name", NAME)
     with served(*command, "--address", "::" if VERSION_6 else "0.0.0.0") as place:
         found = urlsplit(place)
         assert (found.hostname, found.path) == ("::1" if VERSION_6 else "127.0.0.1", PATH)
-        yield found.port or 0
+        yield found
 
 
 @pytest.mark.parametrize("host", [pytest.param("[::1]", marks=needs_version_6), NAME])
-def test_questions_and_links_work_wherever_the_pages_are(visit: Visit, port: int, host: str) -> None:
-    place = f"http://{host}:{port}{PATH}"
-    page = visit(place=place)
+def test_questions_and_links_work_wherever_the_pages_are(visit: Visit, entrance: SplitResult, host: str) -> None:
+    place = f"http://{host}:{entrance.port}{PATH}"
+    page = visit(place=f"{place}?{entrance.query}")
+    assert page.url == place, "the token leaves the address"
     said = ask(page, "What shines by day?")
     page.locator(".card").first.wait_for()
     page.get_by_text("Kept in the history").wait_for()
@@ -63,7 +65,8 @@ def test_questions_and_links_work_wherever_the_pages_are(visit: Visit, port: int
     link = page.locator("[data-testid=stPopoverBody] code").inner_text()
     assert link.startswith(f"{place}?saved="), link
 
-    other = visit(place=link)
+    # Whoever gets the link shows the token once, in the form.
+    other = visit(place=link, token=entrance.query.partition("=")[2])
     other.locator(".card").first.wait_for()
     assert other.locator(".strip").inner_text() == said
     other.get_by_role("link", name="History", exact=True).click()
@@ -74,17 +77,17 @@ def test_questions_and_links_work_wherever_the_pages_are(visit: Visit, port: int
     other.get_by_text("newest first").wait_for()
 
 
-def test_a_foreign_name_for_this_machine_shows_nothing(browser: Browser, port: int) -> None:
+def test_a_foreign_name_for_this_machine_shows_nothing(browser: Browser, entrance: SplitResult) -> None:
     page = browser.new_page()
     with page.expect_console_message(lambda message: "WebSocket" in message.text and "403" in message.text):
-        page.goto(f"http://{FOREIGN}:{port}{PATH}")
+        page.goto(f"http://{FOREIGN}:{entrance.port}{PATH}?{entrance.query}")
     assert page.get_by_label("Ask the model").count() == 0
     page.close()
 
 
 def test_only_hosts_and_origins_that_were_named_may_connect(dead_proxies: None) -> None:
     command = ("history", "--address", "::1" if VERSION_6 else "127.0.0.1", "--base-path", PATH, "--host-name", NAME)
-    with served(*command) as place:
+    with served(*command, "--no-token") as place:
         own = urlsplit(place).netloc
         # Behind a proxy the browser knows a name, and the proxy may ask for the address.
         for host, origin in ((own, place), (f"{NAME}:80", f"http://{NAME}:80"), (own, f"https://{NAME}")):
