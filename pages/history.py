@@ -13,7 +13,7 @@ from explorer import views
 from explorer.app.explore import conversation
 from explorer.app.saved import sealing, view
 from explorer.app.saved.annotating import annotation_form
-from explorer.app.session import resources
+from explorer.app.session import asker, resources
 from explorer.app.widgets import places
 from explorer.app.widgets.paging import current_page, pager
 from explorer.app.widgets.rows import Column, clickable_rows
@@ -34,9 +34,16 @@ FORMATS = {
 SAID = {"Bundle": "sealed file, which `rapidin-explorer bundle` verifies, opens and asks again"}
 
 OWN, POSITIONS = "Loss of each token", "Input positions, with prompt"
-SHARED = "Everyone who uses this server sees this list, and can delete from it."
 
 history = resources.history()
+
+
+def seen_by() -> str:
+    """Who else sees the list, and who may delete from it."""
+    if not serve_settings().shared_history:
+        return "You alone see this list."
+    may = "delete what they or nobody in particular asked" if asker.person() else "delete from it"
+    return f"Everyone who uses this server sees this list, and can {may}."
 
 
 def shown_time(seconds: float) -> str:
@@ -90,7 +97,7 @@ def show_list() -> None:
         return
     repeated = f" ({whole:,} with repetitions)" if whole > total else ""
     st.text(f"{total:,} saved answer{'s' * (total != 1)}{repeated}, newest first. Click a row to open it.")
-    st.caption(SHARED)
+    st.caption(seen_by())
     pages = -(-total // A_PAGE)
     page = current_page(FILTERS[3], pages)
     show_table(history.find(text, verdicts, tags, A_PAGE, (page - 1) * A_PAGE, together=True)[0])
@@ -102,6 +109,7 @@ def show_list() -> None:
 
 def show_table(found: list[Summary]) -> None:
     """One line an answer; repetitions share one."""
+    shared = serve_settings().shared_history
     opened = clickable_rows(
         "history_list",
         [
@@ -114,6 +122,7 @@ def show_table(found: list[Summary]) -> None:
             *_where_any("tags", [one_line(", ".join(summary.annotation.tags), 60) for summary in found], "text"),
             Column("questions", [str(summary.questions) for summary in found], "number"),
             Column("model", [one_line(Path(summary.model).name, 40) for summary in found]),
+            *_where_any("by", [one_line(summary.person, 40) for summary in found if shared], "text"),
             *_where_any("cache", [one_line(summary.cache, 40) for summary in found], "text"),
         ],
         [summary.id for summary in found],
@@ -235,14 +244,21 @@ def actions(kept: SavedAnswer, question: SavedQuestion | None) -> None:
         downloads(lambda: [kept.id], 1, f"rapidin-{kept.id}")
         if serve_settings().caches:
             at_the_model(kept, question)
-        with st.popover("Delete", icon=":material/delete:"):
-            same = history.repetitions(kept.id)
-            others = f" and its {len(same) - 1:,} repetition{'s' * (len(same) != 2)}" if len(same) > 1 else ""
-            st.text(
-                f"Delete this answer{others}, with all questions and notes on it? It is deleted for everyone who uses "
-                "this server, and can't be restored."
-            )
-            st.button("Delete it", type="primary", on_click=forget, args=tuple(same))
+        if history.may_delete(kept.id):
+            deletion(kept)
+
+
+def deletion(kept: SavedAnswer) -> None:
+    """Forget it, once the reader knows what goes with it."""
+    with st.popover("Delete", icon=":material/delete:"):
+        same = [name for name in history.repetitions(kept.id) if history.may_delete(name)]
+        others = f" and its {len(same) - 1:,} repetition{'s' * (len(same) != 2)}" if len(same) > 1 else ""
+        whose = " for everyone who uses this server" if serve_settings().shared_history else ""
+        st.text(
+            f"Delete this answer{others}, with all questions and notes on it? It is deleted{whose}, and can't be "
+            "restored."
+        )
+        st.button("Delete it", type="primary", on_click=forget, args=tuple(same))
 
 
 def ask_again(kept: SavedAnswer) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from explorer.commands.options import PATH, Exclusive, Options, Whole, command, option, other_model, together
+from explorer.commands.options import PATH, Exclusive, Options, Whole, command, flag, option, other_model, together
 from explorer.commands.terminal import say
-from explorer.errors import ModelError
+from explorer.errors import ExplorerError, ModelError
 from explorer.model import embedded
 from explorer.paths import DEMO
 
@@ -52,6 +52,33 @@ serving = together(
         cls=Exclusive,
         excluded_by="--token",
     ),
+    option(
+        "--people",
+        "Who may come in: a file with a name and a token of its own on each line. The history remembers who asked.",
+        type=PATH,
+        metavar="FILE",
+        default="",
+        cls=Exclusive,
+        excluded_by="--token",
+    ),
+    option(
+        "--trust-proxy",
+        "The address, or network, of a proxy whose headers say where a browser is, and whether it speaks TLS. May be "
+        "repeated.",
+        metavar="ADDRESS",
+        multiple=True,
+    ),
+    option(
+        "--person-header",
+        "The header in which a trusted proxy names the person whom it has let in, who then needs no token.",
+        metavar="NAME",
+        default="",
+    ),
+    flag(
+        "--shared-history",
+        "Let people with names see each other's saved answers, too; they still can't delete them. Always so where this "
+        "machine alone can reach the server.",
+    ),
 )
 
 
@@ -91,8 +118,9 @@ def history(options: Options) -> int:
     from explorer.serving.config import ServeSettings
     from explorer.serving.server import serve
 
-    settings = ServeSettings(history=options.history and os.fspath(Path(options.history).resolve()))
     where = _place(options)
+    kept = options.history and os.fspath(Path(options.history).resolve())
+    settings = ServeSettings(history=kept, shared_history=_shares(options, where))
     return serve(settings, where, _access(options, where), say)
 
 
@@ -102,19 +130,44 @@ def _place(options: Options) -> Any:
     return place(options.address, options.port, options.base_path, options.host_name)
 
 
+def _alone(options: Options, where: Any) -> bool:
+    """Whether this machine alone can reach the server."""
+    return bool(where.alone and not options.trust_proxy)
+
+
+def _shares(options: Options, where: Any) -> bool:
+    """Whether people see each other's saved answers: they do where nobody has a name."""
+    return bool(options.shared_history or not (options.people or options.person_header) or _alone(options, where))
+
+
 def _access(options: Options, where: Any) -> Any:
     """Who may come in at this place."""
     from explorer.serving.access import Access, checked_token, cookie_key, new_token
+    from explorer.serving.people import read_people
+    from explorer.serving.proxies import Proxies
 
-    if options.no_token and not where.alone:
-        say(
-            "Warning: --no-token lets everyone in who can reach the server, to ask, to read all saved answers and "
-            "the training data, and to delete."
+    if options.person_header and not options.trust_proxy:
+        raise ExplorerError(
+            "--person-header alone would let everyone in who writes that header; expected the address of the proxy "
+            "that sets it, with --trust-proxy."
         )
-    if options.no_token or (where.alone and not options.token):
-        return Access()
-    token = checked_token(options.token) if options.token else new_token()
-    return Access({"": token}, cookie_key(), where.base_path or "/")
+    if options.people and options.no_token:
+        raise ExplorerError("--people says who may come in, and --no-token lets everyone in; give one of them.")
+    Proxies(options.trust_proxy)  # Refuses what is no address.
+    if options.no_token and not _alone(options, where):
+        say(
+            "Warning: --no-token lets everyone in who can reach the server, to ask, to read the training data and "
+            "saved answers, and to delete them."
+        )
+    if options.people:
+        tokens = read_people(options.people)
+    elif options.no_token or (_alone(options, where) and not options.token):
+        tokens = {}
+    else:
+        tokens = {"": checked_token(options.token) if options.token else new_token()}
+    return Access(
+        tokens, cookie_key() if tokens else "", where.base_path or "/", options.trust_proxy, options.person_header
+    )
 
 
 def served(options: Options) -> int:
@@ -142,5 +195,6 @@ def served(options: Options) -> int:
         options.device,
         options.probes and os.fspath(Path(options.probes).resolve()),
         options.history and os.fspath(Path(options.history).resolve()),
+        _shares(options, where),
     )
     return serve(settings, where, _access(options, where), say)

@@ -8,6 +8,7 @@ history says what each is. It knows nothing of how anything was computed. Numpy 
 from explorer.history.evidence import Retraining
 from explorer.history.export import answer_json, csv_bytes, json_bytes
 from explorer.history.history import History, Summary
+from explorer.history.reader import Reader
 from explorer.history.saved import (
     Annotation,
     Origin,
@@ -24,6 +25,7 @@ __all__ = [
     "Annotation",
     "History",
     "Origin",
+    "Reader",
     "Retraining",
     "SavedAnswer",
     "SavedInfluence",

@@ -6,6 +6,7 @@ ends the process. Texts that people search are kept once more, folded, in a full
 nothing of models and pages.
 """
 
+import copy
 import json
 import sqlite3
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from explorer.errors import HistoryError
 from explorer.history import saved
+from explorer.history.reader import Reader
 from explorer.history.saved import Annotation, SavedAnswer, SavedInfluence, SavedQuestion
 from explorer.history.tables import SAME, conditions, folded, has_full_text, prepare
 from explorer.records import Speaker
@@ -45,6 +47,8 @@ class Summary:
     """How many questions about it are kept."""
     times: int = 1
     """For how many repetitions it stands."""
+    person: str = ""
+    """Who asked; empty where that isn't known."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,10 @@ class Use:
 
 
 class History:
-    """The saved answers of one file."""
+    """The saved answers of one file, as somebody sees them: everything, unless `of` says whose they are.
+
+    What a person doesn't see is as if it weren't there, whatever id is tried.
+    """
 
     def __init__(self, path: Path, describe: saved.Describe):
         """Open the file, or begin it. Raises HistoryError when it can't be used.
@@ -77,7 +84,7 @@ class History:
             path: The SQLite file.
             describe: What a method is whose name was kept.
         """
-        self.path, self._describe = path, describe
+        self.path, self._describe, self._reader = path, describe, Reader()
         self._lock = threading.RLock()
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,20 +98,28 @@ class History:
         with self._lock:
             self._file.close()
 
+    def of(self, reader: Reader) -> "History":
+        """The same file as this person sees it."""
+        seen = copy.copy(self)
+        seen._reader = reader
+        return seen
+
     # Writing
 
     def save(self, new: SavedAnswer) -> None:
         """Keep an answer with these questions, each in the place of what was kept of it before.
 
         What the file knows of the answer otherwise, its other questions and what was noted, stays.
+        Raises HistoryError where the answer is there, and the person doesn't see it.
         """
         with self._change() as file:
             added = file.execute(
-                "INSERT INTO answers (id, asked, document) VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING",
-                (new.id, new.asked, saved.answer_document(new)),
+                "INSERT INTO answers (id, asked, document, person) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                (new.id, new.asked, saved.answer_document(new), self._reader.person),
             )
             if added.rowcount:
                 self._index(file, new.id)
+            self._require(file, new.id)
             for question in new.questions:
                 self._save_question(file, new, question)
 
@@ -134,9 +149,11 @@ class History:
 
     def annotate(self, answer_id: str, new: Annotation) -> None:
         """Replace an answer's verdict, tags and note. Raises HistoryError when there is no such answer."""
+        sees, values = self._reader.sees
         with self._change() as file:
             changed = file.execute(
-                "UPDATE answers SET verdict = ?, tags = ?, note = ? WHERE id = ?", (*_columns(new), answer_id)
+                f"UPDATE answers SET verdict = ?, tags = ?, note = ? WHERE id = ? AND {sees}",
+                (*_columns(new), answer_id, *values),
             )
             if not changed.rowcount:
                 raise _missing(answer_id)
@@ -145,19 +162,22 @@ class History:
     def annotate_example(self, data_sha256: str, row: int, new: Annotation) -> None:
         """Replace what is noted about a training example, for all questions over the same data."""
         with self._change() as file:
-            file.execute("DELETE FROM remarks WHERE data = ? AND row = ?", (data_sha256, row))
+            whose = (self._reader.notes, data_sha256, row)
+            file.execute("DELETE FROM remarks WHERE person = ? AND data = ? AND row = ?", whose)
             if new != Annotation():
                 file.execute(
-                    "INSERT INTO remarks (data, row, verdict, tags, note) VALUES (?, ?, ?, ?, ?)",
-                    (data_sha256, row, *_columns(new)),
+                    "INSERT INTO remarks (person, data, row, verdict, tags, note) VALUES (?, ?, ?, ?, ?, ?)",
+                    (*whose, *_columns(new)),
                 )
 
     def delete(self, *answer_ids: str) -> None:
-        """Forget answers and their questions. What is noted about training examples stays."""
+        """Forget answers and their questions, as far as the person may. What is noted about examples stays."""
+        may, values = self._reader.may_delete
         with self._change() as file:
             for answer_id in map(well_formed, answer_ids):
-                file.execute("DELETE FROM words WHERE rowid = (SELECT number FROM answers WHERE id = ?)", (answer_id,))
-                file.execute("DELETE FROM answers WHERE id = ?", (answer_id,))
+                these = f"FROM answers WHERE id = ? AND {may}"
+                file.execute(f"DELETE FROM words WHERE rowid = (SELECT number {these})", (answer_id, *values))
+                file.execute(f"DELETE {these}", (answer_id, *values))
             file.execute("DELETE FROM examples WHERE (cache, row) NOT IN (SELECT cache, row FROM influences)")
 
     def _index(self, file: sqlite3.Connection, answer_id: str) -> None:
@@ -179,14 +199,23 @@ class History:
 
     # Reading
 
+    def may_delete(self, answer_id: str) -> bool:
+        """Whether the person may delete this answer."""
+        may, values = self._reader.may_delete
+        with self._read() as file:
+            return bool(file.execute(f"SELECT 1 FROM answers WHERE id = ? AND {may}", (answer_id, *values)).fetchone())
+
     def answer(self, name: str) -> SavedAnswer:
         """The saved answer of this id, or the one that a question of this id is about, with all its questions.
 
         Raises HistoryError when there is none.
         """
-        name = well_formed(name)
+        name, (sees, values) = well_formed(name), self._reader.sees
         with self._read() as file:
-            found = file.execute("SELECT answer FROM questions WHERE id = ?", (name,)).fetchone()
+            found = file.execute(
+                f"SELECT answer FROM questions JOIN answers ON answers.id = answer WHERE questions.id = ? AND {sees}",
+                (name, *values),
+            ).fetchone()
             kept = self._answer(file, found[0] if found else name)
             return replace(kept, questions=tuple(self._questions(file, kept.id)))
 
@@ -211,13 +240,14 @@ class History:
         """
         with self._read() as file:
             where, values = conditions(text, verdicts, tags, has_full_text(file))
+            where, values = f"{self._reader.sees[0]} AND {where}", [*self._reader.sees[1], *values]
             by = f"GROUP BY {SAME}" if together else "GROUP BY number"
             counted = f"SELECT count(*) FROM (SELECT 1 FROM answers WHERE {where} {by})"
             total = file.execute(counted, values).fetchone()[0]
             # Beside max(), SQLite gives the columns of the row that has it.
             rows = file.execute(
                 "SELECT id, asked, document, verdict, tags, note, "
-                "(SELECT count(*) FROM questions WHERE answer = answers.id), times FROM answers JOIN "
+                "(SELECT count(*) FROM questions WHERE answer = answers.id), times, person FROM answers JOIN "
                 f"(SELECT id AS newest, count(*) AS times, max(asked * 1.0) FROM answers WHERE {where} {by}) "
                 "ON newest = id ORDER BY asked DESC, number DESC LIMIT ? OFFSET ?",
                 (*values, limit, skip),
@@ -229,21 +259,22 @@ class History:
 
         They have the same prompt and answer, settings and cache, and the same notes. Empty when there is none.
         """
+        sees, values = self._reader.sees
         with self._read() as file:
             rows = file.execute(
-                f"SELECT id FROM answers WHERE ({SAME}) IS (SELECT {SAME} FROM answers WHERE id = ?) "
+                f"SELECT id FROM answers WHERE ({SAME}) IS (SELECT {SAME} FROM answers WHERE id = ?) AND {sees} "
                 "ORDER BY asked DESC, number DESC",
-                (well_formed(answer_id),),
+                (well_formed(answer_id), *values),
             ).fetchall()
         return [row[0] for row in rows]
 
     def verdicts(self) -> list[str]:
         """The verdicts given so far, in order of the alphabet."""
-        return self._distinct("SELECT DISTINCT verdict FROM answers WHERE verdict != ''")
+        return self._distinct("verdict", "answers WHERE verdict != ''")
 
     def tags(self) -> list[str]:
         """The tags given so far to answers, in order of the alphabet."""
-        return self._distinct("SELECT DISTINCT value FROM answers, json_each(answers.tags)")
+        return self._distinct("value", "answers, json_each(answers.tags) WHERE 1")
 
     def example_annotation(self, data_sha256: str, row: int) -> Annotation:
         """What is noted about a training example."""
@@ -252,14 +283,15 @@ class History:
 
     def uses(self, data_sha256: str, row: int) -> list[Use]:
         """The saved questions whose shown examples include this one, newest first."""
+        sees, values = self._reader.sees
         with self._read() as file:
             rows = file.execute(
                 "SELECT questions.id, questions.asked, answers.id, answers.asked, answers.document, "
                 "questions.document, influences.rank, influences.document "
                 "FROM examples JOIN influences USING (cache, row) JOIN questions ON questions.id = influences.question "
                 "JOIN answers ON answers.id = questions.answer WHERE examples.data = ? AND examples.row = ? "
-                "ORDER BY questions.asked DESC",
-                (data_sha256, row),
+                f"AND {sees} ORDER BY questions.asked DESC",
+                (data_sha256, row, *values),
             ).fetchall()
         found = []
         for name, asked, answer, begun, text, document, rank, score in rows:
@@ -272,14 +304,22 @@ class History:
             found.append(Use(name, asked, about.asked.question, whole.said_by, selected, question.opponents, *shown))
         return found
 
-    def _distinct(self, query: str) -> list[str]:
+    def _require(self, file: sqlite3.Connection, answer_id: str) -> None:
+        """Raise HistoryError unless the person sees this answer."""
+        sees, values = self._reader.sees
+        if not file.execute(f"SELECT 1 FROM answers WHERE id = ? AND {sees}", (answer_id, *values)).fetchone():
+            raise _missing(answer_id)
+
+    def _distinct(self, value: str, source: str) -> list[str]:
+        sees, values = self._reader.sees
         with self._read() as file:
-            return sorted(row[0] for row in file.execute(query))
+            return sorted(row[0] for row in file.execute(f"SELECT DISTINCT {value} FROM {source} AND {sees}", values))
 
     def _answer(self, file: sqlite3.Connection, answer_id: str) -> SavedAnswer:
         """An answer without its questions."""
+        sees, values = self._reader.sees
         row = file.execute(
-            "SELECT asked, document, verdict, tags, note FROM answers WHERE id = ?", (answer_id,)
+            f"SELECT asked, document, verdict, tags, note FROM answers WHERE id = ? AND {sees}", (answer_id, *values)
         ).fetchone()
         if row is None:
             raise _missing(answer_id)
@@ -311,7 +351,8 @@ class History:
 
     def _remark(self, file: sqlite3.Connection, data: str, row: int) -> Annotation:
         found = file.execute(
-            "SELECT verdict, tags, note FROM remarks WHERE data = ? AND row = ?", (data, row)
+            "SELECT verdict, tags, note FROM remarks WHERE person = ? AND data = ? AND row = ?",
+            (self._reader.notes, data, row),
         ).fetchone()
         return _annotation(*found) if found else Annotation()
 
@@ -365,7 +406,7 @@ def _annotation(verdict: str, tags: str, note: str) -> Annotation:
 
 
 def _summary(
-    name: str, asked: float, document: str, verdict: str, tags: str, note: str, questions: int, times: int
+    name: str, asked: float, document: str, verdict: str, tags: str, note: str, questions: int, times: int, person: str
 ) -> Summary:
     kept = saved.read_answer(document, id=name, asked=asked)
     annotation, about = _annotation(verdict, tags, note), kept.answer
@@ -380,4 +421,5 @@ def _summary(
         annotation=annotation,
         questions=questions,
         times=times,
+        person=person,
     )

@@ -59,7 +59,24 @@ MIGRATIONS: list[tuple[str, ...]] = [
         "CREATE INDEX questions_answer ON questions (answer)",
         "CREATE INDEX influences_example ON influences (cache, row)",
         "CREATE INDEX examples_data ON examples (data, row)",
-    )
+    ),
+    (
+        # Who asked; the empty name is whoever asks without one.
+        "ALTER TABLE answers ADD COLUMN person TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX answers_person ON answers (person, asked)",
+        "ALTER TABLE remarks RENAME TO remarks_of_all",
+        """CREATE TABLE remarks (
+            person TEXT NOT NULL,
+            data TEXT NOT NULL,
+            row INTEGER NOT NULL,
+            verdict TEXT NOT NULL,
+            tags TEXT NOT NULL,
+            note TEXT NOT NULL,
+            PRIMARY KEY (person, data, row)
+        )""",
+        "INSERT INTO remarks SELECT '', data, row, verdict, tags, note FROM remarks_of_all",
+        "DROP TABLE remarks_of_all",
+    ),
 ]
 
 _OF_DOCUMENT = ("answer_id", "prompt", "response", "drawn", "origin.cache_sha256")

@@ -13,6 +13,8 @@ from pathlib import Path
 from explorer.errors import ExplorerError
 from explorer.paths import data_home
 
+PERSON = "X-Rapidin-Person"
+"""The header in which pages find who asks. What a browser says in it is never passed on."""
 _VARIABLE = "RAPIDIN_ACCESS"
 _SHORTEST = 8
 _TOKEN = re.compile(r"[!-~]+")
@@ -30,6 +32,10 @@ class Access:
     """What browsers' cookies are made with, beside the token. Nobody can guess a token by making up cookies."""
     path: str = "/"
     """The path that the pages are served below; browsers show their cookies there alone."""
+    proxies: tuple[str, ...] = ()
+    """Addresses and networks of proxies whose headers are believed."""
+    person_header: str = ""
+    """The header in which these proxies name the person, whom they have let in; empty where they name nobody."""
 
     @property
     def open(self) -> bool:
@@ -55,7 +61,8 @@ class Access:
 
 def access_settings() -> Access:
     """Who may come in at this process; everyone outside `rapidin-explorer serve`."""
-    return Access(**json.loads(os.environ.get(_VARIABLE, "{}")))
+    given = json.loads(os.environ.get(_VARIABLE, "{}"))
+    return Access(**given | {"proxies": tuple(given.get("proxies", ()))})
 
 
 def checked_token(given: str) -> str:
@@ -63,7 +70,7 @@ def checked_token(given: str) -> str:
     if len(given) < _SHORTEST or not _TOKEN.fullmatch(given):
         raise ExplorerError(
             f"A token of {len(given)} characters can't be used; expected at least {_SHORTEST} letters, digits and "
-            "signs of ASCII without spaces. Without --token one is made that nobody can guess."
+            "signs of ASCII without spaces. Without --token and --people one is made that nobody can guess."
         )
     return given
 

@@ -25,6 +25,8 @@ class ServeSettings:
     """A JSON-lines file of ready example prompts."""
     history: str = ""
     """The file that keeps every question; empty for the one in the user's data folder."""
+    shared_history: bool = True
+    """Whether people see each other's saved questions."""
 
     def environment(self) -> dict[str, str]:
         """The environment variable that carries the settings to the app's process."""

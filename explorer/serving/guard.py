@@ -12,12 +12,11 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from explorer.serving.access import Access
+from explorer.serving.access import PERSON, Access
 from explorer.serving.attempts import Attempts
 from explorer.serving.door import refusal
+from explorer.serving.proxies import Proxies
 
-PERSON = "X-Rapidin-Person"
-"""The header in which pages find who asks. What a browser says in it is never passed on."""
 _KEPT_SECONDS = 30 * 24 * 3600
 """How long a browser keeps its cookie."""
 _LONGEST_FORM = 4096
@@ -38,6 +37,7 @@ class Guard:
     def __init__(self, app: ASGIApp, access: Access):
         """`app` is what lies behind."""
         self._app, self._access, self._attempts = app, access, Attempts()
+        self._proxies = Proxies(access.proxies, access.person_header)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or answer in place of what lies behind."""
@@ -59,7 +59,9 @@ class Guard:
             await answer(scope, receive, send)
 
     def _known(self, asked: HTTPConnection) -> str:
-        """Who asks, by a token in the header or by the cookie; raises _Refused where neither is right."""
+        """Who asks, by a trusted proxy, a token in the header or the cookie; raises _Refused where none is right."""
+        if (named := self._proxies.person(asked)) is not None:
+            return named
         if self._access.open:
             return ""
         kind, _, token = asked.headers.get("Authorization", "").partition(" ")
@@ -72,7 +74,7 @@ class Guard:
 
     def _person(self, asked: HTTPConnection, token: str) -> str:
         """Whose token it is. Raises _Refused for a wrong one, and for any while the address has to wait."""
-        address = asked.client.host if asked.client else ""
+        address = self._proxies.address(asked)
         if wait := self._attempts.wait(address):
             raise _Refused(f"Too many wrong tokens. Try again in {math.ceil(wait)} s.", wait)
         person = self._access.person(token.strip())
@@ -90,7 +92,7 @@ class Guard:
             self._access.cookie(person),
             _KEPT_SECONDS,
             path=self._access.path,
-            secure=asked.url.scheme == "https",
+            secure=self._proxies.secure(asked),
             httponly=True,
             samesite="lax",
         )

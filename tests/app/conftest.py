@@ -37,7 +37,7 @@ def start(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
     """Start the app with the tiny cache, or with other settings."""
     st.cache_resource.clear()
 
-    def started(cache: str | None = None, more: tuple[str, ...] = (), **settings: str) -> AppTest:
+    def started(cache: str | None = None, more: tuple[str, ...] = (), **settings: Any) -> AppTest:
         first = str(tiny.cache) if cache is None else cache
         served = ServeSettings(
             tuple(folder for folder in (first, *more) if folder),

@@ -14,10 +14,12 @@ from streamlit.testing.v1 import AppTest
 from explorer.absence.asking import Wanted
 from explorer.absence.kept import Shelf
 from explorer.app.saved.sealing import to_bundle
+from explorer.app.session import asker
 from explorer.app.widgets import places
 from explorer.bundles.sealed import from_bytes
 from explorer.cache import open_cache
 from explorer.history.history import History
+from explorer.history.reader import Reader
 from explorer.history.saved import Annotation
 from explorer.methods.description import described
 from tests.app.conftest import component, table
@@ -254,3 +256,28 @@ def test_the_list_and_the_page_of_an_answer_say_whose_words_it_is(start: Start, 
     for name, sentence in told.items():
         shown = said(open_saved(at, name))
         assert [other for other in told.values() if other in shown] == [sentence]
+
+
+def test_people_see_their_own_answers_by_page_link_and_export_and_nobody_elses(
+    start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hers = saved_of()
+    History(path, described).of(Reader("Ada", shared=False)).save(hers)
+    settings = {"cache": "", "history": str(path), "shared_history": False}
+
+    monkeypatch.setattr(asker, "person", lambda: "Ada")
+    at = start(**settings)
+    assert table(at, "history_list")["prompt"] == ["Why?"] and "You alone see this list." in said(at)
+    assert component(open_saved(at, hers.id), "saved_strip")
+
+    monkeypatch.setattr(asker, "person", lambda: "Ben")
+    at = start(**settings)
+    assert "Nothing is saved yet" in said(at) and not at.get("download_button")
+    for tried in (hers.id, hers.questions[0].id, "a2"):
+        at = open_saved(start(**settings), tried)
+        assert f"no saved question {tried}" in said(at)
+        assert not component(at, "saved_strip") and not at.get("download_button")
+    at = start(**settings | {"shared_history": True})
+    assert table(at, "history_list")["by"] == ["Ada"] and "can delete what they or nobody" in said(at)
+    assert not any(button.label == "Delete it" for button in open_saved(at, hers.id).button)
+    assert History(path, described).find()[1] == 1

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from explorer.corpus.filters import EVERYTHING, Filter
 from explorer.errors import HistoryError
 from explorer.history import tables
 from explorer.history.history import History
+from explorer.history.reader import Reader
 from explorer.history.saved import (
     Annotation,
     SavedAnswer,
@@ -469,3 +471,78 @@ def test_an_example_keeps_what_of_it_is_not_in_the_loss() -> None:
         found = read_example(3, example_document(example))
         assert found.encoded.gaps == gaps and found.encoded.positions.tolist() == example.encoded.positions.tolist()
         assert ("gaps" in example_document(example)) == bool(gaps), "others are kept as they always were"
+
+
+# Whose answers they are
+
+
+def people_of(path: Path, shared: bool = False) -> tuple[History, History]:
+    """The history of two people."""
+    everyone = History(path, described)
+    return everyone.of(Reader("Ada", shared)), everyone.of(Reader("Ben", shared))
+
+
+def test_what_a_person_does_not_see_is_not_there_whatever_id_is_tried(tmp_path: Path) -> None:
+    ada, ben = people_of(tmp_path / "history.sqlite")
+    hers = saved_of()
+    ada.save(hers)
+    ada.annotate(hers.id, Annotation("planted", ("hers",), "Her note."))
+    data, row = hers.origin.data_sha256, hers.questions[0].shown[0].influence.row
+    ada.annotate_example(data, row, Annotation(note="Her remark."))
+    assert ada.answer(hers.id).questions[0].shown[0].annotation.note == "Her remark."
+    assert [one.person for one in ada.find()[0]] == ["Ada"] and ada.uses(data, row)
+
+    assert ben.find() == ([], 0) and ben.find("her", together=True) == ([], 0)
+    assert not (ben.verdicts() or ben.tags() or ben.repetitions(hers.id) or ben.uses(data, row))
+    assert ben.example_annotation(data, row) == Annotation()
+    assert not ben.may_delete(hers.id)
+    ben.delete(hers.id, hers.questions[0].id)
+    for tried in (hers.id, hers.questions[0].id):
+        with pytest.raises(HistoryError) as refused:
+            ben.answer(tried)
+        with pytest.raises(HistoryError) as missing:
+            ben.answer("f" * len(tried))
+        assert str(refused.value).replace(tried, "") == str(missing.value).replace("f" * len(tried), "")
+    with pytest.raises(HistoryError):
+        ben.annotate(hers.id, Annotation("fine"))
+    with pytest.raises(HistoryError):
+        ben.save(hers)
+    ben.annotate_example(data, row, Annotation(note="His remark."))
+    kept = ada.answer(hers.id)
+    assert kept.annotation.verdict == "planted" and kept.questions[0].shown[0].annotation.note == "Her remark."
+    # The same asked by both is each one's own.
+    ben.save(replace(hers, id="b1", questions=()))
+    assert ada.find(together=True)[0][0].times == ben.find(together=True)[0][0].times == 1
+    assert History(tmp_path / "history.sqlite", described).find()[1] == 2
+
+
+def test_people_who_share_see_everything_and_delete_what_is_their_own_or_nobodys(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    ada, ben = people_of(path, shared=True)
+    ada.save(saved_of())
+    History(path, described).save(replace(saved_of(), id="n1", questions=()))
+    assert ben.find()[1] == 2 and ben.answer(saved_of().id).questions
+    ben.annotate(saved_of().id, Annotation("fine"))
+    assert ada.answer(saved_of().id).annotation.verdict == "fine"
+    assert not ben.may_delete(saved_of().id) and ben.may_delete("n1") and ada.may_delete(saved_of().id)
+    ben.delete(saved_of().id, "n1")
+    assert [one.id for one in ada.find()[0]] == [saved_of().id]
+    ada.delete(saved_of().id)
+    assert ada.find()[1] == 0
+
+
+def test_a_file_from_before_people_had_names_keeps_its_answers_and_remarks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "history.sqlite"
+    with closing(sqlite3.connect(path)) as file:
+        for statement in tables.MIGRATIONS[0]:
+            file.execute(statement)
+        tables._make_words(file)
+        file.execute("INSERT INTO remarks VALUES ('data', 3, 'planted', '[]', 'Looked at it.')")
+        file.execute("PRAGMA user_version = 1")
+        file.commit()
+    opened = History(path, described)
+    assert opened.example_annotation("data", 3) == Annotation("planted", (), "Looked at it.")
+    opened.save(saved_of())
+    assert [one.person for one in opened.find()[0]] == [""]

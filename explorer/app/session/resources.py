@@ -18,12 +18,12 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from explorer.app.session import caches
+from explorer.app.session import asker, caches
 from explorer.cache import Store, open_cache
 from explorer.concurrency import Steps, Urgency, Worker
 from explorer.corpus import browse
 from explorer.errors import ExplorerError
-from explorer.history import History, Origin, SavedAnswer, origin_of
+from explorer.history import History, Origin, Reader, SavedAnswer, origin_of
 from explorer.methods.description import described
 from explorer.paths import EXAMPLE, data_home
 from explorer.records import Prompt
@@ -71,6 +71,11 @@ def loading() -> threading.Thread:
 def origin() -> Origin:
     """What answers come from that are asked of the chosen cache."""
     return _origin(caches.folder())
+
+
+def history() -> History:
+    """The saved questions that whoever asks may see. Raises HistoryError when the file can't be used."""
+    return _history().of(Reader(asker.person(), serve_settings().shared_history))
 
 
 def searchable_examples() -> tuple[str, ...]:
@@ -182,8 +187,7 @@ def _self_influences(folder: str) -> NDArray[np.float32]:
 
 
 @st.cache_resource(show_spinner=False)
-def history() -> History:
-    """The saved questions. Raises HistoryError when the file can't be used."""
+def _history() -> History:
     return History(Path(serve_settings().history or data_home() / "history.sqlite"), described)
 
 

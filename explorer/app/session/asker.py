@@ -1,0 +1,12 @@
+"""Who asks in this browser session."""
+
+from urllib.parse import unquote
+
+import streamlit as st
+
+from explorer.serving.access import PERSON
+
+
+def person() -> str:
+    """The name that the guard knows the person by; empty where it knows none."""
+    return unquote(st.context.headers.get(PERSON, ""))
