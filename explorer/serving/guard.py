@@ -69,7 +69,7 @@ class Guard:
             return self._person(asked, token)
         person = self._access.keeper(asked.cookies.get(_cookie_name(asked), ""))
         if person is None:
-            raise _Refused("This page asks for a token. The server printed it when it started.")
+            raise _Refused("This page asks for a token. Whoever runs the server has it.")
         return person
 
     def _person(self, asked: HTTPConnection, token: str) -> str:
@@ -80,7 +80,7 @@ class Guard:
         person = self._access.person(token.strip())
         if person is None:
             self._attempts.wrong(address)
-            raise _Refused("This is not the token. The server printed the right one when it started.")
+            raise _Refused("This is not the token. Whoever runs the server has the right one.")
         self._attempts.right(address)
         return person
 

@@ -114,7 +114,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open the explorer as a new visitor, the demo unless told otherwise; a dialog or a script error fails the test."""
+    """Open the explorer as a new visitor, the demo unless told otherwise.
+
+    A dialog, a script error, or what the page's policy forbids fails the test.
+    """
     contexts = []
     trouble: list[str] = []
 
@@ -127,6 +130,7 @@ def visit(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Callable
         page.set_default_timeout(PATIENCE_MS)
         page.on("dialog", lambda dialog: trouble.append(f"dialog: {dialog.message}"))
         page.on("pageerror", lambda error: trouble.append(f"script error: {error}"))
+        page.on("console", lambda said: trouble.append(said.text) if "Content Security Policy" in said.text else None)
         page.goto(place or request.getfixturevalue("address"))
         if token:
             page.get_by_label("Token").fill(token)

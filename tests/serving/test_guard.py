@@ -1,6 +1,9 @@
 """Who may come in: over real connections to the real server, from other addresses of this machine."""
 
+import base64
+import hashlib
 import http.client
+import re
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
@@ -96,6 +99,24 @@ def test_with_the_cookie_everything_is_answered(server: Server) -> None:
         assert server.ask(path, Cookie=cookie).status == 200, path
     assert server.ask("/media/any.html", Cookie=cookie).status == 404
     assert server.socket(Cookie=cookie) == "open"
+
+
+def test_every_answer_says_what_browsers_may_do_with_it(server: Server) -> None:
+    cookie = server.cookie()
+    page = server.ask("/", Cookie=cookie).headers["Content-Security-Policy"]
+    assert re.findall(r"<script>(.*?)</script>", server.text, re.DOTALL), "the frame has a script of its own"
+    for script in re.findall(r"<script>(.*?)</script>", server.text, re.DOTALL):
+        assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in page
+    assert page.startswith("default-src 'none'; ") and "*" not in page and "http" not in page
+    assert "unsafe-eval" not in page.replace("wasm-unsafe-eval", "") and "script-src 'self' 'unsafe-inline'" not in page
+    answers = {path: server.ask(path, Cookie=cookie) for path in ("/", "/_stcore/health", "/media/any.html", "/nope")}
+    for path, answer in (answers | {"refused": server.ask("/"), "door": server.ask("/", Accept="text/html")}).items():
+        assert answer.headers["X-Content-Type-Options"] == "nosniff", path
+        assert answer.headers["Referrer-Policy"] == "no-referrer", path
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'"), path
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"], path
+    # What people took along and open by its own address runs nothing.
+    assert "sandbox" in answers["/media/any.html"].headers["Content-Security-Policy"]
 
 
 def test_the_token_leaves_the_address_for_a_cookie_that_scripts_and_other_sites_do_not_get(server: Server) -> None:
