@@ -142,9 +142,9 @@ def _shares(options: Options, where: Any) -> bool:
 
 def _access(options: Options, where: Any) -> Any:
     """Who may come in at this place."""
-    from explorer.serving.access import Access, checked_token, cookie_key, new_token
-    from explorer.serving.people import read_people
-    from explorer.serving.proxies import Proxies
+    from explorer.serving.entrance.access import Access, checked_token, cookie_key, new_token
+    from explorer.serving.entrance.people import read_people
+    from explorer.serving.entrance.proxies import Proxies
 
     if options.person_header and not options.trust_proxy:
         raise ExplorerError(

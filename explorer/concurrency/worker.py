@@ -121,6 +121,12 @@ class Worker:
         with self._changed:
             self._cancel(key)
 
+    @property
+    def people(self) -> int:
+        """How many wait for something now."""
+        with self._changed:
+            return len({str(task.key) for task in self._waiting if task.urgency is Urgency.ASKED})
+
     def close(self) -> None:
         """End all work after the step at hand, and wait for that."""
         with self._changed:

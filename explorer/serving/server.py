@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from explorer.errors import ExplorerError
 from explorer.model.embedded import Say
-from explorer.serving.access import Access
 from explorer.serving.config import ServeSettings
+from explorer.serving.entrance.access import Access
 from explorer.serving.place import Place, in_url, no_address
 
 ENTRY = Path(__file__).parents[1] / "app" / "main.py"

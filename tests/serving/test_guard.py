@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import http.client
+import json
 import re
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
@@ -12,8 +13,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from explorer.commands.main import main
-from explorer.serving.access import Access, new_token
-from explorer.serving.attempts import Attempts
+from explorer.serving.entrance.access import Access, new_token
+from explorer.serving.entrance.attempts import Attempts
 from tests.serving.command import served
 
 ELSEWHERE = "127.0.0.2"
@@ -22,6 +23,8 @@ PATHS = (
     ("GET", "/"),
     ("GET", "/history"),
     ("GET", "/index.html"),
+    ("GET", "/status"),
+    ("GET", "/metrics"),
     ("GET", "/_stcore/health"),
     ("GET", "/_stcore/host-config"),
     ("GET", "/_stcore/metrics"),
@@ -99,6 +102,29 @@ def test_with_the_cookie_everything_is_answered(server: Server) -> None:
         assert server.ask(path, Cookie=cookie).status == 200, path
     assert server.ask("/media/any.html", Cookie=cookie).status == 404
     assert server.socket(Cookie=cookie) == "open"
+
+
+def test_who_may_come_in_may_ask_how_the_server_is(server: Server) -> None:
+    cookie = server.cookie()
+    with connect(
+        f"ws://{ELSEWHERE}:{server.port}/_stcore/stream", additional_headers={"Cookie": cookie}, proxy=None
+    ) as page:
+        page.ping().wait(30)
+        assert server.ask("/status", Authorization=f"Bearer {server.token}").headers["Cache-Control"] == "no-store"
+        status = json.loads(server.text)
+    assert status["up"] is True and status["caches"] == {} and status["people_waiting"] == 0
+    assert status["browsers"] == 1 and status["up_seconds"] > 0 and status["memory_bytes"] > 10**7
+    before = refused(server, cookie)
+    server.ask("/status")
+    assert refused(server, cookie) == before + 1
+
+
+def refused(server: Server, cookie: str) -> int:
+    """How often no token was shown, as Prometheus reads it; each of its lines is a comment, or a name and a number."""
+    server.ask("/metrics", Cookie=cookie)
+    lines = dict(line.rsplit(" ", 1) for line in server.text.splitlines() if not line.startswith("#"))
+    assert lines and all(float(number) >= 0 for number in lines.values())
+    return int(lines.get('rapidin_answers_total{status="401"}', 0))
 
 
 def test_every_answer_says_what_browsers_may_do_with_it(server: Server) -> None:

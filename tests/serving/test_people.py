@@ -11,10 +11,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from explorer.commands.main import main
 from explorer.errors import DataError, ExplorerError
-from explorer.serving.access import PERSON, Access
-from explorer.serving.guard import Guard
-from explorer.serving.people import read_people
-from explorer.serving.proxies import Proxies
+from explorer.serving.entrance.access import PERSON, Access
+from explorer.serving.entrance.guard import Guard
+from explorer.serving.entrance.people import read_people
+from explorer.serving.entrance.proxies import Proxies
 
 PEOPLE = {"Ada Lovelace": "a-token-of-hers", "Bo Ünal": "a-token-of-his"}
 ACCESS = Access(PEOPLE, "key", proxies=("10.0.0.0/24", "2001:db8::7"), person_header="X-User")

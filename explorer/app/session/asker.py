@@ -4,7 +4,7 @@ from urllib.parse import unquote
 
 import streamlit as st
 
-from explorer.serving.access import PERSON
+from explorer.serving.entrance.access import PERSON
 
 
 def person() -> str:

@@ -8,6 +8,7 @@ import gc
 import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -29,6 +30,7 @@ from explorer.paths import EXAMPLE, data_home
 from explorer.records import Prompt
 from explorer.serving import prompts
 from explorer.serving.config import serve_settings
+from explorer.serving.watching import Condition
 
 if TYPE_CHECKING:
     from explorer.app.desk.absences import Absences
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 
+_LOADED: set[str] = set()
+"""Folders of the caches whose models are loaded."""
+_WORKERS: list["weakref.ref[Worker]"] = []
+"""The worker, once there is one; after it a later one of a test."""
 LOADING = "Loading the model (some seconds, once) …"
 """What pages say while they wait for it; the thread that loads it ahead has no page to say so on."""
 
@@ -61,6 +67,13 @@ def desk() -> "Desk":
 def absences() -> "Absences":
     """The trainings without some rows that were asked for over it. Raises ExplorerError as `desk` does."""
     return _absences(caches.folder())
+
+
+def condition() -> Condition:
+    """How the server is; from any thread, and without opening anything."""
+    names = {name: folder in _LOADED for name, folder in caches.served().items()}
+    worker = _WORKERS[-1]() if _WORKERS else None
+    return Condition(names, worker.people if worker else 0)
 
 
 def loading() -> threading.Thread:
@@ -127,6 +140,7 @@ def _desk(folder: str) -> "Desk":
     from explorer.engine import Engine
 
     opened = Desk(Engine(_model(folder), _store(folder), _fine_tuned(folder)), _worker())
+    _LOADED.add(folder)
     # Everything imported and loaded so far stays for good: keep the garbage
     # collector from walking it after each click.
     gc.collect()
@@ -149,7 +163,9 @@ def _absences(folder: str) -> "Absences":
 
 @st.cache_resource(show_spinner=False)
 def _worker() -> Worker:
-    return Worker()
+    worker = Worker()
+    _WORKERS.append(weakref.ref(worker))
+    return worker
 
 
 def _by_the_worker(key: Hashable, work: Callable[[], Made]) -> Made:

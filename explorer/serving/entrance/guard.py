@@ -12,10 +12,10 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from explorer.serving.access import PERSON, Access
-from explorer.serving.attempts import Attempts
-from explorer.serving.door import refusal
-from explorer.serving.proxies import Proxies
+from explorer.serving.entrance.access import PERSON, Access
+from explorer.serving.entrance.attempts import Attempts
+from explorer.serving.entrance.proxies import Proxies
+from explorer.serving.entrance.refusal import refusal
 
 _KEPT_SECONDS = 30 * 24 * 3600
 """How long a browser keeps its cookie."""

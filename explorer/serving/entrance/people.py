@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from explorer.errors import DataError, ExplorerError
-from explorer.serving.access import checked_token
+from explorer.serving.entrance.access import checked_token
 from explorer.text_files import read_text
 
 
