@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from explorer.evaluation.tables import TITLES, markdown
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", *PAGES)
-SHOWING_COMMANDS = ("README.md", "docs/using.md", "docs/demo.md", "docs/methods.md", "docs/scaling.md")
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", *PAGES)
+SHOWING = ("using", "serving", "demo", "methods", "scaling")
+SHOWING_COMMANDS = ("README.md", *(f"docs/{name}.md" for name in SHOWING))
 PACKAGES = ("explorer", "precompute")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
@@ -188,3 +190,12 @@ def test_the_tables_of_methods_are_those_of_the_kept_results() -> None:
     assert not said and {result.kind for result in results} == set(TITLES), "every kind was run, and can be read"
     paths = [result.command for result in results if re.search(r"(^|[\s=])[/~]", result.command)]
     assert not paths, "commands name no place on somebody's machine"
+
+
+def test_a_container_gets_what_the_wheel_is_made_of_and_nothing_else() -> None:
+    wheel = tomllib.loads(read("pyproject.toml"))["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
+    files = {"pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
+    copied = [line.split()[1:] for line in read("Dockerfile").splitlines() if line.startswith("COPY ")]
+    assert {name for names in copied for name in names[:-1]} == files | set(wheel)
+    sent = {line[1:] for line in read(".dockerignore").splitlines() if line.startswith("!")}
+    assert sent == files | set(wheel)

@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -153,6 +154,21 @@ def test_the_token_leaves_the_address_for_a_cookie_that_scripts_and_other_sites_
     # However it is written, the way leads to no other host.
     for path in ("//elsewhere.example/", "//elsewhere.example", "/%5Celsewhere.example", "/a//elsewhere.example"):
         assert server.ask(f"{path}?token={server.token}").headers["Location"].startswith("./")
+
+
+def test_redirections_lead_to_where_the_browser_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAPIDIN_DATA", str(tmp_path))
+    with served("history", "--base-path", "/tools/explorer", "--token", "a-token-of-mine") as place:
+        found = urlsplit(place)
+        connection = http.client.HTTPConnection(found.hostname or "", found.port, timeout=30)
+        for host in ("explorer.example", f"127.0.0.1:{found.port}"):
+            connection.request(
+                "GET", "/tools/explorer", headers={"Host": host, "Authorization": "Bearer a-token-of-mine"}
+            )
+            answer = connection.getresponse()
+            answer.read()
+            assert (answer.status, answer.headers["Location"]) == (307, "/tools/explorer/"), host
+        connection.close()
 
 
 def test_a_person_may_type_the_token_and_a_program_send_it(server: Server) -> None:

@@ -74,6 +74,7 @@ def test_nobody_names_themselves() -> None:
     assert asked(ACCESS, "10.0.0.7", ("X-User", "Ada"), ("X-User", "Bo"))["said"] == "401"
     assert asked(ACCESS, "10.0.0.7", ("X-User", " "))["said"] == "401"
     assert asked(ACCESS, "10.0.0.7", ("X-User", "a\tb"))["said"] == "401"
+    assert asked(ACCESS, "10.0.0.7", ("X-User", "{http.auth.user.id}"))["said"] == "401"
     assert asked(ACCESS, "10.0.0.7", ("Other", "Ada"))["said"] == "401"
     assert asked(replace(ACCESS, person_header=""), "10.0.0.7", ("X-User", "Ada"))["said"] == "401"
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -48,7 +49,7 @@ def page_policy(index: Path) -> str:
 
 
 class Policy:
-    """Adds the headers."""
+    """Adds the headers, and lets redirections lead to where the browser is, whatever proxy is between."""
 
     def __init__(self, app: ASGIApp, page: str, base_path: str = ""):
         """`page` is the policy of pages, which are served below `base_path`."""
@@ -63,6 +64,17 @@ class Policy:
                 policy = _FILE if scope["path"].startswith(self._files) else self._page
                 for name, value in ({"Content-Security-Policy": policy} | _ALWAYS).items():
                     headers.setdefault(name, value)
+                if leads := headers.get("Location", ""):
+                    headers["Location"] = _here(leads, scope)
             await send(message)
 
         await self._app(scope, receive, told if scope["type"] == "http" else send)
+
+
+def _here(address: str, scope: Scope) -> str:
+    """An address of this very server without scheme and host, which a browser behind a proxy knows better."""
+    found = urlsplit(address)
+    host = MutableHeaders(raw=list(scope["headers"])).get("Host", "")
+    if not found.netloc or found.netloc != host or found.path.startswith("//"):
+        return address
+    return found._replace(scheme="", netloc="").geturl()

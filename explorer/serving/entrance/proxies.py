@@ -41,7 +41,9 @@ class Proxies:
         if len(said) != 1:
             return None
         name = said[0].encode("latin-1").decode("utf-8", "replace").strip()
-        return name if 0 < len(name) <= _LONGEST_NAME and name.isprintable() else None
+        # Where a proxy knows nobody, some pass on the name of their own variable.
+        usable = 0 < len(name) <= _LONGEST_NAME and name.isprintable() and "{" not in name
+        return name if usable else None
 
     def _trusts(self, address: str) -> bool:
         try:
