@@ -197,7 +197,11 @@ class Engine:
 
     def example_direction(self, answer: Answer, selection: Selection, row: int) -> Gradient:
         """The question's direction divided by an example's norms, so that the example itself needs no division."""
-        return self._divided(self.direction(answer, selection), self.example_norms(row, self._kind))
+        return self.for_example(self.direction(answer, selection), row)
+
+    def for_example(self, direction: Gradient, row: int) -> Gradient:
+        """Any direction divided by an example's norms."""
+        return self._divided(direction, self.example_norms(row, self._kind))
 
     def output_direction(self, answer: Answer, gradient: Gradient, row: int) -> Gradient:
         """The other way round: a gradient of an example, divided so that the answer needs no division."""

@@ -307,6 +307,16 @@ class Answer:
         return self.asked.text
 
 
+@dataclass(frozen=True)
+class Part:
+    """One of several questions that are asked as one: the sum of their gradients, each times its weight."""
+
+    answer: Answer
+    selection: Selection
+    weight: float
+    """1/m of m answers whose mean is asked about; below 0 on the side that is taken off."""
+
+
 class Speaker(StrEnum):
     """Whose words an answer is."""
 
@@ -418,6 +428,8 @@ class NullTest:
     """The example that stands out most here."""
     deviations: float
     """How many standard deviations the ten lie above what they score elsewhere, in the mean; for opponents, below."""
+    together: int = 1
+    """How many answers were asked about as one; of more than one, `prompts` and `reached` count sets of so many."""
 
     @property
     def chance(self) -> float:

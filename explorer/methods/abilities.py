@@ -6,12 +6,12 @@ it; `ABILITIES` puts the two side by side.
 """
 
 from collections.abc import Generator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.records import Answer, Can, Influence, Selection, Span
+from explorer.records import Answer, Can, Influence, Part, Selection, Span
 from explorer.retrieval import ExampleScores
 from explorer.trust import NullSample, Redrawn
 
@@ -45,6 +45,23 @@ class Sketched(Protocol):
 
     def influence_steps(self, answer: Answer, selection: Selection, row: int) -> Generator[None, None, Influence]:
         """One example's influence without sketch noise, with its tokens' values, in steps."""
+
+
+@runtime_checkable
+class Combining(Protocol):
+    """Is linear in the question's gradient, so that several questions are answered along the sum of theirs."""
+
+    def sum_steps(self, parts: Sequence[Part]) -> Generator[None, None, Any]:
+        """The questions' directions, each times its weight, added up; yields after each."""
+
+    def sum_error(self, parts: Sequence[Part]) -> float:
+        """The standard deviation of the sketch's noise on one score of their sum."""
+
+    def along_steps(self, direction: Any, row: int) -> Generator[None, None, Influence]:
+        """One example's influence along what `sum_steps` gave, without sketch noise, with its tokens' values."""
+
+    def second_along(self, direction: Any, row: int) -> float:
+        """The same score by a backward pass of its own."""
 
 
 @runtime_checkable

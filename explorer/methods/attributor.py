@@ -237,6 +237,12 @@ class Attributor:
         found = self._scores(answer, selection)
         return None if found is None else _values(found)
 
+    def whole_scores(self, answer: Answer, selection: Selection) -> NDArray[np.float32]:
+        """The scores (N) of a question that is known, all by full sketches, of a cache answered by a cascade, too."""
+        found = self._required(answer, selection)
+        coarse = isinstance(found, ExampleScores) and found.length < self.engine.store.manifest.settings.length
+        return self.method.scores(answer, selection) if coarse else _values(found)
+
     def null_sample(self, kind: str) -> NullSample | None:
         """What the examples score on unrelated questions of a kind; None where that isn't known."""
         return self.method.null_sample(kind) if isinstance(self.method, Judging) else None
@@ -258,7 +264,7 @@ class Attributor:
         self._memory.states.put(asked, found)
         return found
 
-    def _null_of(self, answer: Answer, selection: Selection) -> NullSample | None:
+    def null_of(self, answer: Answer, selection: Selection) -> NullSample | None:
         """The null sample of questions like this one; a raised word's, where the cache knows any."""
         if self.null_sample(RAISED):
             return self.null_sample(kind_of(answer.tokens, selection, self.engine.raised(answer)))
@@ -326,7 +332,7 @@ class Attributor:
             coarse_error=coarse,
             method=self.chosen,
         )
-        null = self._null_of(answer, selection)
+        null = self.null_of(answer, selection)
         return judged(ranking, null, self.size(answer, selection)) if null else ranking
 
     def influences(self, answer: Answer, selection: Selection, rows: Sequence[int]) -> tuple[Influence, ...]:

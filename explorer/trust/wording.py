@@ -1,6 +1,6 @@
 """A verdict in plain words. Names of labels and words are untrusted text, to be shown as text."""
 
-from explorer.records import NEAR, Can, Contrast, Ranking
+from explorer.records import NEAR, Can, Contrast, NullTest, Ranking
 from explorer.trust.verdict import LEAST_PROMPTS, Shared, Verdict
 from explorer.views import shortened
 
@@ -35,11 +35,21 @@ def common(shared: Shared) -> str:
 def beside(verdict: Verdict) -> str:
     """How many unrelated prompts have ten examples as strong."""
     reached, of, end = verdict.test.reached, verdict.test.prompts, "bottom" if verdict.opponents else "top"
+    if verdict.test.together > 1:
+        return _beside_sets(verdict.test, end)
     if verdict.state == "none":
         return f"{reached} of {of} unrelated prompts have an equally strong {end} {NEAR}."
     if reached == 0:
         return f"None of {of} unrelated prompts is this strong."
     return f"{reached} of {of} unrelated prompts {'is' if reached == 1 else 'are'} as strong."
+
+
+def _beside_sets(test: NullTest, end: str) -> str:
+    has = "has" if test.reached < 2 else "have"
+    return (
+        f"{test.reached or 'None'} of {test.prompts:,} sets of {test.together} answers, drawn from these and unrelated "
+        f"prompts, {has} an equally strong {end} {NEAR}."
+    )
 
 
 def unknown(ranking: Ranking) -> str:

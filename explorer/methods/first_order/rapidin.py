@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from explorer import gradients, retrieval
 from explorer.concurrency import Recent, cached
 from explorer.errors import about
+from explorer.gradients import Gradient
 from explorer.methods.first_order.nulls import Nulls
 from explorer.methods.method import Method
-from explorer.records import Answer, Influence, Selection, Span
+from explorer.records import Answer, Influence, Part, Selection, Span
 from explorer.retrieval import ExampleScores, cascade, scores
 from explorer.trust import NullSample, Redrawn, noise_covariance, redrawn
 
@@ -74,8 +75,31 @@ class RapidIn(Method):
         return float(np.median(self.engine.store.sizes))
 
     def influence_steps(self, answer: Answer, selection: Selection, row: int) -> Generator[None, None, Influence]:
+        """Along the question's direction; see `along_steps`."""
+        return self.along_steps(self.engine.direction(answer, selection), row)
+
+    # Combining
+
+    def sum_steps(self, parts: Sequence[Part]) -> Generator[None, None, Gradient]:
+        """One backward pass over each answer, and another where its norms aren't known."""
+        total: Gradient = {}
+        for part in parts:
+            for name, own in self.engine.direction(part.answer, part.selection).items():
+                total[name] = own * part.weight + total.get(name, 0.0)
+            yield
+        return total
+
+    def sum_error(self, parts: Sequence[Part]) -> float:
+        """As `sketch_error`, of the sum of the questions' sketches."""
+        for part in parts:
+            self.engine.ask(part.answer, part.selection)
+        sketches = [part.weight * self.engine.sketch(part.answer, part.selection) for part in parts]
+        size = self._scale * float(np.linalg.norm(np.sum(sketches, axis=0)))
+        return size * self._example_norm / math.sqrt(len(sketches[0]))
+
+    def along_steps(self, direction: Gradient, row: int) -> Generator[None, None, Influence]:
         """One forward-mode pass over the example for each checkpoint; it yields after every one."""
-        direction = self.engine.example_direction(answer, selection, row)
+        direction = self.engine.for_example(direction, row)
         encoded = self.engine.store.examples[row].encoded
         with about(f"Row {row} of the cache"):
             parts = yield from gradients.directional_steps(self.engine.model, encoded, direction)
@@ -144,9 +168,12 @@ class RapidIn(Method):
 
     def second_value(self, answer: Answer, selection: Selection, row: int) -> float:
         """e·η times the inner product with the example's whole gradient, by a backward pass."""
-        direction = self.engine.example_direction(answer, selection, row)
+        return self.second_along(self.engine.direction(answer, selection), row)
+
+    def second_along(self, direction: Gradient, row: int) -> float:
+        """The same along any direction."""
         gradient = gradients.gradient(self.engine.model, self.engine.store.examples[row].encoded)
-        return self._scale * gradients.inner_product(gradient, direction)
+        return self._scale * gradients.inner_product(gradient, self.engine.for_example(direction, row))
 
     def positions(self, answer: Answer, selection: Selection, row: int) -> NDArray[np.float32]:
         """Raises UnsupportedError where a trainable tensor's gradient isn't a sum over positions."""
