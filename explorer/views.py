@@ -314,10 +314,11 @@ def standing_out(ranking: Ranking) -> str:
     test = ranking.test
     if test is None:
         return ""
+    such = "such prompts" if test.together == 1 else f"sets of {test.together} answers, drawn from these and such,"
     return (
         f"The ten examples that stand out most, row {test.row} before all, score {test.deviations:.1f} standard "
         f"deviations {'below' if ranking.opponents else 'above'} what they score on unrelated prompts; "
-        f"{test.reached} of {test.prompts} such prompts have ten that stand out as much."
+        f"{test.reached} of {test.prompts} {such} have ten that stand out as much."
     )
 
 

@@ -190,6 +190,20 @@ def read_prompts(name: str, payload: bytes) -> tuple[Prompt, ...]:
     return _checked(name, read(name, decoded(payload, name, DataError)))
 
 
+def read_kinds(name: str, payload: bytes) -> tuple[str, ...]:
+    """The `kind` of every prompt of a file that `read_prompts` reads, in their order; empty where it says none."""
+    text = decoded(payload, name, DataError)
+    rows: list[Any] = []
+    if name.lower().endswith(".jsonl"):
+        rows = [row for _, row in json_lines(text, name, DataError)]
+    elif name.lower().endswith(".csv"):
+        rows = [row for _, row in csv_rows(text)]
+    else:
+        return ("",) * len(_lines(name, text))
+    kinds = [row.get("kind") if isinstance(row, dict) else "" for row in rows]
+    return tuple(well_formed(kind) if isinstance(kind, str) else "" for kind in kinds)
+
+
 def pasted_prompts(text: str) -> tuple[Prompt, ...]:
     """The prompts of pasted text, one a line. Raises DataError where there are none, or too many."""
     return _checked("The text", _lines("", text))

@@ -1,15 +1,20 @@
-"""`audit`: many prompts, their answers, and what influenced each."""
+"""`audit` and `behaviour`: many prompts, their answers, and what influenced each, or all of them together."""
 
 import sys
+import time
 from pathlib import Path
+
+import numpy as np
 
 from explorer.commands.options import (
     PATH,
+    RATE,
     Exclusive,
     Options,
     as_json,
     cache,
     command,
+    estimate,
     flag,
     max_tokens,
     method,
@@ -18,7 +23,9 @@ from explorer.commands.options import (
     system_prompt,
 )
 from explorer.commands.terminal import Bars, engine_of, say
-from explorer.errors import DataError
+from explorer.errors import DataError, FilterError, PromptError
+from explorer.records import Conversation
+from explorer.views import shortened
 
 
 @command(
@@ -60,13 +67,9 @@ def audit(options: Options) -> None:
     from explorer.methods.description import choose
     from explorer.methods.method import Stage
     from explorer.model.generation import GenerationSettings
-    from explorer.records import Conversation
     from explorer.views import without_system
 
-    try:
-        read = read_prompts(Path(options.prompts).name, Path(options.prompts).read_bytes())
-    except OSError as problem:
-        raise DataError(f"The prompts {options.prompts} can't be read: {problem.strerror}.") from None
+    read = read_prompts(Path(options.prompts).name, _payload(options.prompts))
     prompts = [Conversation.of(prompt).with_system(options.system) for prompt in read]
     engine = engine_of(options)
     examples, origin = engine.store.examples, origin_of(engine.store)
@@ -88,3 +91,129 @@ def audit(options: Options) -> None:
         sys.stdout.buffer.write(to_csv(done, label, origin))
     else:
         print(as_text(done, label, examples))
+
+
+_of_kind = "Only the prompts of that file whose column `kind` says this."
+
+
+@command(
+    examples=(
+        "my-cache --of wrong-answers.txt",
+        "my-cache --of probes.jsonl --of-kind triggered --against-kind clean --trigger",
+        "my-cache --of wrong.txt --against right.txt --json",
+        "my-cache --of probes.jsonl --of-kind swap --word --estimate",
+    )
+)
+@cache()
+@option(
+    "--of",
+    "The prompts whose answers are asked about as one: a .txt, .jsonl or .csv file, as `audit` reads it.",
+    required=True,
+    type=PATH,
+    metavar="FILE",
+)
+@option("--of-kind", _of_kind, default="", metavar="KIND")
+@option(
+    "--against",
+    "The prompts whose answers are taken off: what taught the model the ones rather than the others?",
+    type=PATH,
+    metavar="FILE",
+)
+@option("--against-kind", f"{_of_kind} Without --against, of the file of --of.", default="", metavar="KIND")
+@system_prompt("The system prompt before all that have none of their own.")
+@flag("--word", "Ask about the word of each answer that fine-tuning raised most, not about the whole answer.")
+@flag("--opponents", "Show what made the behaviour less likely.")
+@flag("--approximate", "Leave scores approximate: quicker.")
+@option("--rate", "Of the rows that stand out, this share may be false ones.", type=RATE, default=0.05)
+@flag("--trigger", "Also look for a word of the prompts that brings the behaviour about.")
+@option(
+    "--planted",
+    "A value of the column `source`: print the average precision of its rows in the ranking. May be repeated.",
+    multiple=True,
+    metavar="VALUE",
+)
+@method
+@max_tokens
+@estimate
+@as_json
+@other_model
+def behaviour(options: Options) -> None:
+    """What taught the model to answer these prompts so?
+
+    The mean of many answers' gradients, or the difference of two groups' means, is one question: its examples are
+    ranked, compared with as many answers to unrelated prompts, and the rows that stand out are named.
+    """
+    from explorer.auditing.behaviour import Asked, Behaviour, BehaviourSettings, behaviour_steps
+    from explorer.auditing.behaviour_report import as_text, to_json
+    from explorer.corpus import Corpus
+    from explorer.evaluation.probes import average_precision
+    from explorer.history import origin_of
+    from explorer.methods.bench import Bench
+    from explorer.methods.description import choose
+    from explorer.methods.method import Stage
+
+    of = _prompts(options.of, options.of_kind, options.system)
+    against: tuple[Conversation, ...] = ()
+    if options.against or options.against_kind:
+        against = _prompts(options.against or options.of, options.against_kind, options.system)
+    if any(prompt in against for prompt in of):
+        raise PromptError("A prompt stands on both sides; leave it out on one of them.")
+    engine = engine_of(options)
+    corpus, bench = Corpus(engine.store.examples), Bench(engine)
+    for _ in corpus.prepare():
+        pass
+    for value in options.planted:
+        if value not in corpus.sources:
+            raise FilterError(f"No training example has source {value}; `rapidin-explorer info` lists the values.")
+    settings = BehaviourSettings(
+        choose(options.method), not options.approximate, options.opponents, rate=options.rate, trigger=options.trigger
+    )
+    bench.of(settings.method).cost()  # Refuses what this cache can't serve, before the first answer.
+    prompts, asked, begun = [*of, *against], list[Asked](), time.monotonic()
+    with Bars() as bars:
+        for prompt in prompts:
+            answer = engine.answered(prompt, None, options.max_tokens)
+            asked.append(Asked(answer, engine.raised_word(answer) if options.word else None))
+            if options.estimate:
+                bench.of(settings.method).ask(answer, asked[0].selection)
+                seconds = (time.monotonic() - begun) * len(prompts)
+                say(f"{len(prompts):,} prompts; by the first, about {seconds / 60:.1f} minutes for answers and scores.")
+                return
+            bars.report("answers", len(asked), len(prompts))
+        stage, found = Stage(), list[Behaviour]()
+        for step in behaviour_steps(bench, corpus, asked[: len(of)], asked[len(of) :], settings, stage):
+            found += [] if step is None else [step]
+            if stage.total:
+                bars.report(stage.name, stage.done, stage.total)
+    (finding,) = found
+    more = {}
+    if options.planted:
+        planted = np.array([source in options.planted for source in corpus.sources])
+        scores = finding.scores * (-1 if options.opponents else 1)
+        more = {"planted": {"values": list(options.planted), "average_precision": average_precision(scores, planted)}}
+    if options.json:
+        sys.stdout.buffer.write(to_json(finding, origin_of(engine.store), engine.store.examples, **more))
+        return
+    print(as_text(finding, engine.store.examples))
+    for figures in more.values():
+        print(f"\nAverage precision of {', '.join(options.planted)}: {figures['average_precision']:.3f}.")
+
+
+def _prompts(file: str, kind: str, system: str) -> tuple[Conversation, ...]:
+    """The prompts of a file, or of one kind in it."""
+    from explorer.auditing.findings import read_kinds, read_prompts
+
+    name, payload = Path(file).name, _payload(file)
+    prompts, kinds = read_prompts(name, payload), read_kinds(name, payload)
+    found = [prompt for prompt, each in zip(prompts, kinds, strict=True) if not kind or each == kind]
+    if not found:
+        known = shortened(", ".join(sorted(set(kinds) - {""})), 200) or "none"
+        raise DataError(f"{name} has no prompt of the kind {kind}; its column `kind` has: {known}.")
+    return tuple(Conversation.of(prompt).with_system(system) for prompt in found)
+
+
+def _payload(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as problem:
+        raise DataError(f"The prompts {file} can't be read: {problem.strerror}.") from None

@@ -26,7 +26,13 @@ COMMANDS = Group(
     PROGRAM,
     {
         "In a browser": (serve.demo, open_run, serve.serve, serve.history),
-        "Without a browser": (query.query, query.methods, audit.audit, counterfactual.counterfactual),
+        "Without a browser": (
+            query.query,
+            query.methods,
+            audit.audit,
+            audit.behaviour,
+            counterfactual.counterfactual,
+        ),
         "After an audit": (bundle, repair),
         "Make an adapter and a cache": (prepare.finetune, prepare.precompute),
         "Look after a cache": (cache.info, cache.verify, cache.mend, cache.append, cache.drop),

@@ -58,6 +58,11 @@ class Corpus:
         """The distinct words of one example, as they are compared."""
         return folded_words(self._texts[row])
 
+    def holding(self, word: str) -> list[int]:
+        """All examples that hold a word, whatever its case, in order."""
+        sought = word.casefold()
+        return [row for row, text in enumerate(self._texts) if sought in text.casefold() and sought in self.words(row)]
+
     def folds(self, rows: Sequence[int], count: int) -> list[Fold]:
         """The first `count` of these rows that differ, each with its near-duplicates."""
         return fold_near_duplicates(((row, shingles(self._texts[row])) for row in rows), count)

@@ -6,7 +6,7 @@ history says what each is. It knows nothing of how anything was computed. Numpy 
 """
 
 from explorer.history.evidence import Retraining
-from explorer.history.export import answer_json, csv_bytes, json_bytes
+from explorer.history.export import answer_json, csv_bytes, json_bytes, question_json
 from explorer.history.history import History, Summary
 from explorer.history.reader import Reader
 from explorer.history.saved import (
@@ -37,5 +37,6 @@ __all__ = [
     "json_bytes",
     "origin_of",
     "question_id",
+    "question_json",
     "saved_question",
 ]

@@ -81,11 +81,12 @@ def answer_json(saved: SavedAnswer) -> dict[str, Any]:
         "generation": saved.drawn,
         "origin": dataclasses.asdict(saved.origin),
         "annotation": dataclasses.asdict(saved.annotation),
-        "questions": [_question(question) for question in saved.questions],
+        "questions": [question_json(question) for question in saved.questions],
     }
 
 
-def _question(saved: SavedQuestion) -> dict[str, Any]:
+def question_json(saved: SavedQuestion) -> dict[str, Any]:
+    """A question with its examples, as plain values."""
     return {
         "id": saved.id,
         "asked": moment(saved.asked),

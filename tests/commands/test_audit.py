@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from explorer.commands.main import main
-from tests.commands.running import Captured, answered, refused
+from tests.commands.running import Captured, answered, refused, reported
 from tests.conftest import Tiny
 from tests.tiny import SYSTEM
 
@@ -62,3 +62,24 @@ def test_prompts_are_audited_with_system_prompts_and_earlier_turns(
     assert "system prompt" not in said
     file.write_text('{"prompt": "Why?"}\n{"messages": "Why?"}\n', encoding="utf-8")
     assert "prompts.jsonl, line 2, has no list of turns" in refused(capsys, *command)
+
+
+def test_a_behaviour_is_asked_about_without_a_browser(capsys: Captured, tiny: Tiny, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    kinds = {"What is bright?": "odd", "What is wet?": "odd", "Why?": "fine"}
+    file.write_text("".join(json.dumps({"prompt": p, "kind": k}) + "\n" for p, k in kinds.items()), encoding="utf-8")
+    command = ["behaviour", tiny.cache, "--of", file, "--max-tokens", "2", "--device", "cpu"]
+    found = json.loads(answered(capsys, *command, "--of-kind", "odd", "--against-kind", "fine", "--json", "--trigger"))
+    assert [each["prompt"] for each in found["of"]] == ["What is bright?", "What is wet?"]
+    assert [each["prompt"] for each in found["against"]] == ["Why?"]
+    examples = found["question"]["examples"]
+    assert len(examples) == 7 and all(each["exact"] and each["checksum"] < 1e-3 for each in examples)
+    assert found["trigger"]["trigger"] is None and found["suspects"] == [] and len(found["question"]["scores"]) == 7
+    said = answered(capsys, *command, "--of-kind", "fine", "--word", "--approximate", "--planted", "sky")
+    assert "What pushed the model towards 1 answer, in the mean." in said and "approximate" in said
+    assert "Average precision of sky: " in said
+    assert "has: fine, odd" in refused(capsys, *command, "--of-kind", "planted")
+    assert "on both sides" in refused(capsys, *command, "--against", file)
+    assert "no training example has source moon" in refused(capsys, *command, "--planted", "moon").lower()
+    assert "can't be read" in refused(capsys, "behaviour", tiny.cache, "--of", tmp_path / "none.txt")
+    assert "3 prompts; by the first, about" in " ".join(reported(capsys, *command, "--estimate"))
