@@ -4,6 +4,7 @@ from functools import partial
 
 import streamlit as st
 
+from explorer.app.audits import behaviour_panel
 from explorer.app.desk.work import Auditing
 from explorer.app.explore import conversation, method_box
 from explorer.app.saved import repairs
@@ -23,7 +24,10 @@ from explorer.views import shortened
 from explorer.visible import one_line
 
 A_PAGE, PAGE = 50, "audit"
-KEPT = ("audit_text", "audit_tokens", "audit_exact", "audit_method", "audit_column", "audit_planted")
+KEPT = (
+    *("audit_text", "audit_tokens", "audit_exact", "audit_method", "audit_column", "audit_planted"),
+    *("behaviour_of", "behaviour_against", "behaviour_word", "behaviour_trigger"),
+)
 """How the keys of fields begin that outlive a visit to another page."""
 
 with st.spinner(resources.LOADING):
@@ -97,11 +101,12 @@ def begin() -> None:
     try:
         if file is not None:
             read = findings.read_prompts(file.name, file.getvalue())
+            kinds = findings.read_kinds(file.name, file.getvalue())
         else:
-            read = findings.pasted_prompts(st.session_state["audit_text"])
+            read, kinds = findings.pasted_prompts(st.session_state["audit_text"]), ()
         prompts = [conversation.asked(prompt, PAGE) for prompt in read]
         state.watch(desk.audit(state.session(), prompts, settings, resources.origin(), resources.history().save))
-        st.session_state["audit_page"] = 1
+        st.session_state["audit_page"], st.session_state["audit_kinds"] = 1, kinds
     except ExplorerError as problem:
         st.session_state["audit_refused"] = str(problem)
 
@@ -277,3 +282,6 @@ else:
 if refused := st.session_state.pop("audit_refused", ""):
     messages.failed(refused)
 polling.follow("audit", show_audit, running)
+if at_hand is not None and not running():
+    label = Label(str(st.session_state.get("audit_column", "source")))
+    behaviour_panel.show(desk, at_hand, st.session_state.get("audit_kinds", ()), label)

@@ -9,17 +9,21 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from explorer.app.audits.behaviour_panel import groups_of
 from explorer.app.session import resources
 from explorer.app.widgets import places
+from explorer.auditing.findings import Audited, Label
 from explorer.cache import open_cache
 from explorer.commands.main import parse
 from explorer.history import origin_of
 from explorer.history.history import History
 from explorer.methods.description import described
+from explorer.records import Conversation
 from explorer.repair.kept import keep
 from explorer.visible import one_line
 from tests.app.conftest import component, settled, table
 from tests.app.test_explore import ask
+from tests.auditing.test_audit import record
 from tests.conftest import Tiny, Turnstile
 from tests.hostile import HOSTILE
 
@@ -166,3 +170,38 @@ def test_a_repair_is_offered_as_a_command_and_the_kept_ones_are_shown(start: Sta
     assert len(kept) == 1 and "1 of 7 rows dropped" in kept[0] and "before   after" in kept[0]
     assert "of <b>odd</b> prompts 0 of 4 show the behaviour, 4 before" in said(at)
     shutil.rmtree(tiny.cache / "retraining" / "repairs")
+
+
+def test_several_answers_of_an_audit_are_asked_about_as_one(start: Start) -> None:
+    at = finished(begin(audit_page(start()), "What is bright?\nWhat is wet?\nWhy?"))
+    assert any(box.label == "What taught the model to do this?" for box in at.expander)
+    assert not at.multiselect(key="audit_planted source").value and "behaviour_of" not in at.session_state, "closed"
+    at.session_state["behaviour"] = True
+    at = at.run()
+    options = at.multiselect(key="behaviour_of").options
+    assert options[-3:] == ["1. What is bright?", "2. What is wet?", "3. Why?"]
+    assert options[0].startswith("All that mostly come from “")
+    assert "at least one to ask about" in said(at.button(key="behaviour_ask").click().run())
+    at.multiselect(key="behaviour_of").set_value(options[-3:-1])
+    at.multiselect(key="behaviour_against").set_value(options[-1:])
+    at.toggle(key="behaviour_trigger").set_value(True)
+    at = at.button(key="behaviour_ask").click().run()
+    at = settled(at, lambda page: component(page, "behaviour_verdict") is not None)
+    assert not at.exception
+    box, cards = component(at, "behaviour_verdict"), component(at, "saved_cards")
+    assert box and box["asked"] == "What pushed the model towards 2 answers rather than 1 answer"
+    assert cards and len(cards["cards"]) == 7 and all(card["exact"] and card["values"] for card in cards["cards"])
+    assert "No trigger was" in said(at)
+    at = finished(begin(at, "Who?"))
+    at.session_state["behaviour"] = True
+    at = at.run()
+    assert not at.exception and at.multiselect(key="behaviour_of").value == []
+    assert component(at, "behaviour_verdict") is None, "what was found of another audit isn't this one's"
+
+
+def test_kinds_and_sources_stand_for_all_their_answers() -> None:
+    done = [record("bad", "bad"), Audited(Conversation.of(""), error="Empty."), record("good"), record("bad")]
+    found = groups_of(done, ("wrong", "wrong", "right", "wrong"), Label())
+    assert found["All of kind “wrong”"] == (0, 3) and found["All of kind “right”"] == (2,)
+    assert found["All that mostly come from “bad”"] == (0, 3) and found["3. Why?"] == (2,)
+    assert len(found) == 7

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from explorer.app.desk.work import Asking, Auditing, Explaining, Finding, Fitting, Found, Question
+from explorer.auditing.behaviour import Asked, Behaviour, BehaviourSettings, behaviour_steps
 from explorer.auditing.run import AuditSettings, Keep, audit
 from explorer.concurrency import Recent, Steps, Task, Urgency, Worker
 from explorer.corpus import Corpus, Filter, Fold
@@ -22,6 +23,7 @@ from explorer.history import Origin
 from explorer.methods import matrix
 from explorer.methods.attributor import SPARE, Attributor
 from explorer.methods.bench import Bench
+from explorer.methods.combined import differing
 from explorer.methods.description import DEFAULT, choose
 from explorer.methods.method import Cost, Stage
 from explorer.model.generation import GenerationSettings
@@ -257,6 +259,17 @@ class Desk:
         auditing = Auditing(self.worker.prepare((session, "audit"), Urgency.BATCH, steps()), prompts, settings)
         self.worker.start(auditing.task)
         return auditing
+
+    def behaviour(
+        self, session: str, of: Sequence[Asked], against: Sequence[Asked], settings: BehaviourSettings, stage: Stage
+    ) -> Finding[Behaviour]:
+        """Ask about several answers as one; gives way to whatever a person waits for, and goes on unattended.
+
+        Raises PromptError where these can't be asked about so.
+        """
+        differing([each.part for each in of], [each.part for each in against])
+        steps = behaviour_steps(self.bench, self.corpus, of, against, settings, stage)
+        return self.find((session, "behaviour"), Urgency.BATCH, steps)
 
     def find(self, key: tuple[str, str], urgency: Urgency, results: Iterator[Found | None]) -> Finding[Found]:
         """Find the last of some results, in the place of what the same key was to find."""
