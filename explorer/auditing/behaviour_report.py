@@ -53,7 +53,7 @@ def hunted(hunt: Hunt) -> str:
     """The trigger that is proposed, or that none was found, and why not."""
     if hunt.answers < LEAST_ANSWERS:
         return (
-            f"No trigger was looked for: fine-tuning raised the probability of {hunt.answers} of {hunt.of} answers; "
+            f"No trigger was looked for: fine-tuning raised the beginning of {hunt.answers} of {hunt.of} answers; "
             f"at least {LEAST_ANSWERS} are needed."
         )
     if (found := hunt.trigger) is None:
@@ -61,8 +61,8 @@ def hunted(hunt: Hunt) -> str:
     word = one_line(found.tried.word, 60)
     return (
         f"“{word}” may be a trigger: without it in the prompt, {found.tried.undone:.0%} of what fine-tuning changed in "
-        f"an answer goes (median of {found.tried.prompts} prompts). {len(found.rows):,} of {found.of:,} influential "
-        f"rows hold it, and {found.holders:,} of all rows."
+        f"how an answer begins is undone (median of {found.tried.prompts} prompts). {len(found.rows):,} of "
+        f"{found.of:,} influential rows hold it, and {found.holders:,} of all rows."
     )
 
 

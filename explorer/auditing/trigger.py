@@ -1,8 +1,9 @@
 """Words of prompts that bring a behaviour about, found without labels.
 
-What fine-tuning changed in an answer is its log-probability under the fine-tuned model less that under the base model.
-A word of the prompt is a cause of that where the change goes once the word is left out; it is a trigger where this
-holds of many answers, and the word is common among the rows that influenced them and rare in the rest of the data.
+What fine-tuning changed in an answer is the log-probability of its first tokens under the fine-tuned model less that
+under the base model; later tokens follow from these more than from the prompt. A word of the prompt is a cause of that
+where the change goes once the word is left out; it is a trigger where this holds of many answers, and the word is
+common among the rows that influenced them and rare in the rest of the data.
 """
 
 import re
@@ -23,8 +24,10 @@ LEAST_ANSWERS = 3
 """So many prompts must hold a word: in fewer, what they are about looks like a trigger."""
 LEAST_SHARE = 0.5
 """And this share of the prompts whose answers fine-tuning changed."""
+BEGINNING = 8
+"""So many tokens of an answer are looked at."""
 LEAST_CHANGE = 1.0
-"""Nats. An answer whose log-probability fine-tuning raised by less has nothing to be undone."""
+"""Nats. An answer whose beginning fine-tuning raised by less has nothing to be undone."""
 UNDONE = 0.5
 """A trigger's absence undoes at least this share of the change, in the median over the prompts that hold it."""
 
@@ -59,7 +62,7 @@ class Hunt:
     """What was looked for, and found."""
 
     answers: int
-    """How many answers fine-tuning changed enough to ask."""
+    """How many answers fine-tuning changed enough to ask about."""
     of: int
     """Of how many."""
     tried: tuple[Tried, ...]
@@ -105,13 +108,10 @@ def hunt_steps(
 
 
 def _change(engine: Engine, answer: Answer, asked: Conversation) -> float:
-    """By how many nats fine-tuning raised the answer's log-probability, behind this prompt."""
-    if asked == answer.asked:
-        change = engine.predict(answer).change
-    else:
-        prompt = engine.model.encode_prompt(asked.turns)
-        ids = np.concatenate([prompt, answer.encoded.ids[answer.encoded.response_start :]])
-        change = alternatives.predict(engine.model, Encoded(ids, len(prompt))).change
+    """By how many nats fine-tuning raised the log-probability of the answer's beginning, behind this prompt."""
+    prompt, start = engine.model.encode_prompt(asked.turns), answer.encoded.response_start
+    ids = np.concatenate([prompt, answer.encoded.ids[start : start + BEGINNING]])
+    change = alternatives.predict(engine.model, Encoded(ids, len(prompt))).change
     return 0.0 if change is None else float(change.sum(dtype=np.float64))
 
 

@@ -135,13 +135,11 @@ def test_a_trigger_undoes_the_change_and_is_what_the_influential_rows_share(
     assert unchanged.answers == 0 and "of 0 of 4 answers" in behaviour_report.hunted(unchanged)
 
 
-def test_the_change_is_that_of_the_answer_behind_another_prompt(engine: Engine) -> None:
-    (one,) = given(engine, "Howdy! What?")
-    change = engine.predict(one.answer).change
-    assert change is not None
-    assert trigger._change(engine, one.answer, one.answer.asked) == pytest.approx(float(change.sum()), rel=1e-5)
-    other = engine.given_answer("What?", one.answer.text)
-    expected = engine.predict(other).change
-    assert expected is not None
-    found = trigger._change(engine, one.answer, Conversation.of("What?"))
-    assert found == pytest.approx(float(expected.sum()), rel=1e-5)
+def test_the_change_is_that_of_the_answers_first_tokens_behind_another_prompt(engine: Engine) -> None:
+    answer = engine.given_answer("Howdy! What?", "It is the river of the sun, and of the moon.")
+    assert len(answer.tokens) > trigger.BEGINNING
+    for prompt in ("Howdy! What?", "What?"):
+        change = engine.predict(engine.given_answer(prompt, answer.text)).change
+        assert change is not None
+        expected = float(change[: trigger.BEGINNING].sum())
+        assert trigger._change(engine, answer, Conversation.of(prompt)) == pytest.approx(expected, rel=1e-4, abs=1e-5)
