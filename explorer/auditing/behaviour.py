@@ -100,7 +100,7 @@ def behaviour_steps(
         PromptError: An answer stands on both sides, there is none, or there are too many.
     """
     parts = differing([each.part for each in of], [each.part for each in against])
-    combined = Combined(bench.of(settings.method), parts)
+    combined = Combined(bench.of(settings.method), parts, settings.exact)
     for _ in combined.ask_steps(stage):
         yield None
     if settings.exact:

@@ -51,14 +51,14 @@ class Sketched(Protocol):
 class Combining(Protocol):
     """Is linear in the question's gradient, so that several questions are answered along the sum of theirs."""
 
-    def sum_steps(self, parts: Sequence[Part]) -> Generator[None, None, Any]:
-        """The questions' directions, each times its weight, added up; yields after each."""
+    def added(self, total: Any, part: Part) -> Any:
+        """A sum of directions, None at first, and another question's direction times its weight."""
 
     def sum_error(self, parts: Sequence[Part]) -> float:
         """The standard deviation of the sketch's noise on one score of their sum."""
 
     def along_steps(self, direction: Any, row: int) -> Generator[None, None, Influence]:
-        """One example's influence along what `sum_steps` gave, without sketch noise, with its tokens' values."""
+        """One example's influence along what `added` gave, without sketch noise, with its tokens' values."""
 
     def second_along(self, direction: Any, row: int) -> float:
         """The same score by a backward pass of its own."""

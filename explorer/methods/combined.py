@@ -48,9 +48,9 @@ def differing(of: Sequence[Part], against: Sequence[Part] = ()) -> tuple[Part, .
 class Combined:
     """One method, asked about several answers at once."""
 
-    def __init__(self, asked: Attributor, parts: Sequence[Part]):
-        """`parts` are what `differing` gives."""
-        self.parts, self._asked = tuple(parts), asked
+    def __init__(self, asked: Attributor, parts: Sequence[Part], exact: bool = True):
+        """`parts` are what `differing` gives; `exact` is whether any example is to be made so."""
+        self.parts, self._asked, self._wanted = tuple(parts), asked, exact
         named = [(part.answer.id, str(part.selection), part.weight) for part in parts]
         self.id = hashlib.sha256(repr(named).encode()).hexdigest()[:16]
         self._single = list[NDArray[np.float32]]()
@@ -61,15 +61,18 @@ class Combined:
     # Work, in steps
 
     def ask_steps(self, stage: Stage) -> Steps:
-        """Score all examples for every answer, and keep the sum of their gradients where the method has one."""
+        """Score all examples for every answer, and add up their gradients where the method can use the sum."""
+        method = self._asked.method
         for number, part in enumerate(self.parts, start=1):
             yield from self._asked.ask_steps(part.answer, part.selection, stage)
             self._single.append(self._asked.whole_scores(part.answer, part.selection))
             self._sizes.append(self._asked.size(part.answer, part.selection))
             self._nulls.append(self._asked.null_of(part.answer, part.selection))
+            if self._wanted and isinstance(method, Combining):
+                # At once, while the engine remembers the answer's gradient.
+                self._direction = method.added(self._direction, part)
+                yield
             stage.tell("answers scored", number, len(self.parts))
-        if isinstance(method := self._asked.method, Combining):
-            self._direction = yield from method.sum_steps(self.parts)
 
     def refine_steps(self, rows: Sequence[int], stage: Stage) -> Steps:
         """Make examples exact where the method has exact values; needs `ask_steps` first."""

@@ -3,7 +3,7 @@
 Answers that are asked about as one have a weighted sum of scores. The answers to unrelated prompts and the asked ones
 are laid together, by kinds of question, and other answers are drawn for the same weights. If the asked ones are like
 the unrelated ones, every draw is as likely as what was asked: a test by permutation, exact however few answers there
-are and however the examples hang together. docs/mathematics.md, section 12, has the equations.
+are and however the examples hang together. docs/mathematics.md, section 15, has the equations.
 """
 
 from collections.abc import Generator, Iterator, Sequence

@@ -80,14 +80,10 @@ class RapidIn(Method):
 
     # Combining
 
-    def sum_steps(self, parts: Sequence[Part]) -> Generator[None, None, Gradient]:
-        """One backward pass over each answer, and another where its norms aren't known."""
-        total: Gradient = {}
-        for part in parts:
-            for name, own in self.engine.direction(part.answer, part.selection).items():
-                total[name] = own * part.weight + total.get(name, 0.0)
-            yield
-        return total
+    def added(self, total: Gradient | None, part: Part) -> Gradient:
+        """One backward pass over the answer, unless it was just asked about, and another for unknown norms."""
+        own = self.engine.direction(part.answer, part.selection)
+        return {name: own[name] * part.weight + (total[name] if total else 0.0) for name in own}
 
     def sum_error(self, parts: Sequence[Part]) -> float:
         """As `sketch_error`, of the sum of the questions' sketches."""
