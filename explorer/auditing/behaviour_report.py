@@ -72,7 +72,7 @@ def _tried(count: int) -> str:
     words = "the one word" if count == 1 else f"none of the {count} words"
     isnt = "isn't" if count == 1 else "is"
     return (
-        f"{words} that most of these prompts share {isnt} both what undoes most of fine-tuning's change where it is "
+        f"{words} that most of these prompts share {isnt} both what undoes much of fine-tuning's change where it is "
         "left out, and what the influential rows share"
     )
 

@@ -28,8 +28,10 @@ BEGINNING = 8
 """So many tokens of an answer are looked at."""
 LEAST_CHANGE = 1.0
 """Nats. An answer whose beginning fine-tuning raised by less has nothing to be undone."""
-UNDONE = 0.5
-"""A trigger's absence undoes at least this share of the change, in the median over the prompts that hold it."""
+UNDONE = 0.25
+"""A trigger's absence undoes at least this share of the change, in the median over the prompts that hold it.
+
+Not more: some answers begin as they would without the trigger, and show it only later."""
 
 
 @dataclass(frozen=True)
