@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from explorer.app.explore import conversation, permalink, welcome
-from explorer.app.explore.answer import begin, generation_settings, show_answer
+from explorer.app.explore.answer import begin, generation_settings, show_answer, show_place
 from explorer.app.explore.examples import show_examples
 from explorer.app.session import resources, state
 from explorer.app.widgets import messages, polling
@@ -168,6 +168,9 @@ def study() -> None:
             show_examples(resources.desk(), answer)
         else:
             st.text("The training examples appear here once the answer is complete.")
+            if answer is not None and answer.finished:
+                show_place(asking)
+                st.button("Cancel", icon=":material/close:", on_click=state.give_up)
 
 
 def say_that_it_loads() -> None:

@@ -24,7 +24,7 @@ _DATA = tempfile.TemporaryDirectory(prefix="rapidin-tests-")
 os.environ["RAPIDIN_DATA"] = _DATA.name
 
 from explorer.cache.manifest import CacheSettings
-from explorer.concurrency.worker import Steps, Urgency, Worker
+from explorer.concurrency import Steps, Urgency, Worker
 from explorer.engine import Engine
 from explorer.gradients import sketch
 from explorer.gradients.sketch import SketchSettings
@@ -117,7 +117,7 @@ class Tiny:
 
 
 class Turnstile:
-    """Work that takes turns with what others ask for, and holds the worker until it is told how many steps to grant."""
+    """Work that takes turns with answers that are being written, and holds the worker until it may grant steps."""
 
     def __init__(self, worker: Worker) -> None:
         self._there, self._allowed, self._open = threading.Semaphore(0), threading.Semaphore(0), False
@@ -128,7 +128,7 @@ class Turnstile:
                 assert self._allowed.acquire(timeout=60), "nobody opened the turnstile"
                 yield
 
-        worker.submit(self, Urgency.ASKED, steps())
+        worker.submit(self, Urgency.ANSWERING, steps())
         self._wait()
 
     def let_through(self, count: int) -> None:

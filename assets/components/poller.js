@@ -5,6 +5,10 @@ const LOST_MS = 5000;
 const LOST_MAX_MS = 40000;
 /** How long nothing is asked after a click on a link. */
 const LEAVING_MS = 3000;
+/** So many times as long as an answer took nothing is asked after it, */
+const RESTS = 4;
+/** but no longer than this: a busy server is asked less often, and has its time for answers. */
+const RESTS_MAX_MS = 5000;
 /** The document's own note of the moment, shared by all components however often this file is loaded. */
 const LEAVING = "rapidinLeavingUntil";
 
@@ -29,8 +33,8 @@ function watchLinks() {
 }
 
 /**
- * Asks again a moment after each drawing, so that two questions never overlap. Should an answer
- * get lost, it asks once more after 5 s, then 10 s, up to 40 s apart.
+ * Asks again a moment after each drawing, so that two questions never overlap, and the later the longer the last
+ * answer took. Should an answer get lost, it asks once more after 5 s, then 10 s, up to 40 s apart.
  */
 class Poller {
   constructor() {
@@ -39,6 +43,8 @@ class Poller {
     this.timer = undefined;
     this.ask = () => {};
     this.turn = 0;
+    /** When Python was asked last, unless it answered since. @type {number | undefined} */
+    this.asked = undefined;
   }
 
   /**
@@ -48,7 +54,10 @@ class Poller {
   drawn(active, ask, wait = POLL_MS) {
     this.ask = ask;
     this.stop();
-    if (active) this.timer = setTimeout(() => this.fire(LOST_MS), wait);
+    const took = this.asked === undefined ? 0 : performance.now() - this.asked;
+    this.asked = undefined;
+    const rest = Math.max(wait, Math.min(RESTS * took, RESTS_MAX_MS));
+    if (active) this.timer = setTimeout(() => this.fire(LOST_MS), rest);
     const turn = ++this.turn;
     return () => {
       if (this.turn === turn) this.stop();
@@ -70,6 +79,7 @@ class Poller {
       return;
     }
     this.timer = setTimeout(() => this.fire(Math.min(2 * patience, LOST_MAX_MS)), patience);
+    this.asked ??= performance.now();
     this.ask();
   }
 

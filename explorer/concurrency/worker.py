@@ -2,81 +2,26 @@
 
 Work comes as generators that yield after every bounded step (one generated
 token, one backward pass, one example made exact). Between steps the thread
-turns to whatever is most urgent, and among equals to whoever has waited
-longest, so that no browser blocks another longer than one step. Newer work
-under the same key replaces older work: an outdated click is dropped.
-It knows nothing of models.
+turns to what `queue` puts first, so that no browser blocks another longer than
+one step. Newer work under the same key replaces older work: an outdated click
+is dropped. It knows nothing of models.
 """
 
 import atexit
-import logging
 import threading
-from collections.abc import Generator, Hashable
-from enum import IntEnum
+import time
+from collections.abc import Hashable
 
+from explorer.concurrency.queue import Line, Place
+from explorer.concurrency.task import Steps, Task, Urgency
 from explorer.errors import ExplorerError
 
-_LIMIT = 64
-"""Pieces of work that may wait at once."""
+_PEOPLE = 64
+"""So many may wait for something at once; each of them waits no longer than a few minutes."""
+_EACH = 32
+"""Pieces of work that one of them may have in the queue: each place on a page has one of a kind."""
 _PATIENCE = 20.0
 """Seconds that a process which ends waits for the step at hand."""
-
-Steps = Generator[None, None, None]
-
-
-class Urgency(IntEnum):
-    """What goes first."""
-
-    ASKED = 0
-    """A person is looking at an empty place."""
-    REFINING = 1
-    """A better value for something already shown."""
-    AHEAD = 2
-    """Something the person may ask for next."""
-    BATCH = 3
-    """Long work that nobody watches step by step."""
-
-
-class Task:
-    """A piece of work, to be watched from any thread."""
-
-    def __init__(self, key: Hashable, urgency: Urgency, steps: Steps):
-        """Made by `Worker.submit`."""
-        self.key, self.urgency, self._steps = key, urgency, steps
-        self.error: str | None = None
-        """What went wrong, for the person who asked."""
-        self.cancelled = False
-        self._finished = threading.Event()
-
-    @property
-    def finished(self) -> bool:
-        """True when nothing more will come, for whatever reason."""
-        return self._finished.is_set()
-
-    def cancel(self) -> None:
-        """Stop after the step at hand."""
-        self.cancelled = True
-
-    def wait(self, seconds: float) -> bool:
-        """Wait at most so long; whether it is finished."""
-        return self._finished.wait(seconds)
-
-    def advance(self) -> bool:
-        """Run one step; whether more are left. Only the worker calls this."""
-        try:
-            if not self.cancelled:
-                next(self._steps)
-                return True
-            self._steps.close()
-        except StopIteration:
-            pass
-        except ExplorerError as problem:
-            self.error = str(problem)
-        except Exception:
-            logging.getLogger(__name__).exception("work failed")
-            self.error = "Something went wrong inside the explorer; the terminal it was started from says more."
-        self._finished.set()
-        return False
 
 
 class Worker:
@@ -87,7 +32,7 @@ class Worker:
 
         A thread that torch computes in must not be cut off: the process would abort.
         """
-        self._waiting: list[Task] = []
+        self._line = Line()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
@@ -110,10 +55,9 @@ class Worker:
     def start(self, task: Task) -> None:
         """Queue a prepared task; see `submit`."""
         with self._changed:
-            if sum(not (waiting.cancelled or waiting.key == task.key) for waiting in self._waiting) >= _LIMIT:
-                raise ExplorerError("The explorer is busy with many questions; try again in a moment.")
+            self._refuse(task)
             self._cancel(task.key)
-            self._waiting.append(task)
+            self._line.add(task)
             self._changed.notify()
 
     def cancel(self, key: Hashable) -> None:
@@ -121,11 +65,22 @@ class Worker:
         with self._changed:
             self._cancel(key)
 
+    def place(self, task: Task) -> Place | None:
+        """Where a task that a person waits for stands; None once it is finished. May be called from any thread."""
+        with self._changed:
+            return self._line.place(task)
+
     @property
     def people(self) -> int:
         """How many wait for something now."""
         with self._changed:
-            return len({str(task.key) for task in self._waiting if task.urgency is Urgency.ASKED})
+            return len(self._line.people())
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to do."""
+        with self._changed:
+            return not self._line.waiting
 
     def close(self) -> None:
         """End all work after the step at hand, and wait for that."""
@@ -134,24 +89,36 @@ class Worker:
             self._changed.notify()
         self._thread.join(_PATIENCE)
 
+    def _refuse(self, task: Task) -> None:
+        """Refuse what is too much of one session, or of all together."""
+        others = [one for one in self._line.waiting if not (one.cancelled or one.key == task.key)]
+        if sum(one.owner == task.owner for one in others) >= _EACH:
+            raise ExplorerError(
+                f"You have {_EACH} questions in the queue, as many as one browser may; wait for one, or stop it."
+            )
+        people = {one.owner for one in others if one.urgency.waited_for}
+        if task.urgency.waited_for and len(people - {task.owner}) >= _PEOPLE:
+            raise ExplorerError(
+                f"The explorer is busy: {_PEOPLE} people wait for it already, as many as it takes at once. "
+                "Try again in a minute."
+            )
+
     def _cancel(self, key: Hashable) -> None:
-        for waiting in self._waiting:
+        for waiting in self._line.waiting:
             if waiting.key == key:
                 waiting.cancel()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
+                self._changed.wait_for(lambda: self._line.waiting or self._closed)
                 if self._closed:
                     break
-                task = min(self._waiting, key=lambda waiting: (not waiting.cancelled, waiting.urgency))
+                task = self._line.next()
+            begun = time.monotonic()
             more = task.advance()
             with self._changed:
-                # Moved to the end: of equally urgent work, the next is what has waited longest.
-                self._waiting.remove(task)
-                if more:
-                    self._waiting.append(task)
-        for task in self._waiting:
+                self._line.stepped(task, time.monotonic() - begun, more)
+        for task in self._line.waiting:
             task.cancel()
             task.advance()

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from explorer import paths
 from explorer.app.session import resources
-from explorer.concurrency.worker import Worker
+from explorer.concurrency import Worker
 from explorer.serving.config import ServeSettings
 from tests.conftest import Tiny
 
@@ -89,7 +89,7 @@ def settled(at: AppTest, ready: Callable[[AppTest], bool]) -> AppTest:
 def rest(worker: Worker, seconds: float) -> None:
     """Wait until the worker has nothing left to do, at most so long."""
     end = time.monotonic() + seconds
-    while worker._waiting and time.monotonic() < end:
+    while not worker.idle and time.monotonic() < end:
         time.sleep(0.005)
 
 

@@ -4,11 +4,11 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
-from explorer.concurrency import worker
-from explorer.concurrency.worker import Steps, Task, Urgency, Worker
+from explorer.concurrency import Steps, Task, Urgency, Worker, queue, worker
 from explorer.errors import ExplorerError, PromptError
 
 PATIENCE = 10.0
@@ -67,7 +67,7 @@ def test_the_most_urgent_goes_first_whatever_came_first(hired: Worker, done: lis
     tasks = [hired.submit(urgency, urgency, steps(done, urgency.name)) for urgency in reversed(Urgency)]
     gate.open()
     finish(*tasks)
-    assert done == ["ASKED", "REFINING", "AHEAD", "BATCH"]
+    assert sorted(done[:2]) == ["ANSWERING", "ASKED"] and done[2:] == ["REFINING", "AHEAD", "BATCH"]
 
 
 def test_equals_take_turns(hired: Worker, done: list[str]) -> None:
@@ -196,17 +196,143 @@ def test_an_error_while_closing_cancelled_work_does_not_end_the_worker(hired: Wo
     assert done == ["next"]
 
 
-def test_too_much_waiting_work_is_refused(hired: Worker, done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_LIMIT", 3)
+def test_one_session_cannot_fill_the_queue(hired: Worker, done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_EACH", 2)
     gate = Gate(hired)
-    tasks = [hired.submit(name, Urgency.AHEAD, steps(done, name)) for name in "ab"]
-    with pytest.raises(ExplorerError, match="busy with many questions"):
-        hired.submit("c", Urgency.ASKED, steps(done, "c"))
-    # What replaces an older click needs no place of its own.
-    tasks.append(hired.submit("b", Urgency.AHEAD, steps(done, "b again")))
+    tasks = [hired.submit(("me", name), Urgency.AHEAD, steps(done, name)) for name in "ab"]
+    with pytest.raises(ExplorerError, match="You have 2 questions in the queue"):
+        hired.submit(("me/A", "c"), Urgency.ASKED, steps(done, "c"))
+    # Others aren't concerned, and what replaces an older click needs no place of its own.
+    tasks.append(hired.submit(("you", "c"), Urgency.AHEAD, steps(done, "c")))
+    tasks.append(hired.submit(("me", "b"), Urgency.AHEAD, steps(done, "b again")))
     gate.open()
     finish(*tasks)
-    assert done == ["a", "b again"]
+    assert sorted(done) == ["a", "b again", "c"]
+
+
+def test_too_many_people_are_refused_and_work_behind_what_is_shown_is_not(
+    hired: Worker, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_PEOPLE", 3)
+    gate = Gate(hired)
+    tasks = [hired.submit((name, "answer"), Urgency.ANSWERING, steps(done, name)) for name in "ab"]
+    with pytest.raises(ExplorerError, match="3 people wait for it already"):
+        hired.submit(("c", "asked"), Urgency.ASKED, steps(done, "c"))
+    tasks.append(hired.submit(("c", "refined"), Urgency.REFINING, steps(done, "c refined")))
+    tasks.append(hired.submit(("a", "asked"), Urgency.ASKED, steps(done, "a asked")))
+    gate.open()
+    finish(*tasks)
+    assert sorted(done) == ["a", "a asked", "b", "c refined"]
+
+
+def test_short_work_is_done_in_the_order_it_was_asked(hired: Worker, done: list[str]) -> None:
+    gate = Gate(hired)
+    tasks = [hired.submit((name, "asked"), Urgency.ASKED, steps(done, name, 2)) for name in "abc"]
+    gate.open()
+    finish(*tasks)
+    assert done == ["a0", "a1", "b0", "b1", "c0", "c1"]
+
+
+def test_nobodys_second_question_goes_before_anothers_first(hired: Worker, done: list[str]) -> None:
+    gate = Gate(hired)
+    keys = [("hasty", "1"), ("hasty/A", "2"), ("hasty/B", "3"), ("calm", "4")]
+    tasks = [hired.submit(key, Urgency.ASKED, steps(done, key[1])) for key in keys]
+    gate.open()
+    finish(*tasks)
+    assert done == ["1", "4", "2", "3"]
+
+
+def test_one_session_with_much_work_gets_no_more_turns_than_another(hired: Worker, done: list[str]) -> None:
+    gate = Gate(hired)
+    tasks = [hired.submit(("many", name), Urgency.REFINING, steps(done, name, 2)) for name in "abc"]
+    tasks.append(hired.submit(("one", "z"), Urgency.REFINING, steps(done, "z", 2)))
+    gate.open()
+    finish(*tasks)
+    assert done == ["a0", "z0", "b0", "z1", "c0", "a1", "b1", "c1"]
+
+
+def test_short_work_and_answers_share_the_time(hired: Worker, done: list[str]) -> None:
+    def slow(name: str, count: int, seconds: float) -> Steps:
+        for step in range(count):
+            time.sleep(seconds)
+            done.append(f"{name}{step}")
+            yield
+
+    gate = Gate(hired)
+    tasks = [
+        hired.submit(("a", "answer"), Urgency.ANSWERING, slow("a", 30, 0.01)),
+        hired.submit(("b", "asked"), Urgency.ASKED, slow("b", 2, 0.1)),
+    ]
+    gate.open()
+    finish(*tasks)
+    written = done.index("b1") - 1
+    assert 5 <= written <= 20, "one of the lines starves the other"
+
+
+# What is told to whoever waits
+
+
+def test_whoever_waits_is_told_their_place(hired: Worker, done: list[str]) -> None:
+    gate = Gate(hired)
+    first, second = (hired.submit((name, "asked"), Urgency.ASKED, steps(done, name)) for name in "ab")
+    again = hired.submit(("a", "contrasted"), Urgency.ASKED, steps(done, "a"))
+    behind = hired.submit(("c", "refined"), Urgency.REFINING, steps(done, "c"))
+    places = [hired.place(task) for task in (gate.task, first, second, again)]
+    assert [place and place.before for place in places] == [0, 1, 2, 2], "of one's own nobody is told"
+    assert hired.place(behind) is None, "nobody looks at an empty place"
+    assert hired.people == 3
+    gate.open()
+    finish(first, second, again, behind)
+    assert hired.place(first) is None and hired.people == 0
+
+
+def test_how_long_it_takes_is_foretold_by_how_long_it_took(hired: Worker, done: list[str]) -> None:
+    def slow() -> Steps:
+        time.sleep(0.2)
+        yield
+
+    gate = Gate(hired)
+    waiting = hired.submit(("a", "asked"), Urgency.ASKED, slow())
+    place = hired.place(waiting)
+    assert place is not None and place.seconds is None, "nothing is known before the first"
+    gate.open()
+    finish(waiting)
+    gate = Gate(hired)
+    tasks = [hired.submit((name, "asked"), Urgency.ASKED, slow()) for name in "abc"]
+    found = [place for task in tasks if (place := hired.place(task)) is not None]
+    taken = [place.seconds for place in found if place.seconds is not None]
+    gate.open()
+    finish(*tasks)
+    assert len(taken) == 3 and taken == sorted(taken)
+    assert 0.2 <= taken[0] and 0.6 <= taken[2] < 3
+
+
+def test_answers_beyond_those_written_at_once_wait_their_turn(
+    hired: Worker, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "_AT_ONCE", 2)
+    gate = Gate(hired)
+    tasks = [hired.submit((name, "answer"), Urgency.ANSWERING, steps(done, name, 2)) for name in "abcd"]
+    places = [place and place.before for place in map(hired.place, tasks)]
+    gate.open()
+    finish(*tasks)
+    assert places == [0, 0, 1, 2]
+    assert done == ["a0", "b0", "a1", "b1", "c0", "d0", "c1", "d1"]
+
+
+def test_work_that_becomes_short_joins_the_line_where_it_was_asked(hired: Worker, done: list[str]) -> None:
+    gate, tasks = Gate(hired), list[Task]()
+
+    def growing() -> Steps:
+        yield from steps(done, "word", 2)
+        tasks[0].urgency = Urgency.ASKED
+        yield from steps(done, "meaning", 2)
+
+    tasks.append(hired.prepare(("a", "answer"), Urgency.ANSWERING, growing()))
+    hired.start(tasks[0])
+    gate.open()
+    finish(*tasks)
+    assert done == ["word0", "word1", "meaning0", "meaning1"]
 
 
 def test_a_prepared_task_does_not_run_before_it_is_started(hired: Worker, done: list[str]) -> None:
@@ -248,7 +374,7 @@ def test_all_work_runs_in_one_thread(hired: Worker) -> None:
 COMPUTING = """
 import torch
 from explorer.concurrency.stepwise import stepwise
-from explorer.concurrency.worker import Urgency, Worker
+from explorer.concurrency import Urgency, Worker
 
 torch.set_num_threads(2)
 weights = torch.randn(1500, 1500, requires_grad=True)

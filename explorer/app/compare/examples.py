@@ -72,7 +72,7 @@ def show_comparison() -> None:
         groups=_groups(found, working, by) if found else [],
         scale=_scale(found) if found else 0.0,
         pending=found is None or not working.finished,
-        empty="None." if found else waiting(questions[0].method),
+        empty="None." if found else waiting(questions[0].method, desk.place(working.tasks[0])),
     )
     _keep(working)
 

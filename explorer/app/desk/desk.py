@@ -13,7 +13,7 @@ from functools import partial
 from explorer.app.desk.work import Asking, Auditing, Explaining, Finding, Fitting, Found, Question
 from explorer.auditing.behaviour import Asked, Behaviour, BehaviourSettings, behaviour_steps
 from explorer.auditing.run import AuditSettings, Keep, audit
-from explorer.concurrency import Recent, Steps, Task, Urgency, Worker
+from explorer.concurrency import Place, Recent, Steps, Task, Urgency, Worker
 from explorer.corpus import Corpus, Filter, Fold
 from explorer.engine import Engine
 from explorer.errors import ExplorerError
@@ -55,8 +55,8 @@ def _key(question: Question) -> Key:
     return (*asked, question.count, question.wanted, question.method.name)
 
 
-ABSENT = 10.0
-"""Seconds after which a session that was not heard of is taken for a closed tab; its page polls far more often."""
+ABSENT = 30.0
+"""Seconds after which a session that was not heard of is taken for a closed tab; its page asks more often."""
 WIDEST = 16
 """So many times as many rows as are wanted are looked through for examples that differ."""
 
@@ -83,7 +83,9 @@ class Desk:
 
         With `choose` that is the word which fine-tuning raised most, before the whole response.
         """
-        return self._begin(session, prompt, settings, self.engine.answer(prompt, settings), choose)
+        return self._begin(
+            session, prompt, settings, self.engine.answer(prompt, settings), choose, urgency=Urgency.ANSWERING
+        )
 
     def attribute(self, session: str, prompt: Prompt, response: str, choose: bool = True) -> Asking:
         """Take a response from elsewhere as the answer, and begin its gradients; see `ask`."""
@@ -105,6 +107,7 @@ class Desk:
         answers: Iterator[Answer],
         choose: bool,
         first: Selection = None,
+        urgency: Urgency = Urgency.ASKED,
     ) -> Asking:
         asking: Asking
 
@@ -116,6 +119,7 @@ class Desk:
                     break
             if (complete := asking.answer) is None:
                 return
+            asking.task.urgency = Urgency.ASKED
             if choose:
                 asking.raised = self.engine.raised_word(complete)
             asking.settled = True
@@ -137,7 +141,7 @@ class Desk:
             "agreed",
         ):
             self.worker.cancel((session, kind))
-        task = self.worker.prepare((session, "answer"), Urgency.ASKED, steps())
+        task = self.worker.prepare((session, "answer"), urgency, steps())
         asking = Asking(task, Conversation.of(prompt), settings, settled=not choose)
         self.worker.start(asking.task)
         return asking
@@ -154,6 +158,10 @@ class Desk:
         # In a busy explorer a token is computed when it is clicked.
         with suppress(ExplorerError):
             self.attended((session, "foreseen"), Urgency.REFINING, self.own.ask_ahead(answer))
+
+    def place(self, *tasks: Task | None) -> Place | None:
+        """Where the work stands that someone waits for: the first of these tasks that is in a line."""
+        return next((place for task in tasks if task and (place := self.worker.place(task))), None)
 
     def of(self, question: Question) -> Attributor:
         """Who answers a question: its method over this cache. Raises MethodError where there is no such method."""

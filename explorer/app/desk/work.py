@@ -36,6 +36,11 @@ class Asking:
         """End the answer with the token at hand; what there is can be asked about."""
         self.stopped = True
 
+    def give_up(self) -> None:
+        """Want nothing more: neither the rest of the answer, nor what is computed ahead of its first question."""
+        self.task.cancel()
+        self.settled = True
+
     @property
     def error(self) -> str | None:
         """What went wrong, if anything did."""

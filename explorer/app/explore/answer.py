@@ -10,6 +10,7 @@ from explorer.app.evidence import against_panel, verbatim_panel
 from explorer.app.explore import colours, conversation, instead, matrix_panel, permalink
 from explorer.app.session import resources, state
 from explorer.app.widgets.component import strip_event, token_strip
+from explorer.app.widgets.polling import queued
 from explorer.errors import ExplorerError
 from explorer.model.generation import GenerationSettings
 from explorer.records import Answer, Conversation, span_of
@@ -44,6 +45,7 @@ def show_answer(asked: Conversation, answer: Answer | None) -> None:
     What comes and goes has a place of its own: an open form beneath it closes when its own place changes.
     """
     conversation.show(asked)
+    asking = state.asking()
     if answer is None or not answer.finished:
         token_strip(
             STRIP,
@@ -53,14 +55,18 @@ def show_answer(asked: Conversation, answer: Answer | None) -> None:
             streaming=True,
             on_change=selection_changed,
         )
-        st.button("Stop", icon=":material/stop:", on_click=stop)
+        if answer is None:
+            show_place(asking)
+            st.button("Cancel", icon=":material/close:", on_click=withdraw)
+        else:
+            st.button("Stop", icon=":material/stop:", on_click=stop)
         return
     show_strip(answer)
     with st.container():
         conversation.hint("in Settings", asked)
         if note := state.EXPLORE.note():
             st.caption(note)
-    drawn = asking.settings if (asking := state.asking()) else None
+    drawn = asking.settings if asking else None
     st.caption(
         "Click a word; Esc: whole answer."
         + (f" Drawn with the seed {drawn.seed}." if drawn and drawn.temperature > 0 else "")
@@ -72,6 +78,12 @@ def show_answer(asked: Conversation, answer: Answer | None) -> None:
             st.text_area("Ask about this text as if the model had said it", answer.text, key=f"edited_{answer.id}")
             st.form_submit_button("Attribute this text", on_click=attribute, args=(answer.id,))
     matrix_panel.show(answer)
+
+
+def show_place(asking: Asking | None) -> None:
+    """Who comes before, where somebody does."""
+    if asking and (text := queued(resources.desk().place(asking.task))):
+        st.text(text)
 
 
 def show_strip(answer: Answer) -> None:
@@ -119,6 +131,12 @@ def act(cards: str) -> None:
     row = colours.take_example(cards)
     if row is not None:
         matrix_panel.open_for(row)
+
+
+def withdraw() -> None:
+    """Take back a question that has no answer yet."""
+    state.give_up()
+    state.begin(None)
 
 
 def stop() -> None:

@@ -4,7 +4,8 @@ from explorer import views
 from explorer.app.desk.desk import Desk
 from explorer.app.desk.work import Explaining, Question
 from explorer.app.widgets.component import verdict_box
-from explorer.app.widgets.polling import duration
+from explorer.app.widgets.polling import duration, queued
+from explorer.concurrency import Place
 from explorer.records import Can, Chosen, Ranking
 from explorer.trust import Verdict, wording
 
@@ -25,7 +26,15 @@ def show(desk: Desk, questions: list[Question], rankings: list[Ranking], explain
     opponents = None if len(questions) > 1 else one.opponents
     asked = views.heading(one.answer, one.selection, opponents, one.method)
     if not rankings:
-        verdict_box(KEY, asked=asked, state="", headline="", sentence=waiting(one.method), progress="", sure=())
+        verdict_box(
+            KEY,
+            asked=asked,
+            state="",
+            headline="",
+            sentence=waiting(one.method, desk.place(explaining.asked)),
+            progress="",
+            sure=(),
+        )
         return False
     found = [desk.verdict(*pair) for pair in zip(questions, rankings, strict=False)]
     first = found[0]
@@ -41,9 +50,10 @@ def show(desk: Desk, questions: list[Question], rankings: list[Ranking], explain
     return len(found) == 1 and first is not None and first.state == "none"
 
 
-def waiting(method: Chosen) -> str:
+def waiting(method: Chosen, place: Place | None) -> str:
     """What is said before the first cards are there."""
-    return f"Asking {method.written} …" if method.written else "Computing the gradient of what you asked about …"
+    said = f"Asking {method.written} …" if method.written else "Computing the gradient of what you asked about …"
+    return f"{said} {queued(place)}".strip()
 
 
 def _sentences(rankings: list[Ranking], found: list[Verdict | None]) -> list[str]:

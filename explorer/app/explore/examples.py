@@ -33,6 +33,10 @@ FIRST_OF_BOTH = 5
 
 def show_examples(desk: Desk, answer: Answer) -> None:
     """The most influential training examples for what is selected."""
+    if state.gave_up():
+        st.text("Cancelled: the training examples behind this selection are not being looked for.")
+        st.button("Look for them", on_click=state.go_on)
+        return
     top = st.container(key="verdict")
     side, positions, wanted, method = controls(desk)
     first = FIRST_OF_BOTH if side == BOTH else state.FIRST_COUNT
@@ -74,7 +78,7 @@ def show_examples(desk: Desk, answer: Answer) -> None:
         scale=max((views.full_colour(ranking, positions) for _, ranking in found), default=0.0),
         pending=not (found and complete),
         histogram=spread(desk, wanted, [ranking for _, ranking in found]),
-        empty="No example passes the filter." if found else conclusion.waiting(method),
+        empty="No example passes the filter." if found else conclusion.waiting(method, desk.place(explaining.asked)),
         folded="Show the closest anyway" if found_nothing else "",
         marked=marked(),
         on_more=more_of(SIDES[side]),
@@ -82,6 +86,8 @@ def show_examples(desk: Desk, answer: Answer) -> None:
         link=links.query(link) if link else "",
         focus="" if (row := st.session_state.get("card")) is None else f"row-{row}",
     )
+    if not found:
+        st.button("Cancel", icon=":material/close:", on_click=state.give_up)
     # A place of its own, so that an open "Link" beneath it stays open.
     with st.container():
         if found and side != OPPONENTS:

@@ -51,7 +51,7 @@ class Study:
         """Look at a new answer, of which nothing is selected; or at none. `note` is to be known of where it is from."""
         st.session_state[self.key("asking")] = new
         st.session_state[self.key("note")] = note
-        for key in ("explaining", "example", "matrix"):
+        for key in ("explaining", "example", "matrix", "given_up"):
             st.session_state[self.key(key)] = None
         for key in [key for key in st.session_state if str(key).startswith(self.key("work:"))]:
             del st.session_state[key]
@@ -147,6 +147,31 @@ def explaining() -> Explaining | None:
 def explain(new: Explaining) -> None:
     """Remember the work behind the shown examples."""
     st.session_state["explaining"] = new
+
+
+def give_up() -> None:
+    """Drop what is on its way for what is selected of the answer; nothing of it is begun again before `go_on`."""
+    if (current := asking()) is not None:
+        current.give_up()
+    if (work := explaining()) is not None:
+        work.cancel()
+    EXPLORE.settle()
+    st.session_state["given_up"] = _looked_at()
+
+
+def gave_up() -> bool:
+    """Whether the person gave up on what is selected now."""
+    return st.session_state.get("given_up") == _looked_at()
+
+
+def go_on() -> None:
+    """Begin again what the person gave up on."""
+    st.session_state["given_up"] = None
+
+
+def _looked_at() -> tuple[str, Selection] | None:
+    current = answer()
+    return (current.id, selection()) if current else None
 
 
 def auditing() -> Auditing | None:

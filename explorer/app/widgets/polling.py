@@ -5,6 +5,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from explorer.app.widgets.component import pulse
+from explorer.concurrency import Place
 
 EVERY = 1.0
 """Seconds between two looks at it."""
@@ -34,3 +35,12 @@ def follow(key: str, show: Callable[[], None], running: Callable[[], bool]) -> N
 def duration(seconds: float) -> str:
     """A time in minutes, or in seconds where it is short."""
     return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+
+
+def queued(place: Place | None) -> str:
+    """How many come before whoever waits, and how long that takes; empty where nobody does."""
+    if place is None or not place.before:
+        return ""
+    people = "1 person is" if place.before == 1 else f"{place.before} people are"
+    left = f"; about {duration(place.seconds)} left" if place.seconds and place.seconds >= 1 else ""
+    return f"{people} before you in the queue{left}."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from explorer import gradients
 from explorer.app.desk.desk import Desk
 from explorer.app.desk.work import Asking, Explaining, Finding, Found, Question
-from explorer.concurrency.worker import Steps, Task
+from explorer.concurrency import Steps, Task
 from explorer.corpus.duplicates import Fold
 from explorer.corpus.filters import Filter
 from explorer.engine import Engine
