@@ -20,7 +20,7 @@ from explorer.errors import PromptError, about
 from explorer.gradients import Gradient, Sketcher, SketchSettings
 from explorer.gradients.forward_mode import prepare_forward_mode
 from explorer.model import alternatives
-from explorer.model.generation import GenerationSettings, generate
+from explorer.model.generation import Decoder, GenerationSettings
 from explorer.model.language_model import LanguageModel
 from explorer.model.reader import TokenReader
 from explorer.model.sequences import Tools
@@ -70,6 +70,7 @@ class Engine:
         self.model, self.store, self.fine_tuned = model, store, fine_tuned
         self.speaker = fine_tuned.model if fine_tuned else model
         self.sketcher = make_sketcher(model, store.manifest.settings)
+        self._decoder = Decoder(self.speaker)
         self._norms: Recent[str, NDArray[np.float32]] = Recent(64)
         self._sketches: Recent[Question, NDArray[np.float32]] = Recent(2048)
         self._directions: Recent[Question, Gradient] = Recent(2)
@@ -81,13 +82,17 @@ class Engine:
     # Answers
 
     def answer(self, prompt: Prompt, settings: GenerationSettings | None = None) -> Iterator[Answer]:
-        """Yield the growing answer after every generated token; the last one is finished."""
+        """Yield the growing answer after every step, mostly a generated token more; the last one is finished.
+
+        Answers that are asked for at the same time are decoded together.
+        """
         asked = check_question(prompt)
         ids = self.speaker.encode_prompt(asked.turns).tolist()
         start, read, tokens = len(ids), TokenReader(self.speaker.tokenizer), list[Token]()
-        for token in generate(self.speaker, asked.turns, settings):
-            ids.append(token)
-            tokens.append(read(token))
+        for token in self._decoder.answer(asked.turns, settings):
+            if token is not None:
+                ids.append(token)
+                tokens.append(read(token))
             yield _as_answer(asked, Encoded(np.asarray(ids, dtype=np.int64), start), tokens, finished=False)
         yield _as_answer(asked, Encoded(np.asarray(ids, dtype=np.int64), start), tokens, finished=True)
 

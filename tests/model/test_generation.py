@@ -59,7 +59,7 @@ def test_a_stop_token_is_the_last_one(tiny_model: LanguageModel) -> None:
 def test_only_the_most_probable_tokens_are_drawn() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
 
-    def drawn(top_p: float) -> set[int]:
+    def drawn(top_p: float) -> set[int | None]:
         random = torch.Generator().manual_seed(0)
         settings = GenerationSettings(temperature=1.0, top_p=top_p)
         return {_choose(logits, settings, random) for _ in range(300)}

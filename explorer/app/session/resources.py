@@ -6,6 +6,7 @@ share one worker: whatever the models, one thread loads them and computes.
 
 import gc
 import shutil
+import sys
 import tempfile
 import threading
 import weakref
@@ -44,6 +45,13 @@ _LOADED: set[str] = set()
 """Folders of the caches whose models are loaded."""
 _WORKERS: list["weakref.ref[Worker]"] = []
 """The worker, once there is one; after it a later one of a test."""
+SWITCH = 0.0002
+"""Seconds after which a thread that draws a page gives way; 0.005 is usual.
+
+The worker asks for Python's lock at every one of a pass's many operations, and each time waits so long where pages are
+being drawn.
+"""
+
 LOADING = "Loading the model (some seconds, once) …"
 """What pages say while they wait for it; the thread that loads it ahead has no page to say so on."""
 
@@ -163,6 +171,7 @@ def _absences(folder: str) -> "Absences":
 
 @st.cache_resource(show_spinner=False)
 def _worker() -> Worker:
+    sys.setswitchinterval(SWITCH)
     worker = Worker()
     _WORKERS.append(weakref.ref(worker))
     return worker
