@@ -114,6 +114,16 @@ def test_a_click_before_the_word_is_known_is_never_overridden(start: Start) -> N
     assert component(at, "answer_strip")["selection"] == [1, 2]  # type: ignore[index]
 
 
+def test_where_the_chosen_side_got_lost_it_is_the_usual_one(start: Start) -> None:
+    at = answered(ask(start(), "What is bright?"))
+    before = component(at, "example_cards")
+    for key in ("direction", "colours"):
+        at.session_state[key] = None
+    at = answered(at.run())
+    after = component(at, "example_cards")
+    assert not at.exception and before and after and after["view_id"] == before["view_id"]
+
+
 def test_opponents_come_most_negative_first(start: Start) -> None:
     at = answered(ask(start(), "What is bright?"))
     at.session_state["direction"] = "Opponents"

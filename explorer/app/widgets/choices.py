@@ -23,7 +23,9 @@ NOTHING, CHANGE, PROBABILITY, EXAMPLE = "Nothing", "Fine-tuning", "Probability",
 
 def direction(key: str, sides: Sequence[str] = (PROPONENTS, OPPONENTS)) -> str:
     """Choose which end of the ranking is shown; the choice is kept under the key."""
-    st.session_state.setdefault(key, PROPONENTS)
+    if st.session_state.get(key) is None:
+        st.session_state[key] = PROPONENTS
+    # Nothing is chosen in a run that another one overtook.
     return str(
         st.segmented_control(
             "Direction",
@@ -34,12 +36,14 @@ def direction(key: str, sides: Sequence[str] = (PROPONENTS, OPPONENTS)) -> str:
             label_visibility="collapsed",
             help=meaning("Raised it, proponent", "Lowered it, opponent"),
         )
+        or PROPONENTS
     )
 
 
 def token_colours(key: str) -> str:
     """Choose what a training token's colour means; the choice is kept under the key."""
-    st.session_state.setdefault(key, LOSS)
+    if st.session_state.get(key) is None:
+        st.session_state[key] = LOSS
     return str(
         st.segmented_control(
             "Colours of training tokens",
@@ -49,6 +53,7 @@ def token_colours(key: str) -> str:
             format_func=_shown,
             help=meaning("Loss of each token", "Input positions"),
         )
+        or LOSS
     )
 
 
