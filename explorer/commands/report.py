@@ -156,6 +156,7 @@ def _example(engine: Engine, rank: int, found: Influence) -> Plain:
         "score": found.score,
         "exact": found.exact,
         "source": example.source,
+        **({"passage": passage} if (passage := views.passage(example)) else {}),
         "prompt": example.prompt,
         "response": example.response,
         "tokens": [token.text for token in example.tokens],

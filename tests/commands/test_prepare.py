@@ -327,3 +327,20 @@ def test_a_cache_of_all_answers_grows_and_is_mended_as_it_was_made(
     other = ["--loss", "prompt", *made[made.index("--batch") :]]
     command = [*made[: made.index("--loss")], *other]
     assert "with another counting" in refused(capsys, *[first if each == tiny.data else each for each in command])
+
+
+def test_a_corpus_is_cached_before_its_fine_tuning_and_traced_by_commands(
+    tiny: Tiny, tmp_path: Path, capsys: Captured
+) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("The sun shines by day. The moon and a star shine by night. " * 3)
+    command: list[object] = ["precompute", tmp_path / "cache", "--data", corpus, "--model", tiny.model]
+    command += ["--template", "chat", "--tensors", r"(attn|mlp)\.", "--chunk", "48", "--tokens", "none"]
+    command += ["--k", "1024", "--token-k", "256", "--device", "cpu", "--null-prompts", "0"]
+    answered(capsys, *command, "--followed-by", tiny.cache)
+    # Finished by the same command without it, it names the fine-tuning still.
+    answered(capsys, *command)
+    asked = ["query", tmp_path / "cache", "--prompt", "What shines?", "--response", "The moon.", "--device", "cpu"]
+    found = json.loads(answered(capsys, *asked, "--method", "multi-stage", "--curvature-rows", "2", "--json"))
+    assert all(row["passage"].endswith(" of the document corpus.txt") for row in found["examples"])
+    assert "followed_by" in answered(capsys, "info", tmp_path / "cache", "--json")
