@@ -247,7 +247,7 @@ def _announced(trainings: Any, parts: Any, engine: Any, about: str) -> Any:
 @compared(_METHODS)
 @kept
 def steps(options: Options) -> None:
-    """Does a step on the shown examples make the answer likelier?
+    """Does a step on shown examples make the answer likelier?
 
     Takes one optimiser step on each of the first examples of every method, from the model as it is, and compares the
     answer's probability before and after ("tail-patch"). Nothing is trained from the beginning.
