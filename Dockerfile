@@ -1,8 +1,8 @@
 # The explorer in a container. docs/serving.md shows how to build and run it.
 FROM python:3.12-slim
 
-# `cpu`, or `cuda` for NVIDIA GPUs: torch's CPU build takes 5 GB less.
-ARG DEVICE=cpu
+# What pip finds by itself runs on CPUs and on NVIDIA GPUs. A package index with torch's CPU build saves 5 GB.
+ARG INDEX=""
 
 WORKDIR /opt/explorer
 COPY pyproject.toml constraints.txt README.md LICENSE ./
@@ -10,9 +10,8 @@ COPY explorer explorer
 COPY precompute precompute
 COPY pages pages
 COPY assets assets
-RUN test "$DEVICE" = cpu && index="--extra-index-url https://download.pytorch.org/whl/cpu"; \
-    pip install --no-cache-dir --no-input pip==25.3 && \
-    pip install --no-cache-dir --no-input $index \
+RUN pip install --no-cache-dir --no-input pip==25.3 && \
+    pip install --no-cache-dir --no-input ${INDEX:+--extra-index-url "$INDEX"} \
         --constraint constraints.txt --build-constraint constraints.txt .
 
 # Nobody of the machine outside; what it keeps lies in /data, models that it fetches in /models.
