@@ -32,7 +32,7 @@ def test_the_saved_example_and_its_tour_by_keyboard(visit: Visit) -> None:
     expect(page.get_by_text("Your turn")).to_have_count(0)
 
     # The saved values are all exact and checked, and say that they are saved.
-    page.get_by_text("A saved answer of").wait_for()
+    page.get_by_text("A saved answer of").first.wait_for()
     cards = page.locator(".card")
     expect(cards).to_have_count(10)
     assert all("swap-china-canada" in text for text in cards.all_inner_texts()[:5])

@@ -35,7 +35,7 @@ def encoded(model: LanguageModel) -> list[Encoded]:
 
 def timed(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[], float]) -> None:
     """Let every measurement, whatever the machine, give what `seconds` says."""
-    monkeypatch.setattr(costs, "_seconds", lambda model, work: seconds())
+    monkeypatch.setattr(costs, "seconds_of", lambda model, work: seconds())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -18,6 +20,12 @@ from explorer.serving.entrance.proxies import Proxies
 
 PEOPLE = {"Ada Lovelace": "a-token-of-hers", "Bo Ünal": "a-token-of-his"}
 ACCESS = Access(PEOPLE, "key", proxies=("10.0.0.0/24", "2001:db8::7"), person_header="X-User")
+
+
+def run(answering: Coroutine[None, None, None]) -> None:
+    """In a thread of its own: in this one a browser of other tests may have a loop that runs."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, answering).result()
 
 
 def asked(
@@ -49,7 +57,7 @@ def asked(
         "headers": [(name.lower().encode(), value.encode("utf-8")) for name, value in headers],
     }
     scope |= {"method": "GET"} if kind == "http" else {}
-    asyncio.run(Guard(behind, access)(scope, receive, send))
+    run(Guard(behind, access)(scope, receive, send))
     return found
 
 
@@ -106,7 +114,7 @@ def test_wrong_tokens_count_where_the_browser_is_not_where_the_proxy_is() -> Non
         headers = [(b"x-forwarded-for", forwarded.encode())] if forwarded else []
         scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"token=wrong-token", "headers": headers}
         scope |= {"client": (client, 5), "server": ("0.0.0.0", 8501), "scheme": "http"}
-        asyncio.run(tried(scope, None, send))  # type: ignore[arg-type]
+        run(tried(scope, None, send))  # type: ignore[arg-type]
         return said[0]
 
     assert status("10.0.0.7", "198.51.100.1") == "401"
