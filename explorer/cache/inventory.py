@@ -2,9 +2,10 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from explorer.cache.manifest import METHODS
+from explorer.cache.manifest import METHODS, RETRAINING
 from explorer.cache.store import Store
 from explorer.records import Fingerprint
 from explorer.views import moments
@@ -59,11 +60,14 @@ def disk_use(store: Store) -> dict[str, int]:
         "null sample": sum(shard.size for shard in store.shards_of("nulls")),
         "examples": (store.folder / store.contents.examples.file).stat().st_size,
         "manifest, twice": sum(path.stat().st_size for path in store.folder.glob("manifest*.json")),
-        "fitted methods and their results": sum(
-            path.stat().st_size for path in (store.folder / METHODS).rglob("*") if path.is_file()
-        ),
+        "fitted methods and their results": _below(store.folder / METHODS),
+        "trainings without some rows": _below(store.folder / RETRAINING),
     }
     return {what: size for what, size in used.items() if size}
+
+
+def _below(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 @dataclass(frozen=True)

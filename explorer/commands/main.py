@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _quiet_libraries()
     try:
         with COMMANDS.make_context(PROGRAM, list(typed), obj=shlex.join([PROGRAM, *typed])) as context:
-            return int(COMMANDS.invoke(context) or 0)
+            code = int(COMMANDS.invoke(context) or 0)
+        sys.stdout.flush()
+        return code
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.UsageError as problem:

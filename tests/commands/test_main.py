@@ -145,12 +145,13 @@ def test_ctrl_c_ends_with_130_and_keeps_what_was_finished(capsys: Captured, monk
     assert "stopped; what was finished is kept" in capsys.readouterr().err
 
 
-def test_a_reader_that_has_seen_enough_is_no_mistake() -> None:
-    command = f"{sys.executable} -m explorer.commands methods | head -c 10"
+@pytest.mark.parametrize(("reader", "read"), [("head -c 10", 10), ("true", 0)])
+def test_a_reader_that_has_seen_enough_is_no_mistake(reader: str, read: int) -> None:
+    command = f"{sys.executable} -m explorer.commands methods | {reader}"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr, len(done.stdout)) == (0, "", 10)
+    assert (done.returncode, done.stderr, len(done.stdout)) == (0, "", read)
 
 
 def test_the_reference_of_commands_says_what_their_help_says() -> None:

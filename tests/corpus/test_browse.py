@@ -1,6 +1,8 @@
 """Rows found and ordered; what a cache holds, said."""
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,9 +59,13 @@ def test_rows_are_ordered_by_falling_value_with_what_is_no_number_last() -> None
     assert browse.ordered(np.array([4, 1]), None).tolist() == [4, 1]
 
 
-def test_disk_use_is_that_of_the_files(store: Store) -> None:
-    there = sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file())
-    used = disk_use(store)
+def test_disk_use_is_that_of_the_files(store: Store, tmp_path: Path) -> None:
+    folder = shutil.copytree(store.folder, tmp_path / "cache")
+    for kept in ("methods/fit", "retraining/adapters/one"):
+        (folder / kept).parent.mkdir(parents=True, exist_ok=True)
+        (folder / kept).write_bytes(b"kept")
+    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    used = disk_use(open_cache(folder))
     assert sum(used.values()) == there and all(size > 0 for size in used.values())
 
 
