@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ PROMPTS = ("What is bright?", "Count.")
 
 
 @pytest.fixture(scope="module")
-def made(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A history of two answers, one of them sampled, and one of another cache; and a finding beside the cache."""
     from explorer.serving.session import open_engine
 
@@ -46,8 +47,10 @@ def made(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     kept = history.answer(first)
     history.annotate(first, Annotation("planted", ("sun",), "Look again."))
     history.annotate_example(kept.origin.data_sha256, kept.questions[0].shown[0].influence.row, Annotation(note="Odd."))
-    Shelf(engine.store).keep(Wanted(kept.answer, (0, 1), (3,), 2, 6), json.loads(json.dumps(asdict(FOUND))))
-    return folder
+    shelf, asked = Shelf(engine.store), Wanted(kept.answer, (0, 1), (3,), 2, 6)
+    shelf.keep(asked, json.loads(json.dumps(asdict(FOUND))))
+    yield folder
+    shelf.forget(asked)
 
 
 def create(made: Path, tiny: Tiny, out: Path, *more: object) -> list[object]:
