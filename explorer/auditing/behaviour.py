@@ -101,21 +101,11 @@ def behaviour_steps(
     """
     parts = differing([each.part for each in of], [each.part for each in against])
     combined = Combined(bench.of(settings.method), parts, settings.exact)
-    for _ in combined.ask_steps(stage):
-        yield None
+    yield from combined.ask_steps(stage)
     if settings.exact:
-        for _ in combined.refine_steps(combined.candidates(settings.count, settings.opponents), stage):
-            yield None
+        yield from combined.refine_steps(combined.candidates(settings.count, settings.opponents), stage)
     ranking = combined.ranking(settings.count, settings.opponents)
-    beside = None
-    steps = combined.beside_steps(settings.opponents)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as ended:
-            beside = ended.value
-            break
-        yield None
+    beside = yield from combined.beside_steps(settings.opponents)
     suspects = _suspects(ranking, beside, settings)
     ranking = replace(ranking, test=beside.test) if beside else ranking
     found = Behaviour(
