@@ -36,10 +36,10 @@ MOST_TEXT = 3000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where Playwright lost its way on a busy machine, try once more; the summary counts it. Assertions stand."""
+    """Where Playwright lost its way on a busy machine, try twice more; the summary counts it. Assertions stand."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["^TimeoutError: ", "^Error: "]))
+            item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=["^TimeoutError: ", "^Error: "]))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -59,7 +59,14 @@ def said(page: Page) -> str:
         states = page.locator(".strip, .cards, .verdict").evaluate_all(
             "all => all.map(one => `${one.className} ${JSON.stringify(one.dataset)}`).join('\\n')"
         )
-        return f"{states}\n{page.inner_text('body', timeout=2000)[:MOST_TEXT]}"
+        fields = page.locator("input, textarea").evaluate_all(
+            """all => all.map(one => {
+                const box = one.getBoundingClientRect();
+                const shown = one.checkVisibility() && getComputedStyle(one).visibility === "visible";
+                return `${one.id} ${one.ariaLabel} ${box.width} x ${box.height}${shown ? "" : " hidden"}`;
+            }).join('\\n')"""
+        )
+        return f"{states}\n{fields}\n{page.inner_text('body', timeout=2000)[:MOST_TEXT]}"
     except (Error, TimeoutError) as problem:
         return f"It doesn't answer: {problem}"
 

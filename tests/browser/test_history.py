@@ -44,8 +44,10 @@ def test_a_question_is_kept_reopened_annotated_and_exported(visit: Visit, tmp_pa
     permalink = page.url
     assert re.search(r"/history\?saved=[0-9a-f]{16}$", permalink)
 
-    page.get_by_label("Note").first.fill("Kingston, as it should be. <script>alert(1)</script>")
-    page.get_by_role("button", name="Save the notes").first.click()
+    # By its role: the one in view, not that of an example, whose part of the page is folded.
+    note = page.get_by_role("textbox", name="Note", exact=True)
+    note.fill("Kingston, as it should be. <script>alert(1)</script>")
+    page.get_by_role("button", name="Save the notes").click()
     page.get_by_text("Saved.", exact=True).wait_for()
     with page.expect_download() as waited:
         page.get_by_role("button", name="HTML").click()
@@ -55,7 +57,7 @@ def test_a_question_is_kept_reopened_annotated_and_exported(visit: Visit, tmp_pa
     page.goto(permalink)
     page.locator(".cards[data-pending='false'] .card").first.wait_for()
     assert exact_numbers(page) == kept
-    assert page.get_by_label("Note").first.input_value().startswith("Kingston")
+    assert note.input_value().startswith("Kingston")
     keep(page, "history-saved")
 
     page.get_by_text("All saved questions").click()
