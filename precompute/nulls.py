@@ -17,7 +17,7 @@ from explorer.errors import CacheError, PromptError, about
 from explorer.gradients import Sketcher
 from explorer.gradients.sketch import generator
 from explorer.model.alternatives import predict
-from explorer.model.generation import generate_together
+from explorer.model.generation import GenerationSettings, generate_together
 from explorer.model.language_model import LanguageModel
 from explorer.paths import ASSETS
 from explorer.records import Conversation, Encoded
@@ -26,8 +26,9 @@ from explorer.trust.words import raised_word
 
 _TOGETHER = 32
 """So many prompts are answered at once."""
-_LONGEST = 40
-"""Tokens of an answer at most."""
+_LONGEST = GenerationSettings().max_tokens
+"""Tokens of an answer at most: as long as the answers of which questions are asked, since the more words an answer has,
+the more its most raised one was raised."""
 _LEAST = 3
 """Without one of them, fewer prompts have no standard deviation."""
 

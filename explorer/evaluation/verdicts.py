@@ -14,13 +14,14 @@ import numpy as np
 from explorer.corpus.verbatim import VerbatimIndex, as_tokens
 from explorer.evaluation.probes import Probe, is_attacked, word_span
 from explorer.methods.attributor import Attributor
+from explorer.model.generation import GenerationSettings
 from explorer.records import NEAR, Answer, Selection, Span
 from explorer.trust.marks import MARKS, Mark, marks
 from explorer.trust.verdict import STATES, verdict
 
 UNRELATED = "unrelated"
 """The kind of a prompt that has nothing to do with the training data."""
-_MAX_TOKENS = 80
+_MAX_TOKENS = GenerationSettings().max_tokens
 """As the page answers where nothing else is set."""
 _QUESTIONS = ("raised word", "whole response")
 
