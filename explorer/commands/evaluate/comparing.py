@@ -15,6 +15,7 @@ from explorer.commands.evaluate.shared import (
     count,
     keep,
     kept,
+    labelled,
     rows,
     unrelated,
 )
@@ -131,14 +132,11 @@ def error_tracing(options: Options) -> None:
         "--cache my-cache --questions held-out.jsonl --label topic --methods rapidin,bm25 --count 50",
     )
 )
-@option(
-    "--questions",
-    "Data with the same columns that was not trained on, asked about as it is written. Needed.",
-    type=PATH,
-    metavar="FILE",
-    default="",
+@labelled(
+    "Data with the same columns that was not trained on, asked about as it is written.",
+    "class",
+    "that names an example's class",
 )
-@option("--label", "The column that names an example's class.", default="class", metavar="COLUMN")
 @count(None, "all")
 @compared(CHEAP)
 @kept

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from explorer.commands.evaluate.shared import compared, count, keep, kept, print_kept_table
+from explorer.commands.evaluate.shared import compared, count, keep, kept, labelled, print_kept_table
 from explorer.commands.options import (
     PATH,
     POSITIVE,
@@ -36,14 +36,11 @@ CURVATURE_ROWS = 64
         "--cache corpus-cache --kept --json",
     )
 )
-@option(
-    "--questions",
-    "Questions and their answers, each with the fact that it is about. Needed.",
-    type=PATH,
-    metavar="FILE",
-    default="",
+@labelled(
+    "Questions and their answers, each with the fact that it is about.",
+    "fact",
+    "of passages and questions that names a fact",
 )
-@option("--label", "The column of passages and questions that names a fact.", default="fact", metavar="COLUMN")
 @count(None, "all")
 @flag("--kept", "Print the result that was kept, without computing.")
 @compared(METHODS, CURVATURE_ROWS)

@@ -46,6 +46,16 @@ asked_questions = option(
     default="",
     show_default="the model's answers to the probes",
 )
+
+
+def labelled(questions: str, column: str, names: str) -> Decorator:
+    """A file of labelled questions, which is needed, and the column that says which training examples are theirs."""
+    return together(
+        option("--questions", f"{questions} Needed.", type=PATH, metavar="FILE", default=""),
+        option("--label", f"The column {names}.", default=column, metavar="COLUMN"),
+    )
+
+
 kept = together(
     asked_cache,
     estimate,
