@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import cache
 
 import numpy as np
@@ -72,6 +73,19 @@ def where(text: str, words: Sequence[str]) -> tuple[int, int] | None:
         if all(place.word == word for place, word in zip(run, words, strict=True)):
             return run[0].start, run[-1].stop
     return None
+
+
+def differing_words(before: str, after: str) -> Iterator[tuple[list[Place], list[Place]]]:
+    """The runs of words that differ between two texts, in order: those of one, and what the other has in their place.
+
+    Either may be empty. Both are without the longest common blocks of the texts' words.
+    """
+    stands, now = places(before), places(after)
+    # Without autojunk: a word that occurs often is no less a word.
+    matcher = SequenceMatcher(None, [place.word for place in stands], [place.word for place in now], autojunk=False)
+    for kind, first, last, start, stop in matcher.get_opcodes():
+        if kind != "equal":
+            yield stands[first:last], now[start:stop]
 
 
 def as_tokens(tokens: Sequence[Token], start: int, stop: int) -> Span:

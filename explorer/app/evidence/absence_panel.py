@@ -4,7 +4,6 @@ Answers of models are untrusted: they are shown letter by letter.
 """
 
 from collections.abc import Sequence
-from difflib import SequenceMatcher
 from typing import Any
 
 import streamlit as st
@@ -16,7 +15,7 @@ from explorer.app.evidence import rows
 from explorer.app.session import resources, state
 from explorer.app.widgets import messages, polling
 from explorer.app.widgets.filter_box import plain
-from explorer.corpus.verbatim import places
+from explorer.corpus.verbatim import differing_words
 from explorer.errors import ExplorerError
 from explorer.records import Answer, span_of
 from explorer.visible import one_line
@@ -134,12 +133,10 @@ def _show_found(kept: Kept) -> None:
 def marked(before: str, text: str) -> str:
     """A text as Markdown shows it unchanged, the words in bold that another one hasn't in their place."""
     text = text[:_LONGEST]
-    stands, now = places(before), places(text)
-    same = SequenceMatcher(None, [place.word for place in stands], [place.word for place in now], autojunk=False)
     shown, end = "", 0
-    for kind, _, _, start, stop in same.get_opcodes():
-        if kind in ("replace", "insert"):
-            first, last = now[start].start, now[stop - 1].stop
+    for _, come in differing_words(before, text):
+        if come:
+            first, last = come[0].start, come[-1].stop
             shown += f"{rows.spaced(text[end:first])}**{plain(one_line(text[first:last], _LONGEST))}**"
             end = last
     return f"{shown}{rows.spaced(text[end:])}"

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
 import numpy as np
 
-from explorer.corpus.verbatim import as_characters, places
+from explorer.corpus.verbatim import as_characters, differing_words, places
 from explorer.evaluation.counterfactual.questions import Report
 from explorer.evaluation.counterfactual.removals import says
 from explorer.gradients import log_probabilities
@@ -106,14 +105,10 @@ class Absence:
 
 def instead(before: str, after: str, word: Span) -> str:
     """What a text has where another one has a word, half-open in characters; empty where that can't be told."""
-    stands, now = places(before), places(after)
-    mine = [number for number, place in enumerate(stands) if place.start < word[1] and word[0] < place.stop]
-    matcher = SequenceMatcher(None, [place.word for place in stands], [place.word for place in now], autojunk=False)
-    for kind, first, last, start, stop in matcher.get_opcodes():
-        inside = bool(mine) and first <= mine[0] and mine[-1] < last
-        short = last - first <= _MOST_BEFORE and stop - start <= _MOST_AFTER
-        if kind == "replace" and inside and short:
-            return after[now[start].start : now[stop - 1].stop]
+    mine = {place for place in places(before) if place.start < word[1] and word[0] < place.stop}
+    for gone, come in differing_words(before, after):
+        if mine and mine.issubset(gone) and come and len(gone) <= _MOST_BEFORE and len(come) <= _MOST_AFTER:
+            return after[come[0].start : come[-1].stop]
     return ""
 
 
