@@ -15,6 +15,7 @@ from explorer.app.saved import sealing, view
 from explorer.app.saved.annotating import annotation_form
 from explorer.app.session import asker, resources
 from explorer.app.widgets import places
+from explorer.app.widgets.choices import POSITION, token_colours
 from explorer.app.widgets.paging import current_page, pager
 from explorer.app.widgets.rows import Column, clickable_rows
 from explorer.bundles import sealed
@@ -32,8 +33,6 @@ FORMATS = {
     "Bundle": (sealing.to_bundle, sealed.ENDING, "application/json"),
 }
 SAID = {"Bundle": "sealed file, which `rapidin-explorer bundle` verifies, opens and asks again"}
-
-OWN, POSITIONS = "Loss of each token", "Input positions, with prompt"
 
 history = resources.history()
 
@@ -184,9 +183,7 @@ def show_question(kept: SavedAnswer, question: SavedQuestion) -> None:
         )
     view.show_verdict(kept, question)
     located = bool(question.shown) and all(shown.influence.positions is not None for shown in question.shown)
-    positions = located and (
-        st.segmented_control("Colours", [OWN, POSITIONS], default=OWN, required=True, key="saved_colours") == POSITIONS
-    )
+    positions = located and token_colours("saved_colours", "Colours") == POSITION
     st.caption(" ".join(said_of(kept, question, positions)))
     view.show_cards(question, positions, kept.origin.rows)
     if question.shown:

@@ -134,6 +134,18 @@ def test_the_other_side_s_order_can_be_shown(start: Start) -> None:
         assert before[card["row"]]["beside"].startswith(f"B: rank {card['rank']},") and card["beside"].startswith("A:")
 
 
+def test_where_what_was_chosen_got_lost_it_is_the_first(start: Start) -> None:
+    at = opened(start(), "Two settings")
+    at.session_state["compare_kind"] = None
+    at = at.run()
+    assert not at.exception and at.text_input(key="compare_prompt A").label == "Prompt of A"
+    at = compared(two_prompts(at))
+    before = cards(at)
+    at.session_state["compare_by"] = None
+    at = compared(at.run())
+    assert not at.exception and cards(at) == before
+
+
 def test_exact_scores_are_exact_on_both_sides(start: Start) -> None:
     at = compared(two_prompts(start()))
     at.toggle(key="compare_exact").set_value(True)

@@ -17,7 +17,7 @@ from explorer.app.explore.examples import card, no_cards, show_filter
 from explorer.app.session import keeping, links, resources, state
 from explorer.app.session.state import Study
 from explorer.app.widgets import messages, places
-from explorer.app.widgets.choices import OPPONENTS, direction
+from explorer.app.widgets.choices import OPPONENTS, direction, one_of
 from explorer.app.widgets.component import CardGroup, CardView, example_cards
 from explorer.app.widgets.filter_box import filter_box, plain
 from explorer.corpus import Filter
@@ -82,13 +82,11 @@ def _controls(desk: Desk) -> tuple[bool, bool, Study, Filter]:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         # Least alike isn't opposed.
         opponents = method_box.chosen().by_gradients and direction("compare_direction") == OPPONENTS
-        by = st.segmented_control(
+        by = one_of(
             "Examples of both: show colours for",
             [A.name, B.name],
-            default=A.name,
+            "compare_by",
             format_func=lambda name: title(A if name == A.name else B),
-            required=True,
-            key="compare_by",
             help="Rank, score and token colours of examples behind both answers are those for this answer; the other "
             "answer's rank and score stand beside them",
         )

@@ -10,7 +10,7 @@ from explorer.app.session import resources, state
 from explorer.app.session.reopening import reopen
 from explorer.app.session.state import Study
 from explorer.app.widgets import filter_box
-from explorer.app.widgets.choices import OPPONENTS, PROPONENTS
+from explorer.app.widgets.choices import OPPONENTS, PROPONENTS, one_of
 from explorer.errors import ExplorerError, PromptError
 from explorer.model.generation import GenerationSettings
 from explorer.records import Conversation
@@ -57,18 +57,12 @@ def _compared() -> str:
 
 def _show_fields() -> None:
     model = resources.desk().engine.model
-    kind = st.segmented_control(
-        "Compare",
-        [PROMPTS, SETTINGS, *([BASE] if model.has_base else []), EDITED, SAVED],
-        default=PROMPTS,
-        required=True,
-        key=KIND,
-        wrap=True,
-    )
+    kinds = [PROMPTS, SETTINGS, *([BASE] if model.has_base else []), EDITED, SAVED]
+    kind = one_of("Compare", kinds, KIND, wrap=True)
     if not model.has_base:
         st.caption(f"Base and fine-tuned isn't offered: {model.without_base}.")
     with st.form("compare", border=False):
-        _FIELDS[str(kind)]()
+        _FIELDS[kind]()
         if kind != SAVED:
             conversation.system_field(PAGE)
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -131,7 +125,8 @@ _FIELDS: dict[str, Callable[[], None]] = {
 def begin() -> None:
     """Ask for both answers, or open them."""
     st.query_params.clear()
-    kind, value = st.session_state[KIND], st.session_state.get
+    value = st.session_state.get
+    kind = value(KIND) or PROMPTS
     longest = int(value("compare_longest", GenerationSettings().max_tokens))
     prompt = str(value("compare_prompt", ""))
     plain = GenerationSettings(longest)

@@ -12,9 +12,8 @@ from explorer import views
 from explorer.app.desk.work import Finding
 from explorer.app.session import resources, state
 from explorer.app.widgets import charts, messages
-from explorer.app.widgets.choices import LOSS, POSITION
+from explorer.app.widgets.choices import POSITION, token_colours
 from explorer.app.widgets.component import CHECKSUM_TOLERANCE
-from explorer.app.widgets.glossary import meaning
 from explorer.methods import matrix
 from explorer.records import Answer, Contrast, Span, Token, TokenMatrix, span_of
 
@@ -89,14 +88,7 @@ def show(answer: Answer) -> None:
         st.text(f"{views.selected_text(answer, span)} × row {row}: {views.shortened(example.title, 80)}")
         if isinstance(state.selection(), Contrast) and span_of(state.selection()) == span:
             st.caption("This is about what was said alone, without the other word.")
-        st.session_state.setdefault(KEY, LOSS)
-        st.segmented_control(
-            "What a column is",
-            [LOSS, POSITION],
-            required=True,
-            key=KEY,
-            help=meaning("Loss of each token", "Input positions"),
-        )
+        token_colours(KEY, "What a column is")
         _show_work(answer, span, row)
 
 

@@ -1,6 +1,7 @@
 """The names of what can be chosen: fields, code and links agree on them. And the field that several pages share."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import streamlit as st
 
@@ -21,40 +22,27 @@ NOTHING, CHANGE, PROBABILITY, EXAMPLE = "Nothing", "Fine-tuning", "Probability",
 """What the answer is coloured by (`answer_colours`)."""
 
 
+def one_of(label: str, choices: Sequence[str], key: str, **settings: Any) -> str:
+    """Choose one of some names, the first where none of them is chosen; the choice is kept under the key.
+
+    `settings` are those of `st.segmented_control`.
+    """
+    if st.session_state.get(key) not in choices:
+        st.session_state[key] = choices[0]
+    # Nothing is chosen in a run that another one overtook.
+    return str(st.segmented_control(label, choices, required=True, key=key, **settings) or choices[0])
+
+
 def direction(key: str, sides: Sequence[str] = (PROPONENTS, OPPONENTS)) -> str:
     """Choose which end of the ranking is shown; the choice is kept under the key."""
-    if st.session_state.get(key) is None:
-        st.session_state[key] = PROPONENTS
-    # Nothing is chosen in a run that another one overtook.
-    return str(
-        st.segmented_control(
-            "Direction",
-            sides,
-            required=True,
-            key=key,
-            format_func=_shown,
-            label_visibility="collapsed",
-            help=meaning("Raised it, proponent", "Lowered it, opponent"),
-        )
-        or PROPONENTS
-    )
+    about = meaning("Raised it, proponent", "Lowered it, opponent")
+    return one_of("Direction", sides, key, format_func=_shown, label_visibility="collapsed", help=about)
 
 
-def token_colours(key: str) -> str:
+def token_colours(key: str, label: str = "Colours of training tokens") -> str:
     """Choose what a training token's colour means; the choice is kept under the key."""
-    if st.session_state.get(key) is None:
-        st.session_state[key] = LOSS
-    return str(
-        st.segmented_control(
-            "Colours of training tokens",
-            [LOSS, POSITION],
-            required=True,
-            key=key,
-            format_func=_shown,
-            help=meaning("Loss of each token", "Input positions"),
-        )
-        or LOSS
-    )
+    about = meaning("Loss of each token", "Input positions")
+    return one_of(label, [LOSS, POSITION], key, format_func=_shown, help=about)
 
 
 def _shown(choice: str) -> str:
