@@ -25,6 +25,7 @@ class Corpus:
         self.verbatim = VerbatimIndex([(example.prompt, example.response) for example in examples])
         """Which passages the examples hold, once it is ready."""
         self._rows: Recent[Filter, list[int]] = Recent(16)
+        self._near: Recent[frozenset[int], list[int]] = Recent(16)
         self._words: Recent[tuple[tuple[int, ...], Filter], tuple[Word, ...]] = Recent(256)
 
     def prepare(self) -> Generator[None, None, None]:
@@ -69,9 +70,13 @@ class Corpus:
 
     def near_duplicates(self, rows: Sequence[int]) -> list[int]:
         """All other rows that say nearly the same as one of these, in order."""
-        known = set(rows)
-        others = ((row, shingles(text)) for row, text in enumerate(self._texts) if row not in known)
-        return near_any(others, [shingles(self._texts[row]) for row in rows])
+        given = frozenset(rows)
+        known = self._near.get(given)
+        if known is None:
+            others = ((row, shingles(text)) for row, text in enumerate(self._texts) if row not in given)
+            known = near_any(others, [shingles(self._texts[row]) for row in rows])
+            self._near.put(given, known)
+        return known
 
     def distinctive(self, shown: Sequence[int], wanted: Filter) -> tuple[Word, ...]:
         """Words that set some rows apart from all that pass the filter; none before the corpus is `ready`."""

@@ -80,3 +80,12 @@ def test_an_empty_filter_leaves_the_ranking_alone_and_a_blank_text_is_empty() ->
     corpus = Corpus(EXAMPLES)
     assert corpus.rows(EVERYTHING) is None and corpus.rows(Filter(text=" \n ")) is None
     assert corpus.rows(Filter(text="nothing of the kind")) == []
+
+
+def test_near_duplicates_of_the_same_rows_are_sought_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = Corpus([example(0, "Count to ten."), example(1, "count to TEN."), example(2, "Stop.")])
+    assert corpus.near_duplicates([0]) == [1] and corpus.near_duplicates([0, 1]) == []
+    monkeypatch.delattr("explorer.corpus.corpus.shingles")
+    assert corpus.near_duplicates([0]) == [1] and corpus.near_duplicates([1, 0]) == []
+    with pytest.raises(NameError):
+        corpus.near_duplicates([2])
