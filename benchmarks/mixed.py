@@ -22,7 +22,8 @@ from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.records import Encoded
 from explorer.retrieval import ranked
-from precompute.finetune import FinetuneSettings, train
+from explorer.training.recipe import FinetuneSettings
+from precompute.finetune import train
 from precompute.sketches import NormalisedSketch
 
 _BATCH = 4

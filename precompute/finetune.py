@@ -17,8 +17,7 @@ from explorer.model.adapter import quiet_peft
 from explorer.model.checkpoints import CHECKPOINTS, FINAL, SECOND_MOMENTS, TRAINING_RECORD
 from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded, Example
-from explorer.training.recipe import OPTIMIZER, batches, decay, lora_of
-from explorer.training.recipe import FinetuneSettings as FinetuneSettings
+from explorer.training.recipe import OPTIMIZER, FinetuneSettings, batches, decay, lora_of
 from precompute.data import data_hash, readable
 
 Report = Callable[[int, int, float], None]

@@ -20,10 +20,11 @@ from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.records import Encoded
 from explorer.serving.session import open_engine
+from explorer.training.recipe import FinetuneSettings
 from precompute.batching import fastest_batch
 from precompute.build import append_examples, build_cache
 from precompute.data import Review, read_examples
-from precompute.finetune import FinetuneSettings, finetune
+from precompute.finetune import finetune
 from precompute.moments import moments_by_rule
 from precompute.sketches import NormalisedSketch, sketch_shard, token_shard
 from tests.asking import asking, by

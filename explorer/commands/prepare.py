@@ -70,8 +70,9 @@ def finetune(options: Options) -> None:
     from explorer.gradients import MIXED, has_units, weights_in
     from explorer.model.loading import load_model
     from explorer.records import Counting
+    from explorer.training.recipe import FinetuneSettings
     from precompute.data import Review, read_examples, readable
-    from precompute.finetune import FinetuneSettings, finetune
+    from precompute.finetune import finetune
 
     review = Review(options.data, skip=options.skip_bad)
     examples = read_examples(options.data, reading_of(options), review)

@@ -15,7 +15,8 @@ from pathlib import Path
 from explorer.cache.files import only_writer
 from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded
-from precompute.finetune import FinetuneSettings, train_into
+from explorer.training.recipe import FinetuneSettings
+from precompute.finetune import train_into
 from precompute.retraining.parts import Part
 
 Report = Callable[[str, int, int], None]

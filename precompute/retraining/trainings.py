@@ -23,7 +23,8 @@ from explorer.model.checkpoints import training_record
 from explorer.model.generation import generate_together
 from explorer.model.language_model import LanguageModel
 from explorer.records import Encoded, Span
-from precompute.finetune import FinetuneSettings, train
+from explorer.training.recipe import FinetuneSettings
+from precompute.finetune import train
 from precompute.retraining.adapters import Report, Retrained
 from precompute.retraining.parts import Part
 

@@ -12,10 +12,11 @@ from explorer.absence.asking import is_word
 from explorer.app.evidence.absence_panel import marked
 from explorer.app.session import resources
 from explorer.model.loading import load_model
+from explorer.training.recipe import FinetuneSettings
 from explorer.trust.words import words_of
 from precompute.build import build_cache
 from precompute.data import read_examples
-from precompute.finetune import FinetuneSettings, finetune
+from precompute.finetune import finetune
 from tests.app.conftest import settled
 from tests.app.test_explore import answered, ask, press
 from tests.conftest import TINY_SETTINGS, Tiny

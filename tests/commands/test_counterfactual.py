@@ -13,9 +13,10 @@ from explorer.engine import Engine
 from explorer.errors import PromptError
 from explorer.model.loading import load_model
 from explorer.serving.session import open_engine
+from explorer.training.recipe import FinetuneSettings
 from precompute.build import build_cache
 from precompute.data import read_examples
-from precompute.finetune import FinetuneSettings, finetune, train_into
+from precompute.finetune import finetune, train_into
 from tests.commands.running import Captured, answered, refused, reported
 from tests.conftest import TINY_SETTINGS, Tiny
 from tests.tiny import ROWS, save_tiny_data

@@ -29,9 +29,10 @@ from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.records import Answer, Encoded, Selection
 from explorer.serving.session import open_engine
+from explorer.training.recipe import FinetuneSettings
 from precompute.build import build_cache
 from precompute.data import read_examples
-from precompute.finetune import FinetuneSettings, finetune
+from precompute.finetune import finetune
 from tests.asking import asking
 from tests.conftest import Tiny
 from tests.explicit import Explicit, mean_gauss_newton

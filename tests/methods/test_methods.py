@@ -20,9 +20,10 @@ from explorer.methods.opening import CLASSES, open_method
 from explorer.model.loading import load_model
 from explorer.records import Can
 from explorer.serving.session import open_engine
+from explorer.training.recipe import FinetuneSettings
 from precompute.build import append_examples, build_cache
 from precompute.data import read_examples
-from precompute.finetune import FinetuneSettings, finetune
+from precompute.finetune import finetune
 from tests.conftest import Tiny
 from tests.tiny import save_tiny_data, save_tiny_encoder
 

@@ -17,9 +17,10 @@ from explorer.model.alternatives import predict
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.serving.session import open_engine
+from explorer.training.recipe import FinetuneSettings
 from precompute.build import build_cache
 from precompute.data import read_examples
-from precompute.finetune import FinetuneSettings, finetune
+from precompute.finetune import finetune
 from tests.conftest import Tiny
 from tests.tiny import save_tiny_model
 

@@ -15,8 +15,9 @@ from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.model.way import point_of
 from explorer.records import Encoded
+from explorer.training.recipe import FinetuneSettings
 from precompute.data import read_examples
-from precompute.finetune import FinetuneSettings, finetune
+from precompute.finetune import finetune
 from precompute.moments import SHARES, TOLERANCE, moments_by_rule
 from tests.commands.running import Captured, answered, precompute_command, reported
 from tests.conftest import Tiny

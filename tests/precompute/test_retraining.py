@@ -21,10 +21,11 @@ from explorer.evaluation.results import load
 from explorer.model.adapter import CONFIG
 from explorer.model.loading import load_model
 from explorer.serving.session import base_for, open_engine
+from explorer.training.recipe import FinetuneSettings
 from explorer.training.recorded import recipe_of
 from precompute.build import build_cache
 from precompute.data import read_examples
-from precompute.finetune import FinetuneSettings, finetune
+from precompute.finetune import finetune
 from precompute.retraining import (
     LONGEST,
     Asked,

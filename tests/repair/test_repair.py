@@ -26,9 +26,10 @@ from explorer.repair.kept import reports
 from explorer.repair.probing import Said, beside
 from explorer.repair.suspects import Replacement, Suspects, read_rows, suspects
 from explorer.repair.words import as_text
+from explorer.training.recipe import FinetuneSettings
 from precompute.build import build_cache
 from precompute.data import read_examples
-from precompute.finetune import FinetuneSettings, finetune, train_into
+from precompute.finetune import finetune, train_into
 from tests.commands.running import REPOSITORY, Captured, answered, refused, reported
 from tests.conftest import TINY_SETTINGS
 from tests.tiny import SYSTEM, save_tiny_data
