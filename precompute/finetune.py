@@ -112,7 +112,8 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: decay(step, total))
     first = batches(len(encoded), settings, 0)[0]
     losses_in = losses_of(model, [encoded[row] for row in first], settings.mixed_precision)
-    network.train()
+    # By the recipe no activations are dropped, though a base like GPT-2 has modules for it.
+    network.eval()
     step, epoch_losses, rates, kept = 0, [], list[float](), list[dict[str, float | str]]()
     for epoch in range(settings.epochs):
         spent, tokens = 0.0, 0
@@ -135,7 +136,6 @@ def train(
                     _keep(network, optimizer, folder, name)
             report(step, total, float(losses.detach().mean()))
         epoch_losses.append(spent / tokens)
-    network.eval()
     return network, epoch_losses, kept
 
 

@@ -26,7 +26,7 @@ from explorer.records import Answer, Selection
 from explorer.training.backwards import Halfway, begin, by_weights
 from explorer.training.recipe import OPTIMIZER, FinetuneSettings
 from explorer.training.recorded import recipe_of
-from explorer.training.replay import Replay, Trail, refuse_dropout
+from explorer.training.replay import Replay, Trail
 
 TOGETHER = 16
 """Questions that go backwards at once: for each, three vectors as long as the adapter are held."""
@@ -46,7 +46,7 @@ class Unrolled(Method):
     slow = True
 
     def fit(self) -> None:
-        """Refuse what can't be gone through once more. Raises MethodError, DataError or UnsupportedError."""
+        """Refuse what can't be gone through once more. Raises MethodError or DataError."""
         adapter, store = self.engine.model.adapter, self.engine.store
         # Refused where it isn't known.
         _ = self._recipe
@@ -62,7 +62,6 @@ class Unrolled(Method):
                 f"aren't the {record.get('examples')} that the adapter was trained on, in their order; make a cache of "
                 "those with `rapidin-explorer precompute`."
             )
-        refuse_dropout(self.engine.model)
 
     def scores(self, answer: Answer, selection: Selection) -> NDArray[np.float32]:
         """What is kept, or else what the whole training backwards gives."""

@@ -173,4 +173,5 @@ def quiet_peft() -> Iterator[None]:
         warnings.filterwarnings("ignore", message="Found missing adapter keys", category=UserWarning)
         warnings.filterwarnings("ignore", message="Some weights of .* were not initialized", category=UserWarning)
         warnings.filterwarnings("ignore", message="Careful, disabling adapter layers", category=UserWarning)
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False but", category=UserWarning)
         yield

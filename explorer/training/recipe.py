@@ -1,7 +1,7 @@
 """What decides an adapter besides model and data: its shape, the order of the rows, the rate of every step.
 
 The loss is Eq. 1 of the paper: the mean over all response tokens of a batch.
-AdamW without weight decay, cosine decay to zero, no dropout.
+AdamW without weight decay, cosine decay to zero. No activations are dropped, whatever the base was made with.
 """
 
 import math

@@ -10,7 +10,7 @@ from math import isqrt
 
 import torch
 
-from explorer.errors import ModelError, NonFiniteError, UnsupportedError
+from explorer.errors import ModelError, NonFiniteError
 from explorer.gradients import mixed_precision
 from explorer.gradients.packed import losses_of
 from explorer.model.adapter import quiet_peft
@@ -29,8 +29,7 @@ class Replay:
     """The steps of one training."""
 
     def __init__(self, model: LanguageModel, recipe: FinetuneSettings, rows: Sequence[Encoded]):
-        """`model` has the adapter that the training ended with. Raises UnsupportedError where steps are chance's."""
-        refuse_dropout(model)
+        """`model` has the adapter that the training ended with."""
         self._model, self._recipe, self.rows = model, recipe, rows
         self.batches = [batch for epoch in range(recipe.epochs) for batch in batches(len(rows), recipe, epoch)]
         self._losses_in = losses_of(model, [rows[row] for row in self.batches[0]], recipe.mixed_precision)
@@ -107,17 +106,6 @@ class Trail:
         for step in range(begin, min(begin + self.stride, self._steps)):
             state = self.replay.after(state, step)
             yield state
-
-
-def refuse_dropout(model: LanguageModel) -> None:
-    """Raise UnsupportedError where training drops activations at random."""
-    for name, module in model.network.named_modules():
-        dropout = isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.p > 0
-        if dropout or float(getattr(module, "attention_dropout", 0) or 0) > 0:
-            raise UnsupportedError(
-                f"{model.name} has dropout ({name}): its training dropped activations that were drawn at random, which "
-                "aren't recorded, and can't be gone through once more."
-            )
 
 
 def new_adapter(model: LanguageModel, recipe: FinetuneSettings) -> dict[str, torch.Tensor]:

@@ -9,7 +9,7 @@ import torch
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from explorer import gradients
-from explorer.errors import ModelError, UnsupportedError
+from explorer.errors import ModelError
 from explorer.gradients import selected_loss, token_losses
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
@@ -194,11 +194,16 @@ def test_a_training_in_mixed_precision_is_gone_through_in_it(tiny: Tiny, tmp_pat
     assert float(torch.corrcoef(found)[0, 1]) > 0.9 and not torch.equal(*found)
 
 
-def test_a_training_with_dropout_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_base_with_dropout_is_trained_without_it_and_gone_through_once_more(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = replace(RECIPES["many small steps"], targets=("c_attn", "c_proj"))
     save_tiny_relative(tmp_path / "gpt2", "gpt2", n_inner=32)
     base = load_model(str(tmp_path / "gpt2"), device="cpu")
-    with pytest.raises(UnsupportedError, match=r"has dropout \(transformer.drop\).* can't be gone through once more"):
-        Replay(base, FinetuneSettings(), [])
+    dropping = {module.p for module in base.network.modules() if isinstance(module, torch.nn.Dropout)}
+    assert dropping == {0.1}
+    finetune(base, read_examples(tiny.data), tmp_path / "adapter", recipe, lambda *_: None)
+    model = load_model(str(tmp_path / "gpt2"), tmp_path / "adapter", device="cpu")
+    replay = Replay(model, recipe, [model.encode(one.messages, one.response) for one in read_examples(tiny.data)])
+    assert replay.departure(Trail(replay, len(replay.batches), unheard).end[0]) < 1e-6
 
 
 def test_an_adapter_of_another_form_than_its_record_says_is_refused(made: Made) -> None:
