@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from explorer.absence.asking import Wanted
@@ -16,13 +18,14 @@ from explorer.absence.kept import Shelf
 from explorer.app.saved.sealing import to_bundle
 from explorer.app.session import asker
 from explorer.app.widgets import places
+from explorer.app.widgets.component import CardGroup, example_cards
 from explorer.bundles.sealed import from_bytes
 from explorer.cache import open_cache
 from explorer.history.history import History
 from explorer.history.reader import Reader
 from explorer.history.saved import Annotation
 from explorer.methods.description import described
-from tests.app.conftest import component, table
+from tests.app.conftest import component, settled, table
 from tests.app.test_explore import answered, ask, edited, press
 from tests.bundles.test_sealed import FOUND
 from tests.conftest import Tiny
@@ -68,6 +71,25 @@ def test_a_question_is_kept_and_opens_with_the_same_strip_and_cards(start: Start
     assert (again["tokens"], again["selection"]) == (strip["tokens"], strip["selection"])
     assert cards_again["cards"] == cards["cards"] and cards_again["scale"] == cards["scale"]
     assert not cards_again["pending"] and not any(group["more"] for group in cards_again["groups"])
+
+
+def test_a_page_that_is_left_as_soon_as_examples_are_seen_has_kept_them(
+    start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def left(key: str, groups: list[CardGroup], **view: Any) -> None:
+        example_cards(key, groups=groups, **view)
+        if groups:
+            # As Streamlit ends the run of a page that is left.
+            st.stop()
+
+    monkeypatch.setattr("explorer.app.explore.examples.example_cards", left)
+    at = settled(
+        ask(start(), "What is bright?"), lambda page: bool((component(page, "example_cards") or {}).get("cards"))
+    )
+    ((found,), _) = History(path, described).find()
+    assert found.questions == 1
+    (question,) = History(path, described).answer(found.id).questions
+    assert question.selection == at.session_state["selection"] and len(question.shown) == 7
 
 
 def test_without_model_and_cache_a_saved_question_opens_all_the_same(start: Start, path: Path, tiny: Tiny) -> None:

@@ -15,6 +15,7 @@ from explorer.app.explore import method_box
 from explorer.app.explore.conclusion import ALONE, waiting
 from explorer.app.explore.examples import card, no_cards, show_filter
 from explorer.app.session import keeping, links, resources, state
+from explorer.app.session.keeping import Kept
 from explorer.app.session.state import Study
 from explorer.app.widgets import messages, places
 from explorer.app.widgets.choices import OPPONENTS, direction, one_of
@@ -56,6 +57,7 @@ def show_comparison() -> None:
     if not working.known:
         working.tasks[0].wait(FIRST_WAIT)
     found = working.comparison()
+    kept = [_keep(working, *side) for side in zip((A, B), questions, strict=True)]
     method_box.show_work(questions[0], working.stage, working.tasks[0].finished)
     if found is not None and found.examples:
         _conclude(working, questions, opponents)
@@ -74,7 +76,7 @@ def show_comparison() -> None:
         pending=found is None or not working.finished,
         empty="None." if found else waiting(questions[0].method, desk.place(working.tasks[0])),
     )
-    _keep(working)
+    _show_kept(kept)
 
 
 def _controls(desk: Desk) -> tuple[bool, bool, Study, Filter]:
@@ -192,16 +194,20 @@ def beside(name: str, other: Standing, examples: int, method: Chosen) -> str:
     return f"{name}: {place}, {views.signed(other.influence.score)}{kind}"
 
 
-def _keep(working: Comparing) -> None:
-    """Both questions go into the history, and the link opens them again."""
-    names = []
-    for column, study, question in zip(st.columns(2), (A, B), working.questions, strict=True):
-        asking = study.asking()
-        if asking is not None:
+def _keep(working: Comparing, study: Study, question: Question) -> Kept | None:
+    """Put one side's question into the history; None where the side has no answer any more."""
+    asking = study.asking()
+    rankings = [working.ranking(question)] if working.known else []
+    return None if asking is None else keeping.keep(asking, [question], rankings, study)
+
+
+def _show_kept(kept: list[Kept | None]) -> None:
+    """Where both questions are kept, and the link that opens them again."""
+    for column, one in zip(st.columns(2), kept, strict=True):
+        if one is not None:
             with column:
-                rankings = [working.ranking(question)] if working.known else []
-                names.append(keeping.keep(asking, [question], rankings, study))
-    left, right = names
-    if left and right:
-        parameters = dict(zip(places.SIDES, (left, right), strict=True))
+                keeping.show(one)
+    names = [one.name for one in kept if one is not None and not one.problem]
+    if len(names) == len(places.SIDES):
+        parameters = dict(zip(places.SIDES, names, strict=True))
         links.link_box(places.COMPARE, parameters, "these two answers with what is selected of each")

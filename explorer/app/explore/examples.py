@@ -62,15 +62,16 @@ def show_examples(desk: Desk, answer: Answer) -> None:
     complete = explaining.finished and desk.corpus.ready and (agreeing is None or agreeing.task.finished)
     method_box.show_work(questions[0], explaining.stage, explaining.finished)
     found = [(question, ranking) for question in questions if (ranking := desk.ranking(question)) is not None]
+    asking = state.asking()
+    kept = keeping.keep(asking, questions, [ranking for _, ranking in found]) if asking is not None else None
     with top:
         found_nothing = conclusion.show(desk, questions, [ranking for _, ranking in found], explaining)
     if not wanted.empty:
         show_filter(desk, wanted)
     if agreeing is not None and found:
         agreement_panel.show(desk, *found[0], agreeing)
-    asking = state.asking()
     shown = "both" if side == BOTH else str(side == OPPONENTS)
-    link = permalink.parameters(keeping.name(asking, questions[0])) if asking and found else {}
+    link = permalink.parameters(kept.name) if kept is not None and found else {}
     example_cards(
         CARDS,
         view_id=f"{answer.id}:{state.selection()}:{shown}:{positions}:{wanted.where}:{wanted.text}:{method.name}",
@@ -92,10 +93,10 @@ def show_examples(desk: Desk, answer: Answer) -> None:
     with st.container():
         if found and side != OPPONENTS:
             absence_panel.show(answer, [influence.row for influence in found[0][1].influences])
-    if asking is not None:
+    if kept is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
-            kept = keeping.keep(asking, questions, [ranking for _, ranking in found])
-            if kept and link:
+            keeping.show(kept)
+            if link and not kept.problem:
                 permalink.show(link)
                 links.link_box(places.EXPLORE, link, "this answer with what is selected and shown of it")
 

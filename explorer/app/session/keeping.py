@@ -17,7 +17,7 @@ from explorer.records import Answer, Ranking
 
 
 @dataclass
-class _Kept:
+class _Keeping:
     """How much of the answer at hand is kept by now."""
 
     asking: Asking
@@ -27,22 +27,30 @@ class _Kept:
     """What was written; the page is rerun far more often than anything new is known."""
 
 
-def keep(
-    asking: Asking, questions: Sequence[Question], rankings: Sequence[Ranking], study: Study = EXPLORE
-) -> str | None:
-    """Keep the answer, and its rankings when there are some; then show the link to the first.
+@dataclass(frozen=True)
+class Kept:
+    """Where an answer is kept."""
+
+    name: str
+    """Its name in the history, or that of the first question about it."""
+    problem: str = ""
+    """Why it can't be kept; empty where it is."""
+
+
+def keep(asking: Asking, questions: Sequence[Question], rankings: Sequence[Ranking], study: Study = EXPLORE) -> Kept:
+    """Keep the answer, and its rankings when there are some.
+
+    To be called before these are drawn: who sees them may leave the page, and what comes later isn't run then.
 
     Args:
         asking: How the answer came about.
         questions: What the page shows examples for, one a side; the answer is finished.
         rankings: As far as they are known; what was kept of them is replaced whenever more is.
         study: Whose answer it is.
-
-    Returns:
-        Its name in the history; None where it can't be kept.
     """
     kept = _kept(study, asking)
     known = list(zip(questions, rankings, strict=False))
+    found_as = _name(kept, questions[0]) if known else kept.id
     stage = tuple((_name(kept, question), question.count, _known(ranking)) for question, ranking in known)
     try:
         if stage not in kept.stages:
@@ -50,30 +58,30 @@ def keep(
             resources.history().save(_answer(kept, questions[0].answer, found))
             kept.stages.add(stage)
     except HistoryError as problem:
+        return Kept(found_as, str(problem))
+    return Kept(found_as)
+
+
+def show(kept: Kept) -> None:
+    """Show the link to what is kept, or why it isn't."""
+    if kept.problem:
         st.warning("This question isn't kept.", icon=":material/history_toggle_off:")
-        st.text(str(problem))
-        return None
-    found_as = _name(kept, questions[0]) if known else kept.id
+        st.text(kept.problem)
+        return
     st.page_link(
-        places.HISTORY, label="Kept in the history", icon=":material/history:", query_params={places.SAVED: found_as}
+        places.HISTORY, label="Kept in the history", icon=":material/history:", query_params={places.SAVED: kept.name}
     )
-    return found_as
-
-
-def name(asking: Asking, question: Question, study: Study = EXPLORE) -> str:
-    """What the history calls this question once it is kept."""
-    return _name(_kept(study, asking), question)
 
 
 def resume(study: Study, asking: Asking, saved: SavedAnswer) -> None:
     """Go on under the name of a saved answer that is looked at again: what is asked now is kept with it."""
-    st.session_state[study.key("kept")] = _Kept(asking, saved.asked, saved.id)
+    st.session_state[study.key("kept")] = _Keeping(asking, saved.asked, saved.id)
 
 
-def _kept(study: Study, asking: Asking) -> _Kept:
+def _kept(study: Study, asking: Asking) -> _Keeping:
     kept = st.session_state.get(study.key("kept"))
     if kept is None or kept.asking is not asking:
-        kept = st.session_state[study.key("kept")] = _Kept(asking)
+        kept = st.session_state[study.key("kept")] = _Keeping(asking)
     return kept
 
 
@@ -85,12 +93,12 @@ def _known(ranking: Ranking) -> tuple[tuple[object, ...], ...]:
     )
 
 
-def _answer(kept: _Kept, answer: Answer, questions: tuple[SavedQuestion, ...]) -> SavedAnswer:
+def _answer(kept: _Keeping, answer: Answer, questions: tuple[SavedQuestion, ...]) -> SavedAnswer:
     drawn = None if kept.asking.settings is None else asdict(kept.asking.settings)
     return SavedAnswer(kept.id, kept.asked, answer, drawn, resources.origin(), questions=questions)
 
 
-def _question(kept: _Kept, question: Question, ranking: Ranking) -> SavedQuestion:
+def _question(kept: _Keeping, question: Question, ranking: Ranking) -> SavedQuestion:
     desk = resources.desk()
     engine = desk.engine
     shown = tuple(
@@ -100,5 +108,5 @@ def _question(kept: _Kept, question: Question, ranking: Ranking) -> SavedQuestio
     return saved_question(kept.id, time.time(), ranking, question.wanted, shown, desk.verdict(question, ranking))
 
 
-def _name(kept: _Kept, question: Question) -> str:
+def _name(kept: _Keeping, question: Question) -> str:
     return question_id(kept.id, question.selection, question.opponents, question.wanted, question.method)
