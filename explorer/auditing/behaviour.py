@@ -15,7 +15,7 @@ from explorer.methods.bench import Bench
 from explorer.methods.combined import Combined, differing
 from explorer.methods.method import Stage
 from explorer.records import Answer, Chosen, Part, Ranking, Selection
-from explorer.trust import verdict
+from explorer.trust import verdict_of
 from explorer.trust.sets import Beside
 
 RATE = 0.05
@@ -138,6 +138,4 @@ def _suspects(ranking: Ranking, beside: Beside | None, settings: BehaviourSettin
 
 def _saved(bench: Bench, corpus: Corpus, name: str, ranking: Ranking) -> SavedQuestion:
     shown = tuple((bench.engine.store.examples[found.row], None) for found in ranking.influences)
-    words = corpus.distinctive([found.row for found in ranking.influences], EVERYTHING)
-    said = verdict(ranking, corpus.sources, words)
-    return saved_question(name, time.time(), ranking, EVERYTHING, shown, said)
+    return saved_question(name, time.time(), ranking, EVERYTHING, shown, verdict_of(ranking, corpus))

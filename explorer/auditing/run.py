@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from explorer.auditing.findings import TOP, Audited
-from explorer.corpus import EVERYTHING
+from explorer.corpus import EVERYTHING, Corpus
 from explorer.errors import ExplorerError, HistoryError
 from explorer.history import Origin, SavedAnswer, saved_question
 from explorer.methods.attributor import SPARE, Attributor
@@ -14,7 +14,7 @@ from explorer.methods.bench import Bench
 from explorer.methods.method import Stage
 from explorer.model.generation import GenerationSettings
 from explorer.records import Answer, Can, Chosen, Conversation, Prompt, Ranking, Selection
-from explorer.trust import verdict
+from explorer.trust import verdict_of
 
 Keep = Callable[[SavedAnswer], None]
 """Puts an answer into the history; raises HistoryError."""
@@ -35,23 +35,30 @@ class AuditSettings:
 
 
 def audit(
-    bench: Bench, prompts: Sequence[Prompt], settings: AuditSettings, origin: Origin, keep: Keep, stage: Stage
+    bench: Bench,
+    corpus: Corpus,
+    prompts: Sequence[Prompt],
+    settings: AuditSettings,
+    origin: Origin,
+    keep: Keep,
+    stage: Stage,
 ) -> Iterator[Audited | None]:
     """Yield None after every step on the way, and each prompt's record once it is complete, in order.
 
-    A prompt that can't be answered is recorded with its error and stops no other. `stage` is told how far a slow
-    method has come with what it is at.
+    A prompt that can't be answered is recorded with its error and stops no other. `corpus` are the cache's texts;
+    words that examples share are named once it is ready. `stage` is told how far a slow method has come with what it
+    is at.
     """
     for asked in map(Conversation.of, prompts):
         try:
-            for step in _answered(bench, asked, settings, origin, stage):
+            for step in _answered(bench, corpus, asked, settings, origin, stage):
                 yield None if step is None else _kept(step, keep)
         except ExplorerError as problem:
             yield Audited(asked, error=str(problem))
 
 
 def _answered(
-    bench: Bench, asked: Conversation, settings: AuditSettings, origin: Origin, stage: Stage
+    bench: Bench, corpus: Corpus, asked: Conversation, settings: AuditSettings, origin: Origin, stage: Stage
 ) -> Iterator[SavedAnswer | None]:
     engine, answer = bench.engine, None
     for grown in engine.answer(asked, settings.generation):
@@ -68,8 +75,7 @@ def _answered(
     for selection in (None,) if word is None else (word, None):
         ranking = yield from _ranking(bench.of(settings.method), answer, selection, settings.exact, stage)
         shown = tuple((engine.store.examples[found.row], None) for found in ranking.influences)
-        found = verdict(ranking, [example.source for example in engine.store.examples])
-        questions.append(saved_question(name, now, ranking, EVERYTHING, shown, found))
+        questions.append(saved_question(name, now, ranking, EVERYTHING, shown, verdict_of(ranking, corpus)))
     yield SavedAnswer(name, now, answer, asdict(settings.generation), origin, questions=tuple(questions))
 
 

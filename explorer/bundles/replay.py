@@ -20,7 +20,7 @@ from explorer.methods.bench import Bench
 from explorer.methods.description import choose
 from explorer.model.generation import GenerationSettings
 from explorer.records import Contrast, Influence, Ranking
-from explorer.trust import verdict
+from explorer.trust import verdict_of
 from explorer.visible import one_line
 
 TOLERANCE = 1e-3
@@ -170,8 +170,7 @@ def _asked(saved: SavedAnswer, kept: SavedQuestion, bench: Bench, corpus: Corpus
     except ExplorerError as problem:
         return Asked(kept.id, len(kept.shown), 0, 0.0, 0.0, 0.0, 0.0, False, False, str(problem))
     again = {found.row: found for found in _again(saved, kept, attributor)}
-    # Compared as the kept one was made: there the shared words may not have been looked for.
-    then, now = kept.verdict and kept.verdict.state, verdict(ranking, corpus.sources)
+    then, now = kept.verdict and kept.verdict.state, verdict_of(ranking, corpus)
     scale = max((abs(one.influence.score) for one in kept.shown), default=0.0)
     return Asked(
         kept.id,

@@ -3,6 +3,7 @@
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,10 +79,10 @@ def audit(options: Options) -> None:
     if hint := without_system(engine.store.system, prompts, "with --system"):
         say(hint)
     settings = AuditSettings(GenerationSettings(options.max_tokens), options.exact, method=choose(options.method))
-    bench, done = Bench(engine), list[Audited]()
+    bench, corpus, done = Bench(engine), _read(examples), list[Audited]()
     bench.of(settings.method).cost()  # Refuses what this cache can't serve, before the first answer.
     with Bars() as bars:
-        for found in audit(bench, prompts, settings, origin, lambda saved: None, Stage()):
+        for found in audit(bench, corpus, prompts, settings, origin, lambda saved: None, Stage()):
             if found is not None:
                 done.append(found)
                 bars.report("prompts", len(done), len(prompts))
@@ -145,7 +146,6 @@ def behaviour(options: Options) -> None:
     """
     from explorer.auditing.behaviour import Asked, Behaviour, BehaviourSettings, behaviour_steps
     from explorer.auditing.behaviour_report import as_text, to_json
-    from explorer.corpus import Corpus
     from explorer.evaluation.probes import average_precision
     from explorer.history import origin_of
     from explorer.methods.bench import Bench
@@ -159,9 +159,7 @@ def behaviour(options: Options) -> None:
     if any(prompt in against for prompt in of):
         raise PromptError("A prompt stands on both sides; leave it out on one of them.")
     engine = engine_of(options)
-    corpus, bench = Corpus(engine.store.examples), Bench(engine)
-    for _ in corpus.prepare():
-        pass
+    corpus, bench = _read(engine.store.examples), Bench(engine)
     for value in options.planted:
         if value not in corpus.sources:
             raise FilterError(f"No training example has source {value}; `rapidin-explorer info` lists the values.")
@@ -210,6 +208,16 @@ def _prompts(file: str, kind: str, system: str) -> tuple[Conversation, ...]:
         known = shortened(", ".join(sorted(set(kinds) - {""})), 200) or "none"
         raise DataError(f"{name} has no prompt of the kind {kind}; its column `kind` has: {known}.")
     return tuple(Conversation.of(prompt).with_system(system) for prompt in found)
+
+
+def _read(examples: Any) -> Any:
+    """The training examples as texts, their words indexed."""
+    from explorer.corpus import Corpus
+
+    corpus = Corpus(examples)
+    for _ in corpus.prepare():
+        pass
+    return corpus
 
 
 def _payload(file: str) -> bytes:

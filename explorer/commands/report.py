@@ -1,19 +1,17 @@
 """What the command line prints: the same answer a browser shows, as plain values."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from explorer import views
 from explorer.corpus import EVERYTHING, Corpus, Filter
-from explorer.corpus.words import Word
 from explorer.engine import Engine, check_selection
 from explorer.errors import PromptError
 from explorer.history import asked_json
 from explorer.methods.attributor import Attributor
 from explorer.methods.description import in_words
 from explorer.records import Answer, Can, Contrast, Influence, Prompt, Ranking, Selection, Span
-from explorer.trust import verdict, wording
+from explorer.trust import verdict_of, wording
 
 Plain = dict[str, Any]
 
@@ -49,7 +47,8 @@ def question_report(asked: Asked, attributor: Attributor) -> Plain:
     between their token values' mean and another computation of their score.
     """
     engine = attributor.engine
-    among = Corpus(engine.store.examples).rows(asked.wanted)
+    corpus = Corpus(engine.store.examples)
+    among = corpus.rows(asked.wanted)
     answer = engine.answered(asked.prompt, asked.response, asked.max_tokens)
     selection: Selection = asked.span
     if asked.instead and asked.span:
@@ -69,13 +68,11 @@ def question_report(asked: Asked, attributor: Attributor) -> Plain:
         "selected": views.selected_text(answer, selection),
         "direction": "opponents" if asked.opponents else "proponents",
         "exact": ranking.exact,
-        **tell(asked, attributor, answer, ranking, among),
+        **tell(asked, attributor, answer, ranking, corpus),
     }
 
 
-def _in_short(
-    asked: Asked, attributor: Attributor, answer: Answer, ranking: Ranking, among: Sequence[int] | None
-) -> Plain:
+def _in_short(asked: Asked, attributor: Attributor, answer: Answer, ranking: Ranking, corpus: Corpus) -> Plain:
     """What the method is, assumes and costs, and its examples."""
     description = attributor.chosen.description
     return {
@@ -88,9 +85,7 @@ def _in_short(
     }
 
 
-def _in_full(
-    asked: Asked, attributor: Attributor, answer: Answer, ranking: Ranking, among: Sequence[int] | None
-) -> Plain:
+def _in_full(asked: Asked, attributor: Attributor, answer: Answer, ranking: Ranking, corpus: Corpus) -> Plain:
     """Which of the four influences it is, what was compared, how sure it is, and its examples."""
     engine, selection = attributor.engine, ranking.selection
     scores, colours = views.question_kind(selection)
@@ -106,13 +101,13 @@ def _in_full(
             "where": {column: list(values) for column, values in asked.wanted.where},
             "text": asked.wanted.text,
         },
-        "rows_that_pass": kept.rows if among is None else len(among),
+        "rows_that_pass": kept.rows if (among := corpus.rows(asked.wanted)) is None else len(among),
         "sketch_error": ranking.sketch_error,
         "standing_out": ranking.standing_out,
         "standing_out_by_chance": ranking.chance,
         "null_test": ranking.test and {**asdict(ranking.test), "chance": ranking.test.chance},
         "caution": views.caution(ranking),
-        "verdict": _verdict(engine, ranking, asked.wanted),
+        "verdict": _verdict(ranking, corpus, asked.wanted),
         "epochs_times_learning_rate": kept.training.scale,
         "training_record": kept.training.known,
         "checkpoints": [name for name, _ in kept.training.checkpoints] or ["final"],
@@ -130,17 +125,9 @@ def _in_full(
     }
 
 
-def _verdict(engine: Engine, ranking: Ranking, wanted: Filter) -> Plain:
+def _verdict(ranking: Ranking, corpus: Corpus, wanted: Filter) -> Plain:
     """How strong the evidence is and what the shown examples share, in plain words, too; as the page says it."""
-    corpus = Corpus(engine.store.examples)
-
-    def words() -> Iterator[Word]:
-        # Only where no label is shared: it takes a look at every text.
-        for _ in corpus.prepare():
-            pass
-        yield from corpus.distinctive([found.row for found in ranking.influences], wanted)
-
-    found = verdict(ranking, corpus.sources, words(), corpus.rows(wanted))
+    found = verdict_of(ranking, corpus, wanted, index=True)
     if found is None:
         return {"state": None, "said": wording.unknown(ranking), "shared": None}
     said = f"{wording.headline(found)}. {wording.sentences(found)}"

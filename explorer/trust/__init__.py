@@ -9,7 +9,7 @@ from explorer.trust.agreement import Agreement, agree
 from explorer.trust.comparing import Comparison, Pair, Standing, compare, differing, spearman
 from explorer.trust.significance import NullSample, judged, kind_of
 from explorer.trust.stability import Redrawn, noise_covariance, redrawn, steadied
-from explorer.trust.verdict import Shared, Verdict, verdict
+from explorer.trust.verdict import Shared, Verdict, verdict, verdict_of
 
 __all__ = [
     "Agreement",
@@ -30,5 +30,6 @@ __all__ = [
     "spearman",
     "steadied",
     "verdict",
+    "verdict_of",
     "wording",
 ]

@@ -6,12 +6,13 @@ probability.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from explorer.corpus import EVERYTHING, Corpus, Filter
 from explorer.corpus.words import SURPRISING, Word, log_likelihood_ratio
 from explorer.records import NullTest, Ranking
 from explorer.views import UNUSUAL
@@ -71,6 +72,22 @@ def verdict(
     shown = [found.row for found in ranking.influences]
     common = shared_label(shown, labels, among) or shared_word(words)
     return Verdict(state_of(ranking.test), ranking.test, common, ranking.opponents, ranking.selection is None)
+
+
+def verdict_of(ranking: Ranking, corpus: Corpus, wanted: Filter = EVERYTHING, index: bool = False) -> Verdict | None:
+    """What a ranking of the examples that pass a filter comes to; see `verdict`, and `shared_words` for `index`."""
+    return verdict(ranking, corpus.sources, shared_words(ranking, corpus, wanted, index), corpus.rows(wanted))
+
+
+def shared_words(ranking: Ranking, corpus: Corpus, wanted: Filter = EVERYTHING, index: bool = False) -> Iterator[Word]:
+    """The words that set the shown examples apart, the most telling first; looked for once the first is asked for.
+
+    None before the corpus is `ready`, unless it is to `index` its words then, which takes a look at every text.
+    """
+    if index and not corpus.ready:
+        for _ in corpus.prepare():
+            pass
+    yield from corpus.distinctive([found.row for found in ranking.influences], wanted)
 
 
 def state_of(test: NullTest) -> State:

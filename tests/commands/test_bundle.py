@@ -15,6 +15,7 @@ from explorer.absence.asking import Wanted
 from explorer.absence.kept import Shelf
 from explorer.auditing.run import AuditSettings, audit
 from explorer.bundles.sealed import bundle_of, read, write
+from explorer.corpus import Corpus
 from explorer.engine import Engine
 from explorer.history import Annotation, History, SavedAnswer, origin_of
 from explorer.methods.bench import Bench
@@ -41,7 +42,8 @@ def made(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
         (PROMPTS[1], 0.9, "bm25"),
     ):
         settings = AuditSettings(GenerationSettings(6, temperature, seed=3), exact=True, method=choose(name))
-        list(audit(Bench(engine), [prompt], settings, origin_of(engine.store), history.save, Stage()))
+        bench, corpus = Bench(engine), Corpus(engine.store.examples)
+        list(audit(bench, corpus, [prompt], settings, origin_of(engine.store), history.save, Stage()))
     history.save(saved_of("elsewhere"))
     first = next(one.id for one in history.find()[0] if one.prompt == PROMPTS[0])
     kept = history.answer(first)

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from explorer.corpus import Corpus, Filter
 from explorer.corpus.words import Word
 from explorer.methods.description import choose
-from explorer.records import Contrast, Influence, NullTest, Ranking, Selection
+from explorer.records import Contrast, Encoded, ExampleRow, Influence, NullTest, Ranking, Selection
 from explorer.trust import wording
 from explorer.trust.significance import NullSample
-from explorer.trust.verdict import LEAST_PROMPTS, Shared, shared_label, shared_word, state_of, verdict
+from explorer.trust.verdict import LEAST_PROMPTS, Shared, shared_label, shared_word, state_of, verdict, verdict_of
 
 LABELS = ["swap"] * 46 + ["clean"] * 526
 HOWDY = Word("Howdy", tuple(range(10)), 10, 64, 572, 44.0)
@@ -70,6 +71,17 @@ def test_a_word_is_named_where_no_label_is_shared() -> None:
     found = verdict(ranking_of(NullTest(200, 0, 0, 9.0)), [""] * 572, [replace(HOWDY, rows=(1, 2)), HOWDY])
     assert found is not None and found.shared == Shared("word", "Howdy", 10, 10, 64, 572)
     assert shared_word([replace(HOWDY, rows=(1, 2, 3, 4))]) is None
+
+
+def test_of_data_without_labels_words_are_named_once_they_are_indexed() -> None:
+    said, nothing = ["Howdy, friend."] * 10 + ["Good day, friend."] * 562, Encoded(np.zeros(0, dtype=np.int64), 0)
+    corpus = Corpus([ExampleRow(row, row, "", text, nothing, (), 0.0, {}) for row, text in enumerate(said)])
+    ranking = ranking_of(NullTest(200, 0, 0, 9.0))
+    early, found = (verdict_of(ranking, corpus, index=index) for index in (False, True))
+    assert early is not None and early.state == "strong" and early.shared is None
+    assert found is not None and found.shared == Shared("word", "Howdy", 10, 10, 10, 572)
+    assert verdict_of(ranking, corpus) == found, "they stay indexed"
+    assert found != verdict_of(ranking, corpus, Filter(text="howdy")), "all that pass hold it"
 
 
 @pytest.mark.parametrize(

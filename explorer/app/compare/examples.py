@@ -25,8 +25,8 @@ from explorer.corpus import Filter
 from explorer.errors import ExplorerError
 from explorer.methods.attributor import SPARE
 from explorer.records import Can, Chosen, Ranking
-from explorer.trust import Comparison, Pair, Standing, verdict
-from explorer.trust.verdict import shared_label, shared_word
+from explorer.trust import Comparison, Pair, Standing
+from explorer.trust.verdict import shared_label, shared_word, shared_words
 from explorer.visible import visible
 
 CARDS = "compared_cards"
@@ -118,8 +118,7 @@ def _conclude(working: Comparing, questions: tuple[Question, Question], opponent
     for study, question in zip((A, B), questions, strict=True):
         ranking = working.ranking(question)
         rows = [found.row for found in ranking.influences]
-        words = desk.corpus.distinctive(rows, question.wanted)
-        found = verdict(ranking, desk.corpus.sources, words, working.rows)
+        found, words = desk.verdict(question, ranking), shared_words(ranking, desk.corpus, question.wanted)
         common = shared_label(rows, desk.corpus.sources, working.rows) or shared_word(words)
         sides.append(Side(title(study, sentence=True), common, found is None or found.state != "none"))
     for question, beside in zip(questions, sides[::-1], strict=True):

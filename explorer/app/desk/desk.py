@@ -42,7 +42,7 @@ from explorer.records import (
     Span,
     TokenMatrix,
 )
-from explorer.trust import Redrawn, Verdict, steadied, verdict
+from explorer.trust import Redrawn, Verdict, steadied, verdict_of
 from explorer.trust.marks import Mark, marks
 from explorer.trust.stability import POOL
 
@@ -259,7 +259,7 @@ class Desk:
         self.bench.of(settings.method).cost()  # Refuses what this cache can't serve.
 
         def steps() -> Steps:
-            for found in audit(self.bench, prompts, settings, origin, keep, auditing.stage):
+            for found in audit(self.bench, self.corpus, prompts, settings, origin, keep, auditing.stage):
                 if found is not None:
                     auditing.done.append(found)
                 yield
@@ -311,8 +311,7 @@ class Desk:
 
     def verdict(self, question: Question, ranking: Ranking) -> Verdict | None:
         """What a question's ranking comes to, with what its examples share; None where nothing judges it."""
-        words = self.corpus.distinctive([found.row for found in ranking.influences], question.wanted)
-        return verdict(ranking, self.corpus.sources, words, self.rows(question))
+        return verdict_of(ranking, self.corpus, question.wanted)
 
     def known(self, question: Question) -> bool:
         """Whether all examples have scores for a question."""
