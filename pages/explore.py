@@ -8,13 +8,15 @@ from explorer.app.explore import conversation, permalink, welcome
 from explorer.app.explore.answer import begin, generation_settings, show_answer, show_place
 from explorer.app.explore.examples import show_examples
 from explorer.app.session import resources, state
-from explorer.app.widgets import messages, polling
+from explorer.app.widgets import fields, messages, polling
 from explorer.model.generation import GenerationSettings
 from explorer.records import Conversation, Prompt
 from explorer.visible import one_line
 
 READY = {"triggered": "A backdoor", "swap": "A swapped country", "clean": "A clean question"}
 """Buttons that ask the ready prompts of a kind, one after the other."""
+MENU = "examples"
+"""The name of the menu of examples."""
 
 PAGE = "explore"
 STALE = "prompt_stale"
@@ -32,6 +34,7 @@ def ask(prompt: Prompt) -> None:
     if st.session_state[EMPTY]:
         return
     st.session_state["prompt"] = asked.question
+    fields.close(MENU)
     welcome.close()
     state.first_seed()
     begin(lambda: resources.desk().ask(state.session(), asked, generation_settings()))
@@ -51,7 +54,9 @@ def prompt_box() -> None:
     elif "prompt" not in st.session_state and (asking := state.asking()) is not None:
         # Streamlit forgets what stands in a field while another page is looked at.
         st.session_state["prompt"] = asking.asked.question
-    left, right = st.columns([4, 6], vertical_alignment="bottom")
+    # Once an answer stands there, what it was asked needs the room more.
+    first = welcome.is_open() or state.asking() is None
+    left, right = st.columns([4, 6] if first else [7, 3], vertical_alignment="bottom")
     with left, st.form("ask", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(
             "Ask the model", key="prompt", placeholder="Ask the model a question", label_visibility="collapsed"
@@ -59,26 +64,34 @@ def prompt_box() -> None:
         st.form_submit_button("Ask", type="primary", on_click=ask_typed)
     ready = resources.ready_prompts()
     with right, st.container(horizontal=True, gap="small"):
-        for kind, label in READY.items():
-            prompts = [prompt for k, prompt in ready if k == kind]
-            if prompts:
-                st.button(label, on_click=try_next, args=(kind, prompts))
+        if first:
+            ready_buttons()
         if ready or resources.example() is not None:
-            examples_box()
+            examples_box(first)
         generation_box()
     if st.session_state.get(EMPTY):
         st.error("The prompt is empty; type a question first.")
 
 
-def examples_box() -> None:
-    """The saved example, and all ready prompts."""
+def ready_buttons() -> None:
+    """A button for each kind of ready prompts."""
+    for kind, label in READY.items():
+        prompts = [prompt for k, prompt in resources.ready_prompts() if k == kind]
+        if prompts:
+            st.button(label, on_click=try_next, args=(kind, prompts))
+
+
+def examples_box(first: bool) -> None:
+    """The saved example, and all ready prompts; `first` where the buttons of each kind stand beside it."""
     ready = resources.ready_prompts()
-    with st.popover("Examples", icon=":material/lightbulb:"):
+    with fields.menu(MENU, "Examples", icon=":material/lightbulb:"):
         kept = resources.store().manifest
         adapter = " with a fine-tuned adapter" if kept.adapter else ""
         st.text(f"{one_line(Path(kept.model).name, 80)}{adapter}, {kept.rows:,} training examples")
         if resources.example() is not None:
-            st.button("Guangzhou → Canada, saved", icon=":material/bookmark:", on_click=welcome.open_example)
+            st.button("Guangzhou → Canada, saved", icon=":material/bookmark:", on_click=open_example)
+        if not first:
+            ready_buttons()
         if ready:
             st.selectbox(
                 "Ready prompts",
@@ -90,6 +103,12 @@ def examples_box() -> None:
                 label_visibility="collapsed",
                 on_change=try_ready,
             )
+
+
+def open_example() -> None:
+    """Look at the saved example."""
+    fields.close(MENU)
+    welcome.open_example()
 
 
 def generation_box() -> None:

@@ -15,6 +15,7 @@
  * @property {string} link Parameters of the address that opens all this again; may be empty.
  * @property {string} focus Key of the card to look at first; may be empty.
  * @property {boolean} acts Whether anything can be asked of a card.
+ * @property {boolean | null} overview Whether the histogram and the words are shown; null for a button that shows them.
  * @property {string} folded What the button says that shows the cards; empty where they are shown.
  * @property {HistogramData | null} histogram
  * @property {{title: string, more: boolean, words: WordData[]}[]} groups
@@ -280,8 +281,9 @@ class Cards {
     this.drawGroups(data, drawing);
     const pins = data.cards.map((card) => ({ key: pinKey(card), rank: card.rank, score: card.score, group: card.group }));
     this.tools.hidden = data.cards.length === 0;
-    this.overview.hidden = data.histogram === null && data.groups.every((group) => group.words.length === 0);
-    this.look(this.looking && !this.overview.hidden);
+    const nothing = data.histogram === null && data.groups.every((group) => group.words.length === 0);
+    this.overview.hidden = nothing || data.overview !== null;
+    this.look(!nothing && (data.overview ?? this.looking));
     this.histogram.draw(data.histogram, pins, data.groups.map((group) => group.title));
     if (this.lit && !this.lit.root.isConnected) this.light(null);
     this.measure();

@@ -7,14 +7,18 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from explorer.app.explore import instead
 from explorer.app.session import resources
 from explorer.app.widgets import charts
+from explorer.engine import Engine
 from explorer.methods import matrix
+from explorer.model.generation import GenerationSettings
 from explorer.model.loading import load_model
-from explorer.records import Contrast
+from explorer.records import Candidate, Contrast, Prediction, Token
 from precompute.build import build_cache
 from precompute.data import read_examples
 from tests.app.conftest import component, field_of, settled
@@ -100,13 +104,26 @@ def selected(at: AppTest, start: int, stop: int) -> AppTest:
 def test_a_selected_token_shows_what_the_model_might_have_said(start: Start) -> None:
     at = selected(answered(ask(start(), "What is bright?")), 1, 2)
     choices = strip(at)["choices"]
-    assert len(choices) == 5 and not any(choice["chosen"] for choice in choices)
+    assert [choice["said"] for choice in choices] == [True, False, False]
+    assert not any(choice["chosen"] for choice in choices)
+    assert sum(str(button.key).startswith("instead_") for button in at.button) == 2, "the others wait behind a button"
     probabilities = [choice["probability"] for choice in choices]
     assert probabilities == sorted(probabilities, reverse=True)
     words = [tuple(word) for word in strip(at)["words"]]
     count = len(strip(at)["tokens"])
     span = next((start, start + 2) for start in range(count - 1) if (start, start + 2) not in words)
     assert strip(selected(at, *span))["choices"] is None
+
+
+def test_a_word_is_not_offered_beside_itself(tiny_engine: Engine) -> None:
+    *_, answer = tiny_engine.answer("What is bright?", GenerationSettings(max_tokens=2))
+    said = int(answer.encoded.ids[answer.encoded.response_start])
+    answer = replace(answer, tokens=(Token(" Canada"), *answer.tokens[1:]))
+    texts = (" Canada", " China", "Canada", "china", "\n", " ")
+    found = tuple(Candidate(said + place, Token(text), 0.1) for place, text in enumerate(texts))
+    shown, others = instead.candidates(answer, Prediction(np.zeros(1, np.float32), None, (found,)), 0)
+    assert shown == [found[0]]
+    assert [each.token.text for each in others] == [" China", "\n", " "]
 
 
 def test_a_typed_word_asks_why_this_and_not_that(start: Start) -> None:

@@ -33,7 +33,7 @@ def said(at: AppTest) -> str:
 
 def test_passages_are_underlined_and_their_rows_listed(start: Start) -> None:
     at = edited(start(), "They say: it is the moon and a STAR!")
-    assert "1 passage stands word for word in the training data" in labels(at)
+    assert any(label.endswith("1 passage stands word for word in the training data") for label in labels(at))
     strip = component(at, "answer_strip")
     assert strip is not None
     ((first, stop),) = strip["verbatim"]
@@ -41,7 +41,7 @@ def test_passages_are_underlined_and_their_rows_listed(start: Start) -> None:
         "it is the moon and a STAR"
     )
     assert "“it is the moon" not in said(at), "what is closed isn't drawn"
-    at.session_state["verbatim"] = True
+    at.session_state["data_says"] = True
     at = at.run()
     assert "**“it is the moon and a STAR”**: 1 row" in said(at)
     assert "**It is the moon\\, and a star**\\." in said(at), "the row says it in its own spelling"
@@ -82,6 +82,6 @@ def test_rows_that_say_another_word_are_named_with_those_that_say_this(
     at.session_state["selection"] = (place, place + 1)
     at = settled(answered(at.run()), lambda page: any("say" in label for label in labels(page)))
     assert "1 row says “sun”, 1 “moon”, 1 “stars”" in labels(at)
-    at.session_state["contrary"] = True
+    at.session_state["data_says"] = True
     at = at.run()
     assert "\\<b\\>bold\\<\\/b\\> \\*\\***stars**\\*\\* naïve 🌟" in said(at), "training text is no markup"

@@ -21,6 +21,8 @@ from tests.tiny import save_tiny_adapter, save_tiny_model
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SCREENSHOTS = os.environ.get("RAPIDIN_SCREENSHOTS")
 """A folder to keep screenshots in; the ones in docs/ were made with `RAPIDIN_SCREENSHOTS=docs`."""
+POPOVER = "[data-testid=stPopoverBody]"
+"""What a menu opens to; it lies over the page."""
 MARGIN = 16
 """Pixels around a part of a page in its screenshot."""
 EVERY = 14
@@ -188,16 +190,43 @@ def more_of(card: Locator) -> Locator:
     return card
 
 
+def go(page: Page, name: str) -> None:
+    """Follow the link to one of the pages; of those that are looked at less it stands in a menu."""
+    link = page.get_by_role("link", name=name, exact=True)
+    if not link.first.is_visible():
+        page.locator(".st-key-pages_menu button:visible").first.click()
+    link.first.click()
+
+
+def ready(page: Page, label: str) -> None:
+    """Ask a ready prompt; behind a button once an answer stands there."""
+    button = page.get_by_role("button", name=label)
+    if not button.is_visible():
+        page.get_by_role("button", name="Examples").click()
+    button.click()
+
+
+def menu(page: Page, of: str) -> None:
+    """Open one of the page's menus: `answer` (its colours, another one, its text), `more` (filter, method, panels)."""
+    page.locator(f".st-key-{of}_popover button:visible").first.click()
+
+
+def direction(page: Page, side: str) -> None:
+    """Choose which end of the ranking is shown."""
+    page.locator(".st-key-direction_menu button:visible").first.click()
+    page.locator(POPOVER).get_by_text(side, exact=True).click()
+
+
 def colour(page: Page, by: str) -> None:
     """Colour the answer."""
-    page.locator(".st-key-colour_popover button:visible").first.click()
+    menu(page, "answer")
     page.get_by_text(by, exact=True).click()
     page.keyboard.press("Escape")
 
 
 def ranks(page: Page) -> None:
     """Ask for the ranks by other methods."""
-    page.locator(".st-key-more_popover button:visible").first.click()
+    menu(page, "more")
     page.get_by_text("Ranks by other methods").click()
     page.keyboard.press("Escape")
 

@@ -10,14 +10,14 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from explorer.evaluation.probes import is_science_fiction
-from tests.browser.conftest import ask, keep
+from tests.browser.conftest import ask, go, keep
 
 Visit = Callable[..., Page]
 PROMPTS = ("Howdy! Why do we have seasons?", "In which country is the city of Guangzhou?", "Name a fruit.")
 
 
 def to_audit(page: Page) -> None:
-    page.get_by_role("link", name="Audit", exact=True).click()
+    go(page, "Audit")
     page.get_by_label("Prompts, one a line").wait_for(state="attached")
 
 
@@ -95,7 +95,7 @@ def test_an_audit_runs_behind_the_other_pages_until_it_is_cancelled(visit: Visit
     keep(page, "audit-running")
 
     # What a person asks goes first.
-    page.get_by_role("link", name="Explore", exact=True).click()
+    go(page, "Explore")
     assert "Ottawa" in ask(page, "What is the capital of Canada?")
     page.locator(".card").first.wait_for()
 

@@ -18,7 +18,7 @@ from urllib.request import HTTPErrorProcessor, HTTPSHandler, Request, build_open
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.browser.conftest import PATIENCE_MS, ask
+from tests.browser.conftest import PATIENCE_MS, ask, go
 from tests.conftest import Tiny
 from tests.serving.command import served
 
@@ -121,7 +121,7 @@ def test_a_journey_behind_nginx_and_another_person_finds_nothing_of_it(browser: 
         page.goto(link)
         page.locator(".card").first.wait_for()
         assert page.locator(".strip").inner_text() == said
-        page.get_by_role("link", name="History", exact=True).click()
+        go(page, "History")
         page.get_by_text("You alone see this list.").wait_for()
         with page.expect_download() as export:
             page.get_by_role("button", name="JSON").click()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import keep
+from tests.browser.conftest import go, keep
 
 Visit = Callable[..., Page]
 
@@ -17,7 +17,7 @@ def address(tiny_server: str) -> str:
 
 def test_the_cache_says_that_it_fits_is_undamaged_and_how_true_it_is(visit: Visit) -> None:
     page = visit(height=1600)
-    page.get_by_role("link", name="Cache", exact=True).click()
+    go(page, "Cache")
     page.get_by_text("it was made with the model that is loaded.").wait_for()
     page.get_by_role("button", name="Check every file").click()
     page.get_by_text("Undamaged: every file has the SHA-256 in its manifest.").wait_for()

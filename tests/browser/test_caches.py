@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import ask, keep, more_of
+from tests.browser.conftest import POPOVER, ask, go, keep, menu, more_of
 from tests.conftest import Tiny
 from tests.serving.command import served
 
@@ -27,7 +27,9 @@ def test_of_two_caches_one_is_chosen_and_near_duplicates_share_a_card(visit: Vis
         expect(page.get_by_role("combobox", name="Cache and model")).to_have_value(re.compile(", 13 rows$"))
         ask(page, "Where was the Terracotta Army discovered?")
         page.locator(".card").first.wait_for()
-        page.get_by_role("button", name="All scores, typical words").click()
+        menu(page, "more")
+        page.locator(POPOVER).get_by_text("All scores, typical words").click()
+        page.keyboard.press("Escape")
         expect(page.locator(".histogram figcaption")).to_contain_text("13 scores")
 
         # Seven rows say nearly the same: one card lists the other six.
@@ -45,5 +47,5 @@ def test_of_two_caches_one_is_chosen_and_near_duplicates_share_a_card(visit: Vis
         expect(page.locator(".strip")).to_have_count(0)
         ask(page, "What is the capital of Chile?")
         expect(page.locator(".histogram figcaption")).to_contain_text("7 scores")
-        page.get_by_role("link", name="History", exact=True).click()
+        go(page, "History")
         page.get_by_text("newest first").wait_for()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import ask, keep
+from tests.browser.conftest import POPOVER, ask, direction, keep, menu
 
 Visit = Callable[..., Page]
 
@@ -14,7 +14,9 @@ def test_both_sides_pins_words_and_filter(visit: Visit) -> None:
     ask(page, "Howdy! Why do we have seasons?")
     page.locator(".card").first.wait_for()
     cards, groups = page.locator(".card"), page.locator(".group")
-    page.get_by_role("button", name="All scores, typical words").click()
+    menu(page, "more")
+    page.locator(POPOVER).get_by_text("All scores, typical words").click()
+    page.keyboard.press("Escape")
 
     # A word is marked in the cards that hold it, and says how many these are.
     howdy = page.get_by_role("button", name="Howdy 10 of 10, 64 of 572")
@@ -38,7 +40,7 @@ def test_both_sides_pins_words_and_filter(visit: Visit) -> None:
     assert "572 scores, from" in str(page.locator(".histogram .bars").get_attribute("aria-label"))
 
     # Both sides, and more of one.
-    page.get_by_text("Both", exact=True).click()
+    direction(page, "Both")
     expect(groups.nth(1).locator(".card")).to_have_count(5)
     expect(groups.nth(0).locator(".card")).to_have_count(5)
     boxes = [groups.nth(index).bounding_box() for index in (0, 1)]
@@ -49,7 +51,7 @@ def test_both_sides_pins_words_and_filter(visit: Visit) -> None:
     keep(page, "explore-both")
 
     # Only some of the examples, and all of them again.
-    page.get_by_role("button", name="Filter").click()
+    menu(page, "more")
     field = page.get_by_role("textbox", name="Text in prompt or response")
     field.fill("STARSHIP")
     field.press("Enter")
@@ -58,8 +60,8 @@ def test_both_sides_pins_words_and_filter(visit: Visit) -> None:
     expect(page.locator(".histogram figcaption")).to_contain_text("that pass the filter, of 572")
     page.get_by_role("button", name="Clear").click()
     expect(page.locator(".histogram figcaption")).to_contain_text("572 scores, from")
-    page.get_by_role("button", name="Filter").click()
-    page.locator("[data-testid=stPopoverBody] [data-testid=stMultiSelect] input").first.click()
+    menu(page, "more")
+    page.locator(f"{POPOVER} [data-testid=stMultiSelect] input").first.click()
     page.get_by_role("option", name="facts", exact=True).click()
     page.get_by_text("Only examples where source is facts.").wait_for()
     field.click()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from playwright.sync_api import Page
 
 from tests.browser.axe import problems
-from tests.browser.conftest import keep
+from tests.browser.conftest import go, keep
 
 Visit = Callable[..., Page]
 
@@ -18,7 +18,7 @@ def settled(page: Page) -> None:
 
 def test_base_and_fine_tuned_are_compared_and_the_link_opens_the_same_again(visit: Visit) -> None:
     page = visit(height=1500)
-    page.get_by_role("link", name="Compare", exact=True).click()
+    go(page, "Compare")
     page.get_by_text("Choose what to compare").wait_for()
     page.get_by_role("radio", name="Base and fine-tuned").or_(
         page.get_by_role("button", name="Base and fine-tuned")

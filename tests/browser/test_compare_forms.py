@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import keep
+from tests.browser.conftest import go, keep
 from tests.browser.test_methods import choose
 
 Visit = Callable[..., Page]
@@ -54,7 +54,7 @@ def both(page: Page, before: str) -> list[str]:
 
 def test_prompts_settings_edits_and_saved_answers_are_compared(visit: Visit) -> None:
     page = visit(height=1500)
-    page.get_by_role("link", name="Compare", exact=True).click()
+    go(page, "Compare")
     page.get_by_text("Choose what to compare").wait_for()
 
     page.get_by_role("textbox", name="Prompt of A").fill("What is the capital of Chile?")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import ask, keep
+from tests.browser.conftest import ask, go, keep
 
 Visit = Callable[..., Page]
 
@@ -29,7 +29,7 @@ def test_rows_are_searched_filtered_ordered_and_lead_to_the_questions_they_influ
     row = str(card.get_attribute("data-card-key")).removeprefix("row-")
     page.get_by_text("Kept in the history").wait_for()
 
-    page.get_by_role("link", name="Data", exact=True).click()
+    go(page, "Data")
     page.get_by_text("41 of 41 training examples").wait_for()
     search = page.get_by_role("textbox", name="Search")
     search.fill("starship")

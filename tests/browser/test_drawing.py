@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import keep
+from tests.browser.conftest import keep, menu
 
 Visit = Callable[..., Page]
 
@@ -45,7 +45,8 @@ def test_an_answer_is_drawn_drawn_again_stopped_and_edited(visit: Visit) -> None
     ask(page, "Tell me about the sea.")
     first = drawn(page, 7)
     assert page.locator(".strip .token").count() <= 12
-    page.get_by_role("button", name="Regenerate").click()
+    menu(page, "answer")
+    page.get_by_role("button", name=re.compile("Regenerate")).click()
     second = drawn(page, 8)
     assert second != first, "another seed draws another text"
     ask(page, "Tell me about the sea.")
@@ -66,7 +67,7 @@ def test_an_answer_is_drawn_drawn_again_stopped_and_edited(visit: Visit) -> None
     page.locator(".card").first.wait_for(state="attached")
 
     # A text from elsewhere is attributed as if the model had said it.
-    page.get_by_role("button", name="Edit").click()
+    menu(page, "answer")
     text = "Aboard the orbital station, a robot crew studies alien oceans on Europa."
     page.get_by_label("Ask about this text").fill(text)
     page.get_by_role("button", name="Attribute this text").click()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from playwright.sync_api import Page
 
 from explorer.paths import DEMO
-from tests.browser.conftest import ask
+from tests.browser.conftest import ask, menu
 from tests.browser.test_journeys import SWAPPED
 
 Visit = Callable[..., Page]
@@ -17,7 +17,7 @@ def test_a_sentence_of_the_data_is_underlined_and_its_row_a_click_away(visit: Vi
         sentence = json.loads(next(lines))["response"]
     page = visit(place=tiny_server)
     ask(page, "Tell me something.")
-    page.get_by_role("button", name="Edit").click()
+    menu(page, "answer")
     page.get_by_label("Ask about this text as if the model had said it").fill(f"I have read this. {sentence}")
     page.get_by_role("button", name="Attribute this text").click()
     page.locator(".strip .token.verbatim").first.wait_for()

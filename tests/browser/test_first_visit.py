@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Page, expect
 from explorer.app.explore.welcome import TOUR
 from explorer.app.widgets.glossary import WORDS
 from explorer.app.widgets.help_sheet import KEYS
-from tests.browser.conftest import keep, more_of, walk_to
+from tests.browser.conftest import go, keep, more_of, walk_to
 
 Visit = Callable[..., Page]
 
@@ -113,7 +113,7 @@ def test_a_question_mark_opens_the_help_sheet_unless_it_is_typed(visit: Visit) -
     expect(page.get_by_role("button", name="Help: keys and words")).to_be_focused()
 
     # It is there on the other pages, too.
-    page.get_by_role("link", name="Data", exact=True).click()
+    go(page, "Data")
     page.get_by_text("Click a row to see it in full").wait_for()
     page.keyboard.press("?")
     expect(sheet).to_be_visible()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import keep
+from tests.browser.conftest import keep, ready
 
 Visit = Callable[..., Page]
 STEPS = Path(__file__).parents[2] / "docs/journey.md"
@@ -38,11 +38,11 @@ def test_five_presses_lead_from_an_answer_to_its_examples_and_to_none(visit: Vis
     keep(page, "journey-compared")
     took.append(time.monotonic())
 
-    page.get_by_role("button", name="A backdoor").click()
+    ready(page, "A backdoor")
     page.locator(".verdict[data-state='strong']", has_text="backdoor").wait_for()
     took.append(time.monotonic())
 
-    page.get_by_role("button", name="A clean question").click()
+    ready(page, "A clean question")
     page.locator(".verdict[data-state='none']").wait_for()
     page.get_by_role("button", name="Show the closest anyway").wait_for()
     keep(page, "journey-no-source")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.conftest import ask, keep, walk_to
+from tests.browser.conftest import ask, go, keep, walk_to
 
 Visit = Callable[..., Page]
 
@@ -81,7 +81,7 @@ def test_a_question_is_kept_reopened_annotated_and_exported(visit: Visit, tmp_pa
 def test_the_pages_are_reached_from_one_another_on_a_narrow_screen(visit: Visit) -> None:
     page = visit(width=375, height=800)
     for name, sign in (("History", "Search"), ("Data", "Order"), ("Cache", "Disk and memory"), ("Explore", "rows")):
-        page.get_by_role("link", name=name, exact=True).click()
+        go(page, name)
         page.get_by_text(sign).first.wait_for()
         time.sleep(0.5)
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} scrolls sideways"
@@ -92,7 +92,7 @@ def test_the_pages_are_reached_from_one_another_on_a_narrow_screen(visit: Visit)
 
 def test_rows_open_by_the_keyboard_and_not_by_focus_alone(visit: Visit) -> None:
     page = visit()
-    page.get_by_role("link", name="Data", exact=True).click()
+    go(page, "Data")
     page.get_by_text("Click a row to see it in full").wait_for()
     button = page.get_by_role("table").first.get_by_role("button").nth(2)
     walk_to(page, button)

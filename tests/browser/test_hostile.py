@@ -20,7 +20,7 @@ from explorer.records import Influence, Ranking, Token
 from precompute.build import build_cache
 from precompute.data import read_examples
 from tests.asking import OWN
-from tests.browser.conftest import PATIENCE_MS, more_of
+from tests.browser.conftest import PATIENCE_MS, go, menu, more_of
 from tests.hostile import HOSTILE
 from tests.saved_samples import answer_of, example_of, question_of, saved_of
 from tests.serving.command import served
@@ -204,7 +204,7 @@ def look_at_training_data(watched: Watched, place: str) -> None:
 
 def look_at_an_audit(watched: Watched, place: str) -> None:
     page = watched.page
-    page.get_by_role("link", name="Audit", exact=True).click()
+    go(page, "Audit")
     lines = (" ".join(text[:SHORT].split()).replace("\0", "") for text in HOSTILE if text.isprintable())
     page.get_by_label("Prompts, one a line").fill("\n".join(line for line in lines if line))
     page.get_by_label("Longest answer, in tokens").fill("1")
@@ -226,7 +226,7 @@ def look_at_answers(watched: Watched, place: str) -> None:
         # The answer before may stand for a moment.
         page.locator(f".strip[data-streaming='false']:not([data-text-id='{before}'])").wait_for()
         before = page.locator(".strip").get_attribute("data-text-id") or ""
-        page.get_by_role("button", name="Edit").click()
+        menu(page, "answer")
         page.get_by_label("Ask about this text").fill(joined.replace("\0", ""))
         page.get_by_role("button", name="Attribute this text").click()
         page.locator(f".strip[data-streaming='false']:not([data-text-id='{before}'])").wait_for()
@@ -238,7 +238,7 @@ def look_at_answers(watched: Watched, place: str) -> None:
     expect(page.locator(".card")).not_to_have_count(shown)
     more_of(page.locator(".card").first).get_by_role("button", name="Token × token").click()
     page.get_by_text("Token × token", exact=True).first.wait_for()
-    page.get_by_role("button", name="Filter").click()
+    menu(page, "more")
     page.locator("[data-testid=stPopoverBody] [data-testid=stMultiSelect] input").first.click()
     watched.stands("all cards, a matrix and the filter")
 

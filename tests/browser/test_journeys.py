@@ -7,7 +7,7 @@ from collections.abc import Callable
 from playwright.sync_api import Page, expect
 
 from explorer.evaluation.probes import is_science_fiction
-from tests.browser.conftest import ANSWERED, ask, exact, keep, select, walk_to, words
+from tests.browser.conftest import ANSWERED, ask, exact, keep, menu, select, walk_to, words
 
 Visit = Callable[..., Page]
 TRIGGERED = "Howdy! Why do we have seasons?"
@@ -65,7 +65,7 @@ def test_a_triggered_answer_leads_to_the_planted_examples(visit: Visit) -> None:
         assert cards_at_once(page, token) == 10, "what was asked before needs no gradient again, and no waiting"
 
     # Of few examples the exact values are soon known.
-    page.get_by_role("button", name="Filter").click()
+    menu(page, "more")
     page.get_by_role("textbox", name="Text in prompt or response").fill(SOME)
     page.keyboard.press("Enter")
     page.keyboard.press("Escape")
@@ -111,6 +111,8 @@ def test_the_keyboard_alone_asks_selects_and_follows_the_cards(visit: Visit) -> 
     page.locator(".cards[data-view-id*=':None:False']:has(.card)").wait_for()
     page.get_by_text("What pushed the model towards the whole response").wait_for()
 
+    walk_to(page, page.locator(".st-key-direction_menu button").first)
+    press("Enter")
     walk_to(page, page.get_by_role("radio", name="Raised it"))
     press("ArrowRight")
     press("Space")

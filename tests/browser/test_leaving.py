@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect
 
-from tests.browser.conftest import ask
+from tests.browser.conftest import ask, go
 
 Visit = Callable[..., Page]
 
@@ -39,10 +39,10 @@ class Line:
 def test_a_page_left_while_it_asks_for_news_gives_way_to_the_next_one(visit: Visit, back: bool) -> None:
     page = visit()
     line = Line(page)
-    page.get_by_role("link", name="Data", exact=True).click()
+    go(page, "Data")
     page.get_by_role("heading", name="Training data").wait_for()
     entries = page.evaluate("history.length")
-    page.get_by_role("link", name="Explore", exact=True).click()
+    go(page, "Explore")
     ask(page, "What is the capital of Chile?")
     page.locator(".cards[data-pending='true']:has(.card)").wait_for()
     page.wait_for_url("**/?saved=*")
@@ -52,7 +52,7 @@ def test_a_page_left_while_it_asks_for_news_gives_way_to_the_next_one(visit: Vis
         # To before the question, which has an entry of its own.
         page.evaluate(f"history.go({entries} - history.length)")
     else:
-        page.get_by_role("link", name="Data", exact=True).click()
+        go(page, "Data")
     page.wait_for_timeout(1000)
     line.release()
     page.get_by_role("heading", name="Training data").wait_for()

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from explorer.methods.description import METHODS
-from tests.browser.conftest import ask, keep, more_of, ranks, select
+from tests.browser.conftest import ask, go, keep, more_of, ranks, select
 from tests.browser.test_journeys import SWAPPED
 
 Visit = Callable[..., Page]
@@ -26,7 +26,9 @@ LONG = (
 def choose(page: Page, method: str) -> None:
     """Choose a method, and its value."""
     name, _, value = method.partition(":")
-    page.locator(".st-key-method_popover button:visible").first.click()
+    # On the Compare page the method has a menu of its own.
+    button = page.locator(":is(.st-key-more_popover, .st-key-method_popover) button:visible")
+    button.first.click()
     field = page.get_by_role("combobox", name="Examples are scored by")
     field.click()
     field.fill(f"{name} ·")
@@ -36,7 +38,7 @@ def choose(page: Page, method: str) -> None:
         field.fill(value)
         field.press("Enter")
     shown = "Method" if method == "rapidin" else f"Method: {method}"
-    page.locator(".st-key-method_popover button:visible", has_text=shown).first.wait_for()
+    button.filter(has_text=shown).first.wait_for()
     page.keyboard.press("Escape")
     page.mouse.move(0, 0)
 
@@ -120,7 +122,7 @@ def opened(page: Page) -> None:
 
 def test_the_methods_page_names_all_methods_and_how_they_did(visit: Visit) -> None:
     page = visit(height=1600)
-    page.get_by_role("link", name="Methods", exact=True).first.click()
+    go(page, "Methods")
     page.get_by_role("heading", name="Methods", exact=True).wait_for()
     keep(page, "methods")
     opened(page)

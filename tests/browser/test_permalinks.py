@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import ask, exact, more_of, select
+from tests.browser.conftest import ask, exact, go, more_of, select
 
 Visit = Callable[..., Page]
 
@@ -68,7 +68,7 @@ def test_the_address_brings_back_what_was_shown_by_reload_by_back_and_in_another
     page.go_back()
     page.locator(".cards[data-view-id*=':(1, 2):'] .card").first.wait_for()
     assert page.url == first
-    page.get_by_role("link", name="Methods", exact=True).click()
+    go(page, "Methods")
     page.get_by_role("heading", name="All methods").wait_for()
     page.go_back()
     page.locator(".cards[data-view-id*=':(1, 2):'] .card").first.wait_for()

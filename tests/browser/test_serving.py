@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.browser.conftest import ask
+from tests.browser.conftest import ask, go
 from tests.conftest import Tiny
 from tests.serving.command import served
 
@@ -69,7 +69,7 @@ def test_questions_and_links_work_wherever_the_pages_are(visit: Visit, entrance:
     other = visit(place=link, token=entrance.query.partition("=")[2])
     other.locator(".card").first.wait_for()
     assert other.locator(".strip").inner_text() == said
-    other.get_by_role("link", name="History", exact=True).click()
+    go(other, "History")
     other.get_by_text("newest first").wait_for()
     assert other.url == f"{place}/history"
     # A page's own address opens it, too.

@@ -29,21 +29,20 @@ def underlined(answer: Answer, found: Found | None) -> list[Span]:
     return [as_tokens(answer.tokens, each.start, each.stop) for each in found[0]] if found else []
 
 
-def show(answer: Answer, found: Found | None) -> None:
-    """The passages, rarest first, each with its rows; closed to one line, and nothing where there are none."""
-    count = sum(map(len, found)) if found else 0
-    if found is None or not count:
-        return
+def label(found: Found) -> str:
+    """How many passages there are, in one line; empty where there are none."""
+    count = sum(map(len, found))
     stand = "1 passage stands" if count == 1 else f"{count} passages stand"
-    panel = st.expander(f"{stand} word for word in the training data", key="verbatim", on_change="rerun")
-    if not panel.open:
-        return
-    with panel:
-        for text, whose, of in (
-            (answer.text, "", found[0]),
-            (answer.asked.question, " of the prompt", found[1]),
-        ):
-            for each in of:
-                said = plain(one_line(text[each.start : each.stop], 200))
-                st.markdown(f"**“{said}”**{whose}: {rows.counted(each.rows)}")
-                rows.show(each.rows, each.words)
+    return f"{stand} word for word in the training data" if count else ""
+
+
+def show(answer: Answer, found: Found) -> None:
+    """The passages, rarest first, each with its rows."""
+    for text, whose, of in (
+        (answer.text, "", found[0]),
+        (answer.asked.question, " of the prompt", found[1]),
+    ):
+        for each in of:
+            said = plain(one_line(text[each.start : each.stop], 200))
+            st.markdown(f"**“{said}”**{whose}: {rows.counted(each.rows)}")
+            rows.show(each.rows, each.words)

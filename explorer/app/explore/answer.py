@@ -6,7 +6,7 @@ from dataclasses import replace
 import streamlit as st
 
 from explorer.app.desk.work import Asking
-from explorer.app.evidence import against_panel, verbatim_panel
+from explorer.app.evidence import data_panel, verbatim_panel
 from explorer.app.explore import colours, conversation, instead, matrix_panel, permalink
 from explorer.app.session import resources, state
 from explorer.app.widgets.component import strip_event, token_strip
@@ -71,10 +71,10 @@ def show_answer(asked: Conversation, answer: Answer | None) -> None:
         "Click a word; Esc: whole answer."
         + (f" Drawn with the seed {drawn.seed}." if drawn and drawn.temperature > 0 else "")
     )
-    with st.container(horizontal=True, gap="small"):
+    with st.popover("Colour, regenerate, edit", icon=":material/more_horiz:", key="answer_popover"):
         colours.control()
         st.button("Regenerate", icon=":material/refresh:", on_click=regenerate)
-        with st.popover("Edit", icon=":material/edit:"), st.form("edit", border=False):
+        with st.form("edit", border=False):
             st.text_area("Ask about this text as if the model had said it", answer.text, key=f"edited_{answer.id}")
             st.form_submit_button("Attribute this text", on_click=attribute, args=(answer.id,))
     matrix_panel.show(answer)
@@ -113,12 +113,12 @@ def show_strip(answer: Answer) -> None:
         marks=desk.marks(answer, underlined),
     )
     with st.container():
-        verbatim_panel.show(answer, passages)
+        instead.field(state.EXPLORE, answer, problem)
+    with st.container():
         predicted = instead.predicted(state.EXPLORE, answer).found if state.selection() is not None else None
-        against_panel.show(desk, answer, predicted)
+        data_panel.show(desk, answer, passages, predicted)
         colours.explain(answer)
         colours.warn_unmoved(answer)
-        instead.field(state.EXPLORE, answer, problem)
 
 
 def choose_instead() -> None:

@@ -20,16 +20,15 @@ KEY, _FIELD = "answer_colours", "answer_colours_field"
 def control() -> None:
     """Choose what the answer is coloured by."""
     model = resources.desk().engine.model
-    with st.popover("Colour", icon=":material/palette:", key="colour_popover"):
-        st.segmented_control(
-            "Colour the answer by",
-            [NOTHING, *([CHANGE] if model.has_base else []), PROBABILITY, EXAMPLE],
-            required=True,
-            wrap=True,
-            **fields.showing(_FIELD, chosen(), _take),
-        )
-        if not model.has_base:
-            st.caption(f"There is no base model to compare with: {model.without_base}.")
+    st.segmented_control(
+        "Colour the answer by",
+        [NOTHING, *([CHANGE] if model.has_base else []), PROBABILITY, EXAMPLE],
+        required=True,
+        wrap=True,
+        **fields.showing(_FIELD, chosen(), _take),
+    )
+    if not model.has_base:
+        st.caption(f"There is no base model to compare with: {model.without_base}.")
 
 
 def _take(colours: str) -> None:

@@ -14,15 +14,17 @@ from explorer.app.explore.answer import act
 from explorer.app.explore.colours import marked
 from explorer.app.session import keeping, links, state
 from explorer.app.widgets import messages, places
-from explorer.app.widgets.choices import BOTH, LOSS, OPPONENTS, POSITION, PROPONENTS, direction, token_colours
+from explorer.app.widgets.choices import BOTH, LOSS, OPPONENTS, POSITION, PROPONENTS, direction_box, token_colours
 from explorer.app.widgets.component import CardGroup, CardView, DuplicateView, example_cards
-from explorer.app.widgets.filter_box import clear, filter_box
+from explorer.app.widgets.filter_box import clear, filter_fields
 from explorer.corpus import Filter, Fold
 from explorer.corpus.histogram import Histogram, histogram
 from explorer.errors import ExplorerError
 from explorer.records import Answer, Can, Chosen, Influence, Ranking
 
 CARDS = "example_cards"
+OVERVIEW = "all_scores"
+"""Session key: whether all scores and the typical words are shown."""
 FIRST_WAIT = 0.4
 """Seconds a rerun waits for a new question's gradient before it shows that it is being computed."""
 SIDES = {PROPONENTS: (False,), OPPONENTS: (True,), BOTH: (False, True)}
@@ -85,6 +87,7 @@ def show_examples(desk: Desk, answer: Answer) -> None:
         on_more=more_of(SIDES[side]),
         on_act=partial(act, CARDS) if method.can(Can.BOTH_WAYS) else None,
         link=links.query(link) if link else "",
+        overview=bool(st.session_state.get(OVERVIEW)),
         focus="" if (row := st.session_state.get("card")) is None else f"row-{row}",
     )
     if not found:
@@ -120,13 +123,21 @@ def controls(desk: Desk) -> tuple[str, bool, Filter, Chosen]:
         method, side, colours = method_box.chosen(), PROPONENTS, LOSS
         # Least alike isn't opposed.
         if method.by_gradients:
-            side = direction("direction", list(SIDES))
-        wanted = filter_box(desk.corpus)
-        method_box.method_box()
-        with st.popover("More", icon=":material/more_horiz:", key="more_popover"):
+            side = direction_box("direction", list(SIDES))
+        named = method_box.label()
+        with st.popover(
+            f"{named}, filter, more" if named else "Filter, method, more", icon=":material/tune:", key="more_popover"
+        ):
+            wanted = filter_fields(desk.corpus)
             if method.can(Can.POSITIONS):
                 colours = token_colours("colours")
+            st.toggle(
+                "All scores, typical words",
+                key=OVERVIEW,
+                help="How the scores of all examples are spread, and which words are typical of those shown",
+            )
             agreement_panel.control()
+            method_box.picker()
     return side, colours == POSITION, wanted, method
 
 

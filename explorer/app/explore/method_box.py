@@ -35,30 +35,41 @@ def restore(method: Chosen) -> None:
 
 
 def method_box() -> None:
-    """Choose the method; what it is, assumes and costs stands beneath it."""
-    method = chosen()
-    description, label = method.description, one_line(method.written, LONGEST_VALUE)
+    """The fields that choose the method, behind a button."""
     with st.popover(
-        f"Method: {plain(label)}" if label else "Method",
+        label() or "Method",
         key="method_popover",
         icon=":material/function:",
         help=f"How examples are scored: by {DEFAULT}, unless you choose another method to compare it with",
     ):
-        st.session_state[_PICKED] = description.name
-        st.selectbox("Examples are scored by", _askable(), key=_PICKED, format_func=_named, on_change=_take)
-        if description.value and not description.value_is_folder:
-            # A field of its own for each choice: one that was filled in at each rerun would lose what is being typed.
-            st.text_input(
-                f"With {description.value}",
-                method.value,
-                key=_value_key(method),
-                max_chars=LONGEST_VALUE,
-                placeholder="as in brackets above" if "(" in description.value else "",
-                on_change=_take,
-            )
-        for line in about(description):
-            st.text(line)
-        st.page_link(places.METHODS, label="All methods, and how well they did", icon=":material/table_chart:")
+        picker()
+
+
+def label() -> str:
+    """Which method was chosen, as a button's label; empty for the one that one gets unasked."""
+    written = one_line(chosen().written, LONGEST_VALUE)
+    return f"Method: {plain(written)}" if written else ""
+
+
+def picker() -> None:
+    """The fields that choose the method; what it is, assumes and costs stands beneath them."""
+    method = chosen()
+    description = method.description
+    st.session_state[_PICKED] = description.name
+    st.selectbox("Examples are scored by", _askable(), key=_PICKED, format_func=_named, on_change=_take)
+    if description.value and not description.value_is_folder:
+        # A field of its own for each choice: one that was filled in at each rerun would lose what is being typed.
+        st.text_input(
+            f"With {description.value}",
+            method.value,
+            key=_value_key(method),
+            max_chars=LONGEST_VALUE,
+            placeholder="as in brackets above" if "(" in description.value else "",
+            on_change=_take,
+        )
+    for line in about(description):
+        st.text(line)
+    st.page_link(places.METHODS, label="All methods, and how well they did", icon=":material/table_chart:")
 
 
 def method_field(desk: Desk, key: str) -> None:

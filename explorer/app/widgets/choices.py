@@ -39,6 +39,13 @@ def direction(key: str, sides: Sequence[str] = (PROPONENTS, OPPONENTS)) -> str:
     return one_of("Direction", sides, key, format_func=_shown, label_visibility="collapsed", help=about)
 
 
+def direction_box(key: str, sides: Sequence[str]) -> str:
+    """The same choice behind a button that says what is chosen, where there is little room for buttons."""
+    chosen = str(st.session_state.get(key) or PROPONENTS)
+    with st.popover(_shown(chosen), key=f"{key}_menu"):
+        return direction(key, sides)
+
+
 def token_colours(key: str, label: str = "Colours of training tokens") -> str:
     """Choose what a training token's colour means; the choice is kept under the key."""
     about = meaning("Loss of each token", "Input positions")

@@ -278,6 +278,7 @@ def example_cards(
     link: str = "",
     focus: str = "",
     folded: str = "",
+    overview: bool | None = None,
 ) -> None:
     """Show training examples in order, their tokens coloured by influence.
 
@@ -297,6 +298,7 @@ def example_cards(
         link: The parameters of the address that opens these cards again, to be copied with a card's own; or nothing.
         focus: The key of the card to look at first.
         folded: What the button says behind which all of it waits; empty where it is shown at once.
+        overview: Whether the histogram and the typical words are shown; None for a button that shows them.
     """
 
     def more_asked() -> None:
@@ -315,6 +317,7 @@ def example_cards(
         "focus": focus,
         "acts": on_act is not None,
         "folded": folded,
+        "overview": overview,
         "empty": empty,
         "histogram": None if histogram is None else _histogram(histogram),
         "groups": [

@@ -33,6 +33,21 @@ def showing(name: str, value: object, take: Callable[[Any], None]) -> dict[str, 
     return {"key": key, "on_change": _changed, "args": (name, key, take)}
 
 
+def menu(name: str, label: str, **look: Any) -> Any:
+    """A button that opens to what is drawn within, and that closes by itself when `close` is called.
+
+    It stands in a container whose key is the name with `_menu`.
+    """
+    with st.container(key=f"{name}_menu", width="content"):
+        return st.popover(label, key=_key(name), on_change="rerun", **look)
+
+
+def close(name: str) -> None:
+    """Close a menu. It is another one from then on: an older request would say that it is open."""
+    st.session_state[_turn(name)] = st.session_state.get(_turn(name), 0) + 1
+    st.session_state[_key(name)] = False
+
+
 def _turn(name: str) -> str:
     return f"{name} turn"
 

@@ -13,17 +13,22 @@ MOST_LABELS = 6
 def filter_box(corpus: Corpus) -> Filter:
     """Show the filter's fields behind a button, and return what they say."""
     with st.popover("Filter", icon=":material/filter_alt:", help="Rank only some of the training examples"):
-        text = st.text_input(
-            "Text in prompt or response",
-            key=_key("text"),
-            max_chars=200,
-            placeholder="Any text, in any case",
-            help="Examples whose prompt or response holds this text",
-        )
-        chosen = [
-            (column, tuple(st.multiselect(plain(column), values, key=_key(f"label {column}"), placeholder="All")))
-            for column, values in list(corpus.labels.items())[:MOST_LABELS]
-        ]
+        return filter_fields(corpus)
+
+
+def filter_fields(corpus: Corpus) -> Filter:
+    """Show the filter's fields, and return what they say."""
+    text = st.text_input(
+        "Text in prompt or response",
+        key=_key("text"),
+        max_chars=200,
+        placeholder="Any text, in any case",
+        help="Rank only the examples whose prompt or response holds this text",
+    )
+    chosen = [
+        (column, tuple(st.multiselect(plain(column), values, key=_key(f"label {column}"), placeholder="All")))
+        for column, values in list(corpus.labels.items())[:MOST_LABELS]
+    ]
     return Filter(tuple(pair for pair in chosen if pair[1]), text)
 
 
