@@ -45,8 +45,8 @@ with st.container(horizontal=True, gap="small", vertical_alignment="center", key
     for other in served[:SEEN]:
         st.page_link(other)
     if folded:
-        here = f"More: {page.title}" if page in folded else "More"
-        with fields.menu(MENU, here, type="tertiary", help=", ".join(other.title for other in folded)):
+        here = f"More: {page.title}" if page in folded else "More pages"
+        with fields.menu(MENU, here, type="tertiary"):
             for other in folded:
                 st.page_link(other)
     caches.picker()

@@ -215,6 +215,7 @@ def direction(page: Page, side: str) -> None:
     """Choose which end of the ranking is shown."""
     page.locator(".st-key-direction_menu button:visible").first.click()
     page.locator(POPOVER).get_by_text(side, exact=True).click()
+    page.keyboard.press("Escape")
 
 
 def colour(page: Page, by: str) -> None:

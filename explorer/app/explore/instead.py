@@ -8,7 +8,7 @@ import streamlit as st
 from explorer.app.desk.work import Finding
 from explorer.app.session import resources
 from explorer.app.session.state import Study
-from explorer.app.widgets import fields, messages
+from explorer.app.widgets import messages
 from explorer.app.widgets.component import Choice, instead_event
 from explorer.app.widgets.filter_box import plain
 from explorer.concurrency import Urgency
@@ -17,9 +17,8 @@ from explorer.trust.words import words_of
 from explorer.views import shown_name
 from explorer.visible import one_line
 
-TYPED, WORD, MENU = "instead_typed", "instead_word", "instead"
-"""A study's keys: what was typed and isn't asked about yet: the answer's id, the span, the text; the field; the menu
-that holds it."""
+TYPED, WORD = "instead_typed", "instead_word"
+"""A study's keys: what was typed and isn't asked about yet: the answer's id, the span, the text; and the field."""
 AT_ONCE = 2
 """So many other words are offered beneath the answer; the less likely ones behind a button."""
 PATIENCE = 0.4
@@ -115,7 +114,6 @@ def compare(study: Study, answer: Answer, place: int, token: int) -> None:
     selected = span_of(study.selection())
     if selected is None or selected[0] != place:
         return
-    fields.close(study.key(MENU))
     span = (place, place + 1)
     found = predicted(study, answer).found
     for candidate in found.candidates[place] if found else ():
@@ -131,9 +129,9 @@ def field(study: Study, answer: Answer, problem: str | None) -> None:
     span = span_of(study.selection())
     if span is None:
         return
-    with fields.menu(
-        study.key(MENU),
+    with st.popover(
         "Another word",
+        key=study.key("instead_menu"),
         type="tertiary",
         help="Compare what was said with a less likely word, or with one that you type",
     ):
@@ -176,6 +174,5 @@ def _form(study: Study, answer: Answer) -> None:
 def type_word(study: Study, answer_id: str) -> None:
     """Take over what was typed."""
     span = span_of(study.selection())
-    fields.close(study.key(MENU))
     if span is not None:
         st.session_state[study.key(TYPED)] = (answer_id, span, str(st.session_state[study.key(WORD)]))

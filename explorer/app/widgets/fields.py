@@ -36,7 +36,8 @@ def showing(name: str, value: object, take: Callable[[Any], None]) -> dict[str, 
 def menu(name: str, label: str, **look: Any) -> Any:
     """A button that opens to what is drawn within, and that closes by itself when `close` is called.
 
-    It stands in a container whose key is the name with `_menu`.
+    It stands in a container whose key is the name with `_menu`. Not for parts of a page that ask for news: what was
+    drawn before it was opened would close it again.
     """
     with st.container(key=f"{name}_menu", width="content"):
         return st.popover(label, key=_key(name), on_change="rerun", **look)
