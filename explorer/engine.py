@@ -6,6 +6,7 @@ already and may be called from any thread. It knows nothing of scores: what they
 are is for methods to say.
 """
 
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,12 @@ class Engine:
         self._sequences: Recent[int, tuple[Token, ...]] = Recent(512)
         self._predictions: Recent[str, Prediction] = Recent(64)
         self._raised: Recent[str, tuple[Span | None]] = Recent(2048)
+
+    def over(self, store: Store) -> "Engine":
+        """The same over the cache as it has grown: what is known of questions and of its first rows stays known."""
+        grown = copy.copy(self)
+        grown.store = store
+        return grown
 
     # Answers
 

@@ -309,6 +309,11 @@ def stability(ranking: Ranking, missed: float) -> str:
     return " ".join(lines)
 
 
+def ranked_among(rows: int, total: int) -> str:
+    """A sentence that says of what part of the data a ranking is; empty where of all."""
+    return f"Ranked among the first {rows:,} of {total:,} training examples." if rows < total else ""
+
+
 def standing_out(ranking: Ranking) -> str:
     """What stands out beside unrelated prompts, as one sentence; empty in a cache without a null sample."""
     test = ranking.test

@@ -16,7 +16,7 @@ from explorer.app.widgets.rows import Column, Marked, clickable_rows
 from explorer.auditing import findings
 from explorer.auditing.findings import Audited, Label
 from explorer.auditing.run import EXACT_PASSES, AuditSettings
-from explorer.errors import ExplorerError
+from explorer.errors import CacheError, ExplorerError
 from explorer.methods.description import described
 from explorer.model.generation import GenerationSettings
 from explorer.records import Can, Chosen
@@ -31,6 +31,8 @@ KEPT = (
 """How the keys of fields begin that outlive a visit to another page."""
 
 with st.spinner(resources.LOADING):
+    if resources.in_the_making():
+        raise CacheError(resources.NEEDS_ALL)
     desk = resources.desk()
 store = resources.store()
 

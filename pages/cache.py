@@ -43,7 +43,13 @@ def listed(facts: dict[str, object]) -> None:
 
 def show_status() -> bool:
     """Three lines: whether the cache is complete, matches the model, and is undamaged; whether it matches."""
-    st.success(f"Complete: all {store.manifest.rows:,} training examples are in it.", icon=":material/check_circle:")
+    if store.complete:
+        st.success(f"Complete: all {store.total:,} training examples are in it.", icon=":material/check_circle:")
+    else:
+        st.warning(
+            f"Unfinished: the first {store.manifest.rows:,} of {store.total:,} training examples are looked at.",
+            icon=":material/hourglass_top:",
+        )
     fits = show_fit()
     show_integrity()
     return fits

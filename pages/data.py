@@ -41,7 +41,8 @@ def show_rows(current: str) -> None:
     pages = -(-len(rows) // A_PAGE)
     page = current_page("data_page", pages)
     shown = rows[(page - 1) * A_PAGE : page * A_PAGE]
-    st.text(f"{len(rows):,} of {store.manifest.rows:,} training examples. Click a row to see it in full.")
+    unread = f" that are read so far, of {store.total:,}" if store.awaited else ""
+    st.text(f"{len(rows):,} of {store.manifest.rows:,} training examples{unread}. Click a row to see it in full.")
     show_table(shown, current)
     pager("data_page", pages)
 

@@ -171,6 +171,8 @@ def show_answer(kept: SavedAnswer, question: SavedQuestion | None) -> None:
 
 def show_question(kept: SavedAnswer, question: SavedQuestion) -> None:
     """The cards as they were, and what is to be known about them."""
+    if kept.origin.ranked_among:
+        st.warning(kept.origin.ranked_among, icon=":material/hourglass_top:")
     if len(kept.questions) > 1:
         names = {one.id: view.question_name(kept, one) for one in kept.questions}
         st.selectbox(

@@ -28,7 +28,7 @@ from precompute.batching import fastest_batch
 from precompute.data import data_hash, readable
 from precompute.estimate import Cost, estimate, volume
 from precompute.executor import Executor, InProcess
-from precompute.filling import Maker, Report
+from precompute.filling import Maker, Report, ignored
 from precompute.nulls import add_nulls, lacking, mend_nulls
 from precompute.sketches import named_as_in, token_rows
 
@@ -38,6 +38,8 @@ TOKEN_EXAMPLES_PER_SHARD = 4
 """The same for token sketches, which cost one backward pass a token; both grow alike."""
 MOST_SHARDS = 512
 """Above so many shards of sketches they grow instead: the manifest is written anew with every shard."""
+MOST_SHARDS_EARLY = 4 * MOST_SHARDS
+"""The same where someone reads the cache while it is made."""
 SHARD_BYTES = 1 << 28
 """They grow no further than so many bytes: a shard is made, and goes from one process to another, in memory."""
 
@@ -59,6 +61,7 @@ def build_cache(
     encoded: Sequence[Encoded] | None = None,
     counting: Counting = LAST_ANSWER,
     followed_by: FollowedBy | None = None,
+    listed: Callable[[Store], None] | None = None,
 ) -> Store:
     """Make the cache in `folder`, or finish and mend it: the bytes are those of one undisturbed run.
 
@@ -67,14 +70,16 @@ def build_cache(
     measured first, and a disk without room for it refused. Sketches are made by
     the `executor`, or else in this process with `model`. `encoded` are the
     examples' token ids, where they are known, and `counting` says which of these
-    are in the loss; `followed_by` says which fine-tuning followed, where one did.
+    are in the loss; `followed_by` says which fine-tuning followed, where one did. `listed` is called with the cache
+    whenever examples, or their tokens, were added, and once before where it holds some already; its files are then
+    smaller, so that this is soon.
     Raises DataError for examples the model can't read, MismatchError when the
     folder holds something else, CacheError when it can't be written.
     """
     if encoded is None:
         examples, encoded = readable(model, examples, counting=counting)
     with_tokens = min(tokens, len(examples))
-    settings = _resolved(settings, folder, len(examples))
+    settings = _resolved(settings, folder, len(examples), MOST_SHARDS if listed is None else MOST_SHARDS_EARLY)
     manifest = _manifest(model, examples, folder, settings, with_tokens, data_name, counting)
     found = check_room(folder, manifest)
     sketcher = make_sketcher(model, settings)
@@ -91,12 +96,14 @@ def build_cache(
         )
         cost = _cost(model, encoded, folder, settings, wanted, found.shards if found else (), nulls, nulls_left)
         announce(cost.shared(executor.workers))
-    maker = Maker(executor, dict(enumerate(encoded)), report)
+    maker = Maker(executor, dict(enumerate(encoded)), report, listed or ignored)
     with only_writer(folder):
         rows = table_rows(model, examples, encoded, manifest.system is not None)
         store = _linked(create_cache(folder, manifest, rows), followed_by)
         sweep(store, pending(store))
         store = mended(store, maker, model, sketcher, store.shards, examples_table(rows))
+        if store.read:
+            maker.listed(store)
         with named_as_in(examples):
             store = maker.fill(store, "sketches", store.ids.tolist(), settings.shard_rows)
             chosen = token_rows(store, with_tokens)
@@ -180,20 +187,20 @@ def mended(
     return mend_nulls(model, sketcher, store, lost, partial(maker.report, "mended unrelated prompts"))
 
 
-def _resolved(settings: CacheSettings, folder: Path, rows: int) -> CacheSettings:
+def _resolved(settings: CacheSettings, folder: Path, rows: int, files: int) -> CacheSettings:
     """The settings with what is left open as the cache in the folder has it, or else by the rule."""
     kept = load(folder).manifest.settings if (folder / MANIFEST).is_file() else CacheSettings(batch=0)
     return replace(
         settings,
         batch=settings.batch or kept.batch,
-        shard_rows=settings.shard_rows or kept.shard_rows or rows_by_rule(rows, settings),
+        shard_rows=settings.shard_rows or kept.shard_rows or rows_by_rule(rows, settings, files),
     )
 
 
-def rows_by_rule(rows: int, settings: CacheSettings) -> int:
-    """Examples a file of sketches, of so many in all, where nothing else is said."""
+def rows_by_rule(rows: int, settings: CacheSettings, files: int = MOST_SHARDS) -> int:
+    """Examples a file of sketches, of so many in all and in about so many files, where nothing else is said."""
     largest = SHARD_BYTES // (settings.length * np.dtype(settings.dtype).itemsize)
-    return max(EXAMPLES_PER_SHARD, min(-(-rows // MOST_SHARDS), largest))
+    return max(EXAMPLES_PER_SHARD, min(-(-rows // files), largest))
 
 
 def _token_shard_rows(settings: CacheSettings) -> int:

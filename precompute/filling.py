@@ -21,6 +21,10 @@ STAGES = {"sketches": "examples", "tokens": "tokens"}
 """Every kind of shard that can be made, in the order of making, and what its work is counted in."""
 
 
+def ignored(store: Store) -> None:
+    """Nobody looks at a cache before it is complete."""
+
+
 @dataclass(frozen=True)
 class Maker:
     """Makes shards of a cache by an executor."""
@@ -29,6 +33,8 @@ class Maker:
     encoded: Mapping[int, Encoded]
     """The examples' token ids, by example id."""
     report: Report
+    listed: Callable[[Store], None] = ignored
+    """Called with the cache when one more shard is in it."""
 
     def fill(self, store: Store, kind: str, ids: Sequence[int], per_shard: int) -> Store:
         """Make the shards of one kind about these examples that are missing."""
@@ -38,6 +44,7 @@ class Maker:
         jobs = [self._job(store, kind, left[start : start + per_shard]) for start in range(0, len(left), per_shard)]
         for arrays in self._made(jobs, STAGES[kind], done, total):
             store = store.add_shard(kind, arrays, len(arrays["sketch"]))
+            self.listed(store)
         return store
 
     def mend(self, store: Store, shards: Iterable[Shard]) -> Store:

@@ -3,7 +3,7 @@
 # The entry's folder stands first on the import path; only absolute imports are used.
 import streamlit as st
 
-from explorer.app.session import caches
+from explorer.app.session import caches, growing
 from explorer.app.widgets import fields, messages, places
 from explorer.app.widgets.help_sheet import help_sheet
 from explorer.errors import ExplorerError
@@ -51,6 +51,8 @@ with st.container(horizontal=True, gap="small", vertical_alignment="center", key
                 st.page_link(other)
     caches.picker()
     help_sheet()
+if serve_settings().caches:
+    growing.line(caches.folder())
 try:
     page.run()
 except ExplorerError as problem:

@@ -6,6 +6,7 @@ pickled. It knows nothing of models and of what the numbers mean. Numpy only.
 """
 
 from explorer.cache.generations import drop
+from explorer.cache.growing import Progress, later, progress, so_far
 from explorer.cache.inventory import cache_report
 from explorer.cache.manifest import CacheSettings, Contents, FollowedBy, Manifest, Part, Shard
 from explorer.cache.objects import fetch, upload
@@ -19,6 +20,7 @@ __all__ = [
     "FollowedBy",
     "Manifest",
     "Part",
+    "Progress",
     "Shard",
     "Store",
     "cache_report",
@@ -26,6 +28,9 @@ __all__ = [
     "drop",
     "fetch",
     "fold",
+    "later",
     "open_cache",
+    "progress",
+    "so_far",
     "upload",
 ]

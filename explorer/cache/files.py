@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,13 +25,22 @@ def only_writer(folder: Path) -> Iterator[None]:
     make_folder(folder)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CacheError(f"Another command is writing to {folder}; wait for it or stop it.") from None
+        if not _locked(handle):
+            raise CacheError(f"Another command is writing to {folder}; wait for it or stop it.")
         yield
     finally:
         os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    """Lock a folder for writing, in two tries: readers who look whether somebody writes hold it for a moment."""
+    for patience in (0.05, 0.0):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(patience)
+    return False
 
 
 def write_whole(path: Path, payload: bytes) -> None:

@@ -14,13 +14,12 @@ from explorer.views import moments
 def cache_report(store: Store) -> dict[str, Any]:
     """What a cache holds and how it was made."""
     kept = store.manifest
-    done = sum(shard.count for shard in store.shards_of("sketches"))
     names = [name for name, _ in kept.training.checkpoints]
     return {
         "folder": str(store.folder),
-        "examples": kept.rows,
+        "examples": store.total,
         "complete": store.complete,
-        "examples_done": done,
+        "examples_done": store.read,
         "with_token_sketches": kept.token_rows,
         "unrelated_prompts": store.null_prompts,
         "token_sketches_done": sum(shard.count for shard in store.shards_of("tokens")),

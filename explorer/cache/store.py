@@ -62,12 +62,15 @@ __all__ = ["Arrays", "CacheSettings", "Store", "check_room", "create_cache", "fo
 class Store:
     """A cache that is open for reading, or being made."""
 
-    def __init__(self, folder: Path, contents: Contents, file: str = MANIFEST):
-        """Use `open_cache` or `create_cache` instead; `file` is the manifest's."""
+    def __init__(self, folder: Path, contents: Contents, file: str = MANIFEST, awaited: int = 0):
+        """Use `open_cache`, `create_cache` or `so_far` instead; `file` is the manifest's."""
         self.folder, self.contents, self.file = folder, contents, file
         self.manifest, self.shards = contents.manifest, contents.shards
+        self.awaited = awaited
+        """Examples that aren't read yet, in a view of the others alone (`growing.so_far`)."""
         self._mapped: dict[str, Mapped] = {}
         self._arrays: dict[str, Arrays] = {}
+        self._examples: tuple[ExampleRow, ...] = ()
 
     # Reading
 
@@ -76,9 +79,31 @@ class Store:
         return self.contents.shards_of(kind)
 
     @property
+    def read(self) -> int:
+        """How many examples have their sketch."""
+        return sum(shard.count for shard in self.shards_of("sketches"))
+
+    @property
     def complete(self) -> bool:
         """True when every example has its sketch."""
-        return sum(shard.count for shard in self.shards_of("sketches")) == self.manifest.rows
+        return self.read == self.manifest.rows + self.awaited
+
+    @property
+    def total(self) -> int:
+        """The number of all training examples, of those that aren't read yet, too."""
+        return self.manifest.rows + self.awaited
+
+    def take_over(self, before: "Store") -> None:
+        """Keep what was mapped, checked and read of the same files before."""
+        own = {each.file: each.sha256 for each in (self.contents.examples, *self.shards)}
+        for each in (before.contents.examples, *before.shards):
+            if own.get(each.file) != each.sha256:
+                continue
+            if each.file in before._mapped:
+                self._mapped[each.file] = before._mapped[each.file]
+            if each.file in before._arrays:
+                self._arrays[each.file] = before._arrays[each.file]
+        self._examples = before.examples
 
     def hold(self) -> None:
         """Map every file: it stays readable whatever becomes of its name. Raises DamageError if one is missing."""
@@ -188,7 +213,7 @@ class Store:
     @property
     def table(self) -> pa.Table:
         """The table of examples (N rows), as it is kept."""
-        return unpack_table(self._map(self.contents.examples).content)
+        return unpack_table(self._map(self.contents.examples).content).slice(0, self.manifest.rows)
 
     def nulls(self, kind: str) -> tuple[NDArray[np.float32], ...]:
         """Scores (rows, M) of all examples on M unrelated questions of a kind (`significance.KINDS`), by shard.
@@ -209,16 +234,18 @@ class Store:
     @cached_property
     def examples(self) -> tuple[ExampleRow, ...]:
         """All training examples (N)."""
-        losses = self.losses if self.complete else np.full(self.manifest.rows, np.nan)
-        rows = zip(self.ids.tolist(), self.table.to_pylist(), losses.tolist(), strict=True)
-        return tuple(example_row(number, *row) for number, row in enumerate(rows))
+        first, count = len(self._examples), self.manifest.rows
+        losses = self.losses if self.read == count else np.full(count, np.nan)
+        table = self.table.slice(first).to_pylist()
+        rows = zip(self.ids[first:].tolist(), table, losses[first:].tolist(), strict=True)
+        return self._examples + tuple(example_row(number, *row) for number, row in enumerate(rows, start=first))
 
     @cached_property
     def system(self) -> SystemPrompts:
         """How many examples begin with a system prompt, and the one that all have; none in early caches."""
         if self.manifest.system is None:
             return SystemPrompts(0, self.manifest.rows, "")
-        found = unpack_table(self._map(self.contents.examples).content, [SYSTEM])[SYSTEM]
+        found = unpack_table(self._map(self.contents.examples).content, [SYSTEM])[SYSTEM].slice(0, self.manifest.rows)
         texts, rows = found.unique().to_pylist(), len(found) - found.null_count
         return SystemPrompts(rows, len(found), texts[0] if len(texts) == 1 and rows else "")
 
@@ -242,11 +269,11 @@ class Store:
 
     def require_complete(self) -> None:
         """Raise CacheError while examples still lack their sketch."""
-        have = sum(shard.count for shard in self.shards_of("sketches"))
-        if have < self.manifest.rows:
+        if not self.complete:
             raise CacheError(
-                f"The cache {self.folder} is unfinished ({have:,} of {self.manifest.rows:,} examples); "
-                "run the same `rapidin-explorer precompute` again to finish it."
+                f"The cache {self.folder} is unfinished ({self.read:,} of {self.total:,} examples); "
+                "run the same `rapidin-explorer precompute` again to finish it. Until then `rapidin-explorer serve` "
+                "ranks the examples that are in it."
             )
 
     # Writing

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from explorer.commands.options import (
     together,
 )
 from explorer.commands.prepare import check_lengths, gradients, made, projections
-from explorer.commands.serve import served, serving
+from explorer.commands.serve import check_place, served_beside, serving
 from explorer.commands.terminal import reading_of, say, say_all
 from explorer.errors import ExplorerError, ModelError
 
@@ -56,16 +57,19 @@ _training = together(
 @estimate
 @serving
 def open_run(options: Options) -> int | None:
-    """Open a training run: cache and serve it.
+    """Open a training run: serve it, and make its cache behind what is asked.
 
     Before anything is cached, the losses of some rows under the plausible readings (template, what is in the loss,
     what ends an answer) are compared with those that the trainer logged, or with the base's. The likeliest reading is
-    taken, and said; a bad match is a warning.
+    taken, and said; a bad match is a warning. The page can be opened when the first examples are in the cache. It says
+    among how many an answer was ranked.
     """
     from precompute.data import Review, read_examples
     from precompute.runs import open_run as opened
 
     check_lengths(options.k, options.token_k)
+    if not options.inspect:
+        check_place(options)
     run = opened(Path(options.run))
     options.data = options.data or _named_data(run)
     if not options.data and not options.inspect:
@@ -94,10 +98,22 @@ def open_run(options: Options) -> int | None:
         "upload": "",
     }
     counted = replace(reading.counting, chunk=options.chunk)
-    if not made(Options(**given), examples, review, counted, _record(options, run)):
-        return None
     own = {"cache": [given["cache"]], "model": "", "adapter": "", "template": "", "probes": ""}
-    return served(Options(**given | own))
+    with ExitStack() as servers:
+        running: list[Any] = []
+
+        def listed(store: Any) -> None:
+            """Serve what there is from the first examples on."""
+            if not running:
+                running.append(servers.enter_context(served_beside(Options(**given | own))))
+
+        if not made(Options(**given), examples, review, counted, _record(options, run), listed):
+            return None
+        say(f"{given['cache']} is complete.")
+        try:
+            return int(running[0].wait())
+        except KeyboardInterrupt:
+            return 0
 
 
 def _matched(options: Options, run: Any, examples: Any) -> Any:

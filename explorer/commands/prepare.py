@@ -237,10 +237,17 @@ def precompute(options: Options) -> None:
         say(f"{options.cache} is complete; see it with: rapidin-explorer serve {options.cache}")
 
 
-def made(options: Options, examples: Any, review: Any, counting: Any, training: Any = None) -> bool:
+def made(
+    options: Options,
+    examples: Any,
+    review: Any,
+    counting: Any,
+    training: Any = None,
+    listed: Callable[[Any], None] | None = None,
+) -> bool:
     """Make the cache that the options describe; `training` is what is known of one without a record of ours.
 
-    Whether it is complete: false where only an estimate was asked for.
+    `listed` is called with the cache as it grows. Whether it is complete: false where only an estimate was asked for.
     """
     from explorer.cache import upload
     from explorer.gradients import weights_in
@@ -289,6 +296,7 @@ def made(options: Options, examples: Any, review: Any, counting: Any, training: 
                     encoded,
                     counting,
                     following(options.followed_by, folder, model) if options.followed_by else None,
+                    listed,
                 )
         except Cancelled as stopped:
             say(str(stopped))

@@ -1,6 +1,8 @@
 """`demo`, `serve` and `history`: the explorer in a browser."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -172,10 +174,39 @@ def _access(options: Options, where: Any) -> Any:
 
 def served(options: Options) -> int:
     """Serve the caches that the options name."""
-    from explorer.cache import open_cache
+    from explorer.serving.server import serve
+
+    return serve(*server_of(options), say)
+
+
+@contextmanager
+def served_beside(options: Options) -> Iterator[Any]:
+    """The process of a server of these caches, to which this process gives way from now on; it ends with the block."""
+    from explorer.serving.server import serving
+
+    with serving(*server_of(options), say) as child:
+        os.nice(_GIVES_WAY)
+        yield child
+
+
+_GIVES_WAY = 10
+"""By so much this process's claim to the processors falls: of two that compute, the other gets nine tenths."""
+
+
+def check_place(options: Options) -> None:
+    """Raise ExplorerError where a server that the options describe couldn't start; what comes before it may be long."""
+    from explorer.serving.server import check_port
+
+    where = _place(options)
+    check_port(where)
+    _access(options, where)
+
+
+def server_of(options: Options) -> Any:
+    """The settings of a server of the caches that the options name, its place, and who may come in."""
+    from explorer.cache import open_cache, so_far
     from explorer.serving.config import ServeSettings
     from explorer.serving.prompts import ready_prompts
-    from explorer.serving.server import serve
 
     if len(options.cache) > 1 and (options.model or options.adapter or options.template):
         raise ModelError(
@@ -184,7 +215,12 @@ def served(options: Options) -> int:
         )
     where = _place(options)
     for cache in options.cache:
-        open_cache(cache).require_complete()
+        found = so_far(open_cache(cache))
+        if not found.complete:
+            say(
+                f"{cache} is unfinished: questions are answered among the first {found.manifest.rows:,} of "
+                f"{found.total:,} training examples, and among more as they are added."
+            )
     if options.probes:
         ready_prompts(options.probes)  # Refuses what the pages couldn't read.
     settings = ServeSettings(
@@ -197,4 +233,4 @@ def served(options: Options) -> int:
         options.history and os.fspath(Path(options.history).resolve()),
         _shares(options, where),
     )
-    return serve(settings, where, _access(options, where), say)
+    return settings, where, _access(options, where)

@@ -170,6 +170,7 @@ _COLUMNS = (
     *("rank", "row", "score", "exact", "percentile", "checksum", "source", "example_prompt", "example_response"),
     *("example_verdict", "example_tags", "example_note", "token_values"),
     *("model", "adapter", "data", "base_sha256", "adapter_sha256", "data_sha256", "cache_sha256"),
+    *("rows", "unread_rows"),
 )
 
 
@@ -191,6 +192,8 @@ def _lines(saved: SavedAnswer) -> Iterator[dict[str, object]]:
         "adapter_sha256": origin.adapter_sha256,
         "data_sha256": origin.data_sha256,
         "cache_sha256": origin.cache_sha256,
+        "rows": origin.rows,
+        "unread_rows": origin.unread_rows,
     }
     if not any(question.shown for question in saved.questions):
         yield about

@@ -86,6 +86,7 @@ def _answer(saved: SavedAnswer, retrainings: Sequence[Retraining]) -> Iterator[s
     yield f'<p class="text">{_text(asked.text)}</p>' if len(asked.text) > 200 or not asked.alone else ""
     yield f'<p class="muted">{_text(views.said_by(saved.said_by))}</p>'
     yield f'<p class="tokens">{_plain_tokens(saved.answer.tokens)}</p>'
+    yield f'<p class="verdict">{_text(saved.origin.ranked_among)}</p>' if saved.origin.unread_rows else ""
     yield _annotation(saved.annotation)
     if not saved.questions:
         yield '<p class="muted">No ranking was kept of this answer.</p>'

@@ -38,7 +38,7 @@ from explorer.records import (
     Token,
 )
 from explorer.trust import Shared, Verdict
-from explorer.views import caution, percentile
+from explorer.views import caution, percentile, ranked_among
 
 Describe = Callable[[str], Chosen]
 """What a method is whose name was kept: files hold names alone, empty ones for the default."""
@@ -73,11 +73,20 @@ class Origin:
     versions: dict[str, str]
     cache: str = ""
     """The name of the cache's folder; empty in what older versions kept."""
+    unread_rows: int = 0
+    """How many more examples the data has, which weren't in the cache yet when it was asked."""
+
+    @property
+    def ranked_among(self) -> str:
+        """A sentence that says so where it was asked of a part of the data; empty where of all."""
+        return ranked_among(self.rows, self.rows + self.unread_rows)
 
     def facts(self) -> dict[str, str]:
         """All of it in words, to be listed."""
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         kept = dataclasses.asdict(self) | {"versions": versions}
+        if not self.unread_rows:
+            del kept["unread_rows"]
         return {name.replace("_", " "): str(value) for name, value in kept.items()}
 
 
@@ -173,6 +182,7 @@ def origin_of(store: Store) -> Origin:
         cache_sha256=file_sha256(store.folder / store.file),
         versions=kept.versions,
         cache=store.folder.name,
+        unread_rows=store.awaited,
     )
 
 

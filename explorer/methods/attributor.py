@@ -47,10 +47,10 @@ Scores = ExampleScores | NDArray[np.float32]
 class Memory:
     """What was found lately, whichever method found it."""
 
-    def __init__(self, rows: int):
-        """For scores of so many examples."""
+    def __init__(self, rows: int, before: "Memory | None" = None):
+        """For scores of so many examples. What was `before` made exact of the first ones of them stays known."""
         self.scores: Recent[Asked, Scores] = Recent(max(1, min(512, _SCORES_BYTES // (9 * rows))))
-        self.exact: Recent[tuple[Asked, int], Influence] = Recent(16384)
+        self.exact: Recent[tuple[Asked, int], Influence] = before.exact if before else Recent(16384)
         self.states: Recent[Asked, State] = Recent(4096)
 
 

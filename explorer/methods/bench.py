@@ -10,10 +10,10 @@ from explorer.records import Chosen
 class Bench:
     """All methods over one engine's cache."""
 
-    def __init__(self, engine: Engine):
-        """No method is opened before it is asked for."""
+    def __init__(self, engine: Engine, before: "Bench | None" = None):
+        """No method is opened before it is asked for. `before` is that of the same cache before it had grown."""
         self.engine = engine
-        self._memory = Memory(engine.store.manifest.rows)
+        self._memory = Memory(engine.store.manifest.rows, before._memory if before else None)
         self._known: Recent[str, Attributor] = Recent(32)
 
     def of(self, chosen: Chosen) -> Attributor:

@@ -306,9 +306,17 @@ SPELLED = {
 """Every method in a few words."""
 
 
-def askable(followed: bool) -> dict[str, Description]:
-    """The methods that a cache can be asked by; `followed` says whether it names the fine-tuning that followed."""
-    return {name: each for name, each in METHODS.items() if followed or not each.two_stages}
+OF_PART = ("rapidin", "graddot", "gradcos", "gradlayer", "tracincp", "bm25", "random")
+"""What scores each row by itself, or by texts alone, with nothing fitted that is kept: right of a part of the rows."""
+
+
+def askable(followed: bool, of_part: bool = False) -> dict[str, Description]:
+    """The methods that a cache can be asked by; `followed` says whether it names the fine-tuning that followed.
+
+    Of a cache in the making only some can (`of_part`).
+    """
+    known = {name: each for name, each in METHODS.items() if followed or not each.two_stages}
+    return {name: each for name, each in known.items() if name in OF_PART} if of_part else known
 
 
 def choose(name: str) -> Chosen:

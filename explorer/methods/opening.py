@@ -1,7 +1,8 @@
 """Opens a method by its name."""
 
 from explorer.engine import Engine
-from explorer.methods.description import CURVATURE_ROWS, choose
+from explorer.errors import MethodError
+from explorer.methods.description import CURVATURE_ROWS, OF_PART, choose
 from explorer.methods.first_order.adam import Adam
 from explorer.methods.first_order.inner_products import Centred, Folded, TracIn, WholeSequence
 from explorer.methods.first_order.rapidin import RapidIn
@@ -51,9 +52,16 @@ def open_method(engine: Engine, name: str, rows: int = CURVATURE_ROWS, report: R
     """The method of this name, `NAME` or `NAME:VALUE`, over an engine's cache.
 
     `rows` training rows stand for all where curvature is needed; `report` is
-    told how far slow work has come. Raises MethodError where there is no such method.
+    told how far slow work has come. Raises MethodError where there is no such method, or it needs all rows of a cache
+    that isn't finished.
     """
     chosen = choose(name)
     name = chosen.description.name
+    if engine.store.awaited and name not in OF_PART:
+        raise MethodError(
+            f"{chosen.written or name} needs all training examples, and {engine.store.manifest.rows:,} of "
+            f"{engine.store.total:,} are read so far; wait until the cache is finished, or take one of "
+            f"{', '.join(OF_PART)}."
+        )
     kind = VALUED.get(name, CLASSES[name]) if chosen.value else CLASSES[name]
     return kind(engine, chosen, min(rows, engine.store.manifest.rows), report)

@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -47,11 +49,21 @@ _NO_PROXIES = {"FORWARDED_ALLOW_IPS": ""}
 
 
 def serve(settings: ServeSettings, place: Place, access: Access, say: Say) -> int:
-    """Serve until stopped, to whom `access` names; 0 when a person stopped it.
+    """Serve until stopped, to whom `access` names; 0 when a person stopped it. Raises what `serving` does."""
+    try:
+        with serving(settings, place, access, say) as child:
+            return child.wait()
+    except KeyboardInterrupt:
+        return 0
+
+
+@contextmanager
+def serving(settings: ServeSettings, place: Place, access: Access, say: Say) -> Iterator["subprocess.Popen[bytes]"]:
+    """The server's process from when its page can be opened; it ends with the block.
 
     Raises ExplorerError when the server doesn't start, the port being taken for instance.
     """
-    _check_port(place)
+    check_port(place)
     child = subprocess.Popen(
         command(place),
         env=os.environ | settings.environment() | access.environment() | _NO_PROXIES,
@@ -65,9 +77,7 @@ def serve(settings: ServeSettings, place: Place, access: Access, say: Say) -> in
     try:
         _wait_until_ready(child, place, access)
         say(f"RapidIn Explorer is ready at {_entrance(place, access)}  (Ctrl-C ends it)")
-        return child.wait()
-    except KeyboardInterrupt:
-        return 0
+        yield child
     finally:
         child.terminate()
         try:
@@ -82,7 +92,7 @@ def _entrance(place: Place, access: Access) -> str:
     return f"{place.url}{'' if place.base_path else '/'}?token={quote(token, safe='')}" if token else place.url
 
 
-def _check_port(place: Place) -> None:
+def check_port(place: Place) -> None:
     """Raise ExplorerError when the port is taken: whoever has it would answer in our place."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in place.address else socket.AF_INET) as probe:

@@ -52,7 +52,13 @@ def _beside_sets(test: NullTest, end: str) -> str:
     )
 
 
-def unknown(ranking: Ranking) -> str:
+NOT_YET = (
+    "How strong this evidence is isn't known yet: unrelated prompts are scored when all training examples are read."
+)
+"""Said of a ranking over a cache in the making."""
+
+
+def unknown(ranking: Ranking, in_the_making: bool = False) -> str:
     """Why a ranking has no verdict, in a sentence; empty where it has one, or shows no example."""
     if not ranking.influences:
         return ""
@@ -60,6 +66,8 @@ def unknown(ranking: Ranking) -> str:
         return f"{ranking.method.name} has no comparison with unrelated prompts, {_UNKNOWN}"
     if isinstance(ranking.selection, Contrast):
         return f"One word against another has no comparison with unrelated prompts, {_UNKNOWN}"
+    if ranking.test is None and in_the_making:
+        return NOT_YET
     if ranking.test is None:
         return f"The cache has no scores of unrelated prompts to compare with, {_UNKNOWN}"
     if ranking.test.prompts < LEAST_PROMPTS:

@@ -3,14 +3,16 @@
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from explorer.cache.store import open_cache
+from explorer.cache import open_cache, so_far
 from explorer.commands import open as opening
 from explorer.commands.options import Options
 from explorer.errors import ModelError
@@ -40,7 +42,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Options]]:
     """What would have been served."""
     kept: list[Options] = []
-    monkeypatch.setattr(opening, "served", kept.append)
+
+    @contextmanager
+    def beside(options: Options) -> Iterator[Any]:
+        so_far(open_cache(options.cache[0]))
+        kept.append(options)
+        yield SimpleNamespace(wait=lambda: 0)
+
+    monkeypatch.setattr(opening, "served_beside", beside)
     yield kept
 
 

@@ -187,6 +187,7 @@ def attempt(study: Study, start: Callable[[], object]) -> None:
     pairing.stop(resources.desk(), state.session())
     st.session_state[study.key("refused")] = ""
     try:
+        resources.take_up()
         start()
     except ExplorerError as problem:
         study.begin(None)

@@ -29,7 +29,7 @@ class Agreeing:
 
 def methods(desk: Desk, question: Question) -> list[Chosen]:
     """All methods for this cache, and the one that the question was asked by, if it is one with a value."""
-    known = askable(desk.engine.fine_tuned is not None)
+    known = askable(desk.engine.fine_tuned is not None, bool(desk.engine.store.awaited))
     return list(dict.fromkeys([*map(Chosen, known.values()), question.method]))
 
 

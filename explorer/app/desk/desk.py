@@ -13,6 +13,7 @@ from functools import partial
 from explorer.app.desk.work import Asking, Auditing, Explaining, Finding, Fitting, Found, Question
 from explorer.auditing.behaviour import Asked, Behaviour, BehaviourSettings, behaviour_steps
 from explorer.auditing.run import AuditSettings, Keep, audit
+from explorer.cache import Store
 from explorer.concurrency import Place, Recent, Steps, Task, Urgency, Worker
 from explorer.corpus import Corpus, Filter, Fold
 from explorer.engine import Engine
@@ -64,11 +65,14 @@ WIDEST = 16
 class Desk:
     """One engine for all browsers, and the worker that uses it."""
 
-    def __init__(self, engine: Engine, worker: Worker | None = None):
-        """Begin what is done before anyone asks; several desks may share a worker."""
+    def __init__(self, engine: Engine, worker: Worker | None = None, before: Bench | None = None):
+        """Begin what is done before anyone asks; several desks may share a worker.
+
+        `before` knows what was found of the same cache before it had grown.
+        """
         self.engine = engine
         self.corpus = Corpus(engine.store.examples)
-        self.bench = Bench(engine)
+        self.bench = Bench(engine, before)
         self.own = self.bench.of(choose(DEFAULT))
         self.worker = worker or Worker()
         self._folds: Recent[Key, list[Fold]] = Recent(256)
@@ -77,6 +81,10 @@ class Desk:
         self._fitting: Recent[str, Task] = Recent(1024)
         self.preparing = self.worker.submit(self.corpus, Urgency.REFINING, self.corpus.prepare())
         """Until it has finished, more will be known of the corpus."""
+
+    def over(self, store: Store) -> "Desk":
+        """A desk over the cache as it has grown; work that was begun here ends where its page asks there."""
+        return Desk(self.engine.over(store), self.worker, self.bench)
 
     def ask(self, session: str, prompt: Prompt, settings: GenerationSettings, choose: bool = True) -> Asking:
         """Begin an answer, and after it the gradients of what will be asked first.

@@ -33,6 +33,9 @@ def show(answer: Answer, shown: Sequence[int]) -> None:
     if not panel.open:
         return
     with panel:
+        if resources.in_the_making():
+            st.text(resources.NEEDS_ALL)
+            return
         span, asking = span_of(state.selection()), state.asking()
         if span is None or not is_word(answer, span):
             st.text("Select a word of the answer first.")

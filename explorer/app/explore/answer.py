@@ -23,6 +23,7 @@ def begin(start: Callable[[], Asking]) -> None:
     st.session_state.pop("refused", None)
     permalink.leave()
     try:
+        resources.take_up()
         state.begin(start())
     except ExplorerError as problem:
         st.session_state["refused"] = str(problem)

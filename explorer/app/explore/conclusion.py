@@ -3,8 +3,10 @@
 from explorer import views
 from explorer.app.desk.desk import Desk
 from explorer.app.desk.work import Explaining, Question
+from explorer.app.session import resources
 from explorer.app.widgets.component import verdict_box
 from explorer.app.widgets.polling import duration, queued
+from explorer.cache import Store
 from explorer.concurrency import Place
 from explorer.records import Can, Chosen, Ranking
 from explorer.trust import Verdict, wording
@@ -43,7 +45,7 @@ def show(desk: Desk, questions: list[Question], rankings: list[Ranking], explain
         asked=asked,
         state=first.state if first else "",
         headline=wording.headline(first) if first else "",
-        sentence=" ".join(_sentences(rankings, found)),
+        sentence=" ".join(_sentences(rankings, found, desk.engine.store)),
         progress=progress(desk, questions, explaining),
         sure=sure(desk, questions, rankings),
     )
@@ -56,15 +58,18 @@ def waiting(method: Chosen, place: Place | None) -> str:
     return f"{said} {queued(place)}".strip()
 
 
-def _sentences(rankings: list[Ranking], found: list[Verdict | None]) -> list[str]:
+def _sentences(rankings: list[Ranking], found: list[Verdict | None], store: Store) -> list[str]:
+    # Of a part of the data, that comes first.
+    among = views.ranked_among(store.manifest.rows, store.total)
+    making = None in found and resources.in_the_making()
     said = list[str]()
     for ranking, each in zip(rankings, found, strict=True):
-        sentence = wording.sentences(each) if each else wording.unknown(ranking)
+        sentence = wording.sentences(each) if each else wording.unknown(ranking, making)
         # Beside the first one, whose headline stands before them all.
         said.append(f"{wording.headline(each)}: {sentence}" if each and said else sentence)
     if rankings[0].selection is None and found[0] is not None:
         said.append(wording.AVERAGED)
-    return [sentence for sentence in said if sentence]
+    return [sentence for sentence in (among, *said) if sentence]
 
 
 def sure(desk: Desk, questions: list[Question], rankings: list[Ranking]) -> list[str]:

@@ -101,7 +101,8 @@ def about(description: Description) -> list[str]:
 
 
 def _askable() -> list[str]:
-    known = list(askable(resources.store().manifest.followed_by is not None))
+    store = resources.store()
+    known = list(askable(store.manifest.followed_by is not None, bool(store.awaited)))
     # One may be chosen by the address of another cache's question; what it lacks is said where it is asked.
     name = chosen().description.name
     return known if name in known or name not in METHODS else [*known, name]

@@ -103,12 +103,21 @@ def _described(name: str) -> str:
     return one_line(f"{name}: {said}" if said else name, 120)
 
 
-@st.cache_resource(show_spinner=False)
 def _about(folder: str) -> str:
     """Model and size of a cache, from its manifest; empty where that can't be read, which opening it will explain."""
     try:
-        kept = load(Path(folder)).manifest
+        return _about_manifest(folder, (Path(folder) / MANIFEST).stat().st_mtime_ns)
+    except OSError:
+        return ""
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _about_manifest(folder: str, written: int) -> str:
+    try:
+        made = load(Path(folder))
     except CacheError:
         return ""
+    kept = made.manifest
     adapter = f" + {Path(kept.adapter).name}" if kept.adapter else ""
-    return f"{Path(kept.model).name}{adapter}, {kept.rows:,} rows"
+    of = "" if made.complete else f"{made.read:,} of "
+    return f"{Path(kept.model).name}{adapter}, {of}{kept.rows:,} rows{'' if made.complete else ' read'}"

@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import streamlit as st
 
@@ -14,6 +14,7 @@ from explorer.app.widgets import places
 from explorer.errors import HistoryError
 from explorer.history import SavedAnswer, SavedQuestion, question_id, saved_question
 from explorer.records import Answer, Ranking
+from explorer.trust import wording
 
 
 @dataclass
@@ -23,6 +24,8 @@ class _Keeping:
     asking: Asking
     asked: float = field(default_factory=time.time)
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
+    rows: int = field(default_factory=lambda: resources.store().manifest.rows)
+    """Among how many examples it is ranked: what is found when more are read is another saved answer."""
     stages: set[object] = field(default_factory=set)
     """What was written; the page is rerun far more often than anything new is known."""
 
@@ -74,13 +77,18 @@ def show(kept: Kept) -> None:
 
 
 def resume(study: Study, asking: Asking, saved: SavedAnswer) -> None:
-    """Go on under the name of a saved answer that is looked at again: what is asked now is kept with it."""
+    """Go on under the name of a saved answer that is looked at again: what is asked now is kept with it.
+
+    One that was ranked among a part of the data stays as it is.
+    """
+    if saved.origin.unread_rows:
+        return
     st.session_state[study.key("kept")] = _Keeping(asking, saved.asked, saved.id)
 
 
 def _kept(study: Study, asking: Asking) -> _Keeping:
     kept = st.session_state.get(study.key("kept"))
-    if kept is None or kept.asking is not asking:
+    if kept is None or kept.asking is not asking or kept.rows != resources.store().manifest.rows:
         kept = st.session_state[study.key("kept")] = _Keeping(asking)
     return kept
 
@@ -105,7 +113,8 @@ def _question(kept: _Keeping, question: Question, ranking: Ranking) -> SavedQues
         (engine.store.examples[found.row], None if found.positions is None else engine.sequence(found.row))
         for found in ranking.influences
     )
-    return saved_question(kept.id, time.time(), ranking, question.wanted, shown, desk.verdict(question, ranking))
+    found = saved_question(kept.id, time.time(), ranking, question.wanted, shown, desk.verdict(question, ranking))
+    return replace(found, caution=wording.NOT_YET) if engine.store.awaited else found
 
 
 def _name(kept: _Keeping, question: Question) -> str:

@@ -20,11 +20,11 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from explorer.app.session import asker, caches
-from explorer.cache import Store, open_cache
+from explorer.app.session import asker, caches, growing
+from explorer.cache import Store
 from explorer.concurrency import Steps, Urgency, Worker
 from explorer.corpus import browse
-from explorer.errors import ExplorerError
+from explorer.errors import CacheError, ExplorerError
 from explorer.history import History, Origin, Reader, SavedAnswer, origin_of
 from explorer.methods.description import described
 from explorer.paths import EXAMPLE, data_home
@@ -56,9 +56,33 @@ LOADING = "Loading the model (some seconds, once) …"
 """What pages say while they wait for it; the thread that loads it ahead has no page to say so on."""
 
 
+NEEDS_ALL = (
+    "This needs all training examples, and the cache is still being made. Wait until it is finished; the line at the "
+    "top of the page says how far it is."
+)
+
+
 def store() -> Store:
-    """The chosen cache with its examples. Raises CacheError when it can't be opened."""
-    return _store(caches.folder())
+    """The chosen cache with its examples, as far as this session looks at it. Raises CacheError as `Parts` does."""
+    return _store(*_looked_at())
+
+
+def in_the_making() -> bool:
+    """Whether what this session looks at isn't all that the chosen cache will be."""
+    return growing.in_the_making(caches.folder())
+
+
+def take_up() -> None:
+    """Look at all that is there of the chosen cache by now; older parts that few look at are forgotten."""
+    folder = caches.folder()
+    growing.take_up(folder)
+    for number in growing.parts(folder).outdated():
+        for of_part in (_store, _desk, _absences, _origin, _searchable_examples, _self_influences):
+            of_part.clear(folder, number)
+
+
+def _looked_at() -> tuple[str, int]:
+    return caches.folder(), growing.looked_at(caches.folder())
 
 
 def model() -> "LanguageModel":
@@ -68,13 +92,18 @@ def model() -> "LanguageModel":
 
 def desk() -> "Desk":
     """Its engine and the worker. Raises ExplorerError when they can't be opened or don't fit each other."""
-    # With its trainings: those that a server left undone go on.
-    return absences().desk
+    # With its trainings, where all data is there for them: those that a server left undone go on.
+    return _desk(*_looked_at()) if in_the_making() else absences().desk
 
 
 def absences() -> "Absences":
-    """The trainings without some rows that were asked for over it. Raises ExplorerError as `desk` does."""
-    return _absences(caches.folder())
+    """The trainings without some rows that were asked for over it. Raises ExplorerError as `desk` does.
+
+    Raises CacheError, too, while the cache is being made.
+    """
+    if in_the_making():
+        raise CacheError(NEEDS_ALL)
+    return _absences(*_looked_at())
 
 
 def condition() -> Condition:
@@ -86,12 +115,12 @@ def condition() -> Condition:
 
 def loading() -> threading.Thread:
     """The model on its way, once for all sessions; what needs no model can be looked at meanwhile."""
-    return _loading(caches.folder())
+    return _loading(*_looked_at())
 
 
 def origin() -> Origin:
     """What answers come from that are asked of the chosen cache."""
-    return _origin(caches.folder())
+    return _origin(*_looked_at())
 
 
 def history() -> History:
@@ -101,27 +130,26 @@ def history() -> History:
 
 def searchable_examples() -> tuple[str, ...]:
     """The text of every training example as it is searched."""
-    return _searchable_examples(caches.folder())
+    return _searchable_examples(*_looked_at())
 
 
 def self_influences() -> NDArray[np.float32]:
     """The self-influence of every training example (N)."""
-    return _self_influences(caches.folder())
+    return _self_influences(*_looked_at())
 
 
-@st.cache_resource(show_spinner="Opening the cache …")
-def _store(folder: str) -> Store:
-    opened = open_cache(folder)
-    opened.require_complete()
-    _ = opened.examples
-    return opened
+@st.cache_resource(show_spinner="Reading the training examples …")
+def _store(folder: str, number: int) -> Store:
+    found = growing.parts(folder).of(number) or growing.parts(folder).newest
+    _ = found.examples
+    return found
 
 
 @st.cache_resource(show_spinner=False)
 def _model(folder: str) -> "LanguageModel":
     from explorer.serving.session import model_for
 
-    settings, opened = serve_settings(), _store(folder)
+    settings, opened = serve_settings(), growing.parts(folder).newest
 
     def load() -> "LanguageModel":
         return model_for(opened, settings.model, settings.adapter, settings.template, settings.device)
@@ -134,7 +162,7 @@ def _fine_tuned(folder: str) -> "FineTuned | None":
     from explorer.serving.session import model_for
     from explorer.serving.stages import fine_tuned
 
-    opened, base, device = _store(folder), _model(folder), serve_settings().device
+    opened, base, device = growing.parts(folder).newest, _model(folder), serve_settings().device
 
     def load() -> "FineTuned | None":
         return fine_tuned(opened, base, lambda later: model_for(later, device=device))
@@ -143,12 +171,16 @@ def _fine_tuned(folder: str) -> "FineTuned | None":
 
 
 @st.cache_resource(show_spinner=False)
-def _desk(folder: str) -> "Desk":
+def _desk(folder: str, number: int) -> "Desk":
     from explorer.app.desk.desk import Desk
     from explorer.engine import Engine
 
-    opened = Desk(Engine(_model(folder), _store(folder), _fine_tuned(folder)), _worker())
+    if (before := _last_desks().get(folder)) is not None:
+        opened = _last_desks()[folder] = before.over(_store(folder, number))
+        return opened
+    opened = Desk(Engine(_model(folder), _store(folder, number), _fine_tuned(folder)), _worker())
     _LOADED.add(folder)
+    _last_desks()[folder] = opened
     # Everything imported and loaded so far stays for good: keep the garbage
     # collector from walking it after each click.
     gc.collect()
@@ -157,16 +189,22 @@ def _desk(folder: str) -> "Desk":
 
 
 @st.cache_resource(show_spinner=False)
-def _absences(folder: str) -> "Absences":
+def _last_desks() -> "dict[str, Desk]":
+    """The last desk over each cache: what it knows of a cache in the making goes on to the next."""
+    return {}
+
+
+@st.cache_resource(show_spinner=False)
+def _absences(folder: str, number: int) -> "Absences":
     from explorer.app.desk.absences import Absences
     from explorer.serving.session import base_for
 
-    settings, opened = serve_settings(), _store(folder)
+    settings, opened = serve_settings(), _store(folder, number)
 
     def load(adapter: Path | None) -> "LanguageModel":
         return base_for(opened, settings.model, settings.template, settings.device, adapter=adapter)
 
-    return Absences(_desk(folder), load)
+    return Absences(_desk(folder, number), load)
 
 
 @st.cache_resource(show_spinner=False)
@@ -197,18 +235,18 @@ def _by_the_worker(key: Hashable, work: Callable[[], Made]) -> Made:
 
 
 @st.cache_resource(show_spinner=False)
-def _origin(folder: str) -> Origin:
-    return origin_of(_store(folder))
+def _origin(folder: str, number: int) -> Origin:
+    return origin_of(_store(folder, number))
 
 
 @st.cache_resource(show_spinner=False)
-def _searchable_examples(folder: str) -> tuple[str, ...]:
-    return browse.searchable(_store(folder))
+def _searchable_examples(folder: str, number: int) -> tuple[str, ...]:
+    return browse.searchable(_store(folder, number))
 
 
 @st.cache_resource(show_spinner=False)
-def _self_influences(folder: str) -> NDArray[np.float32]:
-    return browse.self_influence(_store(folder))
+def _self_influences(folder: str, number: int) -> NDArray[np.float32]:
+    return browse.self_influence(_store(folder, number))
 
 
 @st.cache_resource(show_spinner=False)
@@ -217,11 +255,13 @@ def _history() -> History:
 
 
 @st.cache_resource(show_spinner=False)
-def _loading(folder: str) -> threading.Thread:
+def _loading(folder: str, number: int) -> threading.Thread:
+    making = growing.in_the_making(folder)
+
     def load() -> None:
         # Whoever needs it next is told what is wrong.
         with suppress(ExplorerError):
-            _absences(folder)
+            (_desk if making else _absences)(folder, number)
 
     thread = threading.Thread(target=load, name="loading", daemon=True)
     thread.start()

@@ -11,13 +11,14 @@ EVERY = 1.0
 """Seconds between two looks at it."""
 
 
-def follow(key: str, show: Callable[[], None], running: Callable[[], bool]) -> None:
+def follow(key: str, show: Callable[[], None], running: Callable[[], bool], every: float = EVERY) -> None:
     """Draw a part, again and again by itself while the work runs, and at its end the whole page once more.
 
     Args:
         key: Names the part on its page.
         show: Draws it.
         running: Whether the work still runs.
+        every: Seconds between two looks.
     """
     begun = running()
 
@@ -27,13 +28,15 @@ def follow(key: str, show: Callable[[], None], running: Callable[[], bool]) -> N
         moving = running()
         if begun and not moving:
             st.rerun()
-        pulse(f"pulse_{key}", moving=begun and moving, every=EVERY)
+        pulse(f"pulse_{key}", moving=begun and moving, every=every)
 
     part()
 
 
 def duration(seconds: float) -> str:
-    """A time in minutes, or in seconds where it is short."""
+    """A time in hours, in minutes, or in seconds where it is short."""
+    if seconds >= 5400:
+        return f"{seconds / 3600:.0f} hours"
     return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
 
 
