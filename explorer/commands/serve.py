@@ -176,7 +176,8 @@ def served(options: Options) -> int:
     """Serve the caches that the options name."""
     from explorer.serving.server import serve
 
-    return serve(*server_of(options), say)
+    settings, where, access = server_of(options)
+    return serve(settings, where, access, say)
 
 
 @contextmanager
@@ -184,7 +185,8 @@ def served_beside(options: Options) -> Iterator[Any]:
     """The process of a server of these caches, to which this process gives way from now on; it ends with the block."""
     from explorer.serving.server import serving
 
-    with serving(*server_of(options), say) as child:
+    settings, where, access = server_of(options)
+    with serving(settings, where, access, say) as child:
         os.nice(_GIVES_WAY)
         yield child
 
@@ -202,7 +204,7 @@ def check_place(options: Options) -> None:
     _access(options, where)
 
 
-def server_of(options: Options) -> Any:
+def server_of(options: Options) -> tuple[Any, Any, Any]:
     """The settings of a server of the caches that the options name, its place, and who may come in."""
     from explorer.cache import open_cache, so_far
     from explorer.serving.config import ServeSettings

@@ -13,7 +13,7 @@ class Bench:
     def __init__(self, engine: Engine, before: "Bench | None" = None):
         """No method is opened before it is asked for. `before` is that of the same cache before it had grown."""
         self.engine = engine
-        self._memory = Memory(engine.store.manifest.rows, before._memory if before else None)
+        self._memory: Memory = Memory(engine.store.manifest.rows, before._memory if before else None)
         self._known: Recent[str, Attributor] = Recent(32)
 
     def of(self, chosen: Chosen) -> Attributor:
