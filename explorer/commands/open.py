@@ -57,7 +57,7 @@ _training = together(
 @estimate
 @serving
 def open_run(options: Options) -> int | None:
-    """Open a training run: serve it, and make its cache behind what is asked.
+    """Open a training run: serve it, and cache it meanwhile.
 
     Before anything is cached, the losses of some rows under the plausible readings (template, what is in the loss,
     what ends an answer) are compared with those that the trainer logged, or with the base's. The likeliest reading is
