@@ -48,8 +48,8 @@ def so_far(store: Store, before: Store | None = None) -> Store:
     read = store.read
     if not read:
         raise CacheError(
-            f"{store.folder} holds none of its {store.manifest.rows:,} examples yet; "
-            "the same `rapidin-explorer precompute` makes them."
+            f"The cache {store.folder} is unfinished (0 of {store.manifest.rows:,} examples): there is nothing to look at "
+            "yet; run the same `rapidin-explorer precompute` again to finish it."
         )
     found = store
     if read < store.manifest.rows:
