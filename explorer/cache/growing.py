@@ -48,7 +48,7 @@ def so_far(store: Store, before: Store | None = None) -> Store:
     read = store.read
     if not read:
         raise CacheError(
-            f"The cache {store.folder} is unfinished (0 of {store.manifest.rows:,} examples): there is nothing to look at "
+            f"The cache {store.folder} is unfinished (0 of {store.manifest.rows:,} examples): nothing can be looked at "
             "yet; run the same `rapidin-explorer precompute` again to finish it."
         )
     found = store
