@@ -5,7 +5,6 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -27,12 +26,12 @@ from explorer.cache.manifest import CacheSettings
 from explorer.concurrency import Steps, Urgency, Worker
 from explorer.engine import Engine
 from explorer.gradients import sketch
-from explorer.gradients.sketch import SketchSettings
 from explorer.model.language_model import LanguageModel
 from explorer.model.loading import load_model
 from explorer.serving.session import open_engine
 from precompute.build import build_cache
 from precompute.data import read_examples
+from tests.shuffles import once
 from tests.tiny import ROWS, SYSTEM, save_tiny_adapter, save_tiny_data, save_tiny_model, spoken
 
 # A loaded machine is no reason to fail, and what properties share through fixtures they don't change.
@@ -46,9 +45,12 @@ TINY_SETTINGS = CacheSettings(length=4096, token_length=1024, dtype="float16")
 
 BROWSER = "tests/browser/"
 SHARING = (
-    ("accessibility", "cache", "compare_forms", "data", "evidence", "history", "permalinks", "words"),
-    ("journeys", "first_visit", "leaving", "compare", "serving"),
-    ("answer", "audit", "cards", "drawing", "first_screen", "methods"),
+    (
+        *("accessibility", "answer", "audit", "cache", "compare", "compare_forms"),
+        *("data", "evidence", "history", "methods", "permalinks", "words"),
+    ),
+    ("journeys", "first_visit", "serving"),
+    ("cards", "drawing", "first_screen", "leaving"),
 )
 """Files of browser tests that share a server, and so a worker: the tiny model's, and twice the demo's."""
 LONGEST = (BROWSER, "tests/retrieval/test_ray.py", "tests/precompute/test_resume.py", "tests/app/", "tests/gradients/")
@@ -148,15 +150,9 @@ class Turnstile:
 
 @pytest.fixture(scope="session", autouse=True)
 def shuffles() -> Iterator[None]:
-    """What a seed shuffles is drawn once for all sketchers: to a tiny model it would be most of the work."""
-    drawn = sketch.draw_shuffles
-
-    @lru_cache(maxsize=4)
-    def kept(padded: int, settings: SketchSettings) -> list[sketch.Shuffle]:
-        return list(drawn(padded, settings))
-
+    """What a seed shuffles is drawn once for all sketchers."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sketch, "draw_shuffles", kept)
+        patched.setattr(sketch, "draw_shuffles", once())
         yield
 
 

@@ -53,5 +53,5 @@ def test_a_place_without_a_cache_and_one_of_no_kind_are_refused(tmp_path: Path) 
 def test_precompute_copies_the_finished_cache(tiny: Tiny, bucket: str, tmp_path: Path) -> None:
     command = ["precompute", str(tmp_path / "cache"), "--model", str(tiny.model), "--adapter", str(tiny.adapter)]
     command += ["--data", str(tiny.data), "--k", "256", "--token-k", "64", "--tokens", "none", "--device", "cpu"]
-    assert cli.main([*command, "--batch", "1", "--upload", bucket]) == 0
+    assert cli.main([*command, "--null-prompts", "0", "--batch", "1", "--upload", bucket]) == 0
     assert fetch_outline(bucket, tmp_path / "back").contents == open_cache(tmp_path / "cache").contents

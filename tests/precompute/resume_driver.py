@@ -7,7 +7,8 @@ the step at which a run kills itself, before it makes it: steps are all fsyncs,
 renames and removals of files. Or it is a share of the time that the undisturbed
 plan of the same command took, after which the run is killed from outside. After
 a plan's last kill comes a run that nobody disturbs. Every run is a fork of this
-process, which has made a cache itself: what a run imports is there already.
+process, which has made a cache itself: what a run imports, and what its seed
+shuffles, is there already.
 """
 
 import json
@@ -29,6 +30,8 @@ from explorer.cache.store import open_cache
 from explorer.cache.verify import verify
 from explorer.commands import main as cli
 from explorer.errors import CacheError
+from explorer.gradients import sketch
+from tests.shuffles import once
 
 SHARD_ROWS = 2
 
@@ -105,7 +108,8 @@ def follow(plan: dict[str, Any], seconds: dict[str, float]) -> list[dict[str, An
 
 
 def warm_up(arguments: list[str]) -> None:
-    """Run a command here, on another folder."""
+    """Run a command here, on another folder, and keep what its seed shuffles."""
+    sketch.draw_shuffles = once()  # type: ignore[assignment]
     name, _, *options = arguments
     with tempfile.TemporaryDirectory() as scratch:
         cli.main([name, f"{scratch}/cache", *options])
