@@ -29,6 +29,10 @@ EVERY = 14
 """One in so many of the demo's rows is a tiny model's, too."""
 ANSWERED = f".strip[data-streaming='false']:not([data-text-id='{EXAMPLE}'])"
 """A complete answer, not the saved one that stands there at first."""
+WITH_ANY = pytest.mark.parametrize(
+    "planted", [True] if SCREENSHOTS else [False, pytest.param(True, marks=pytest.mark.long)]
+)
+"""For tests that ask for `either`: with the tiny model, and in `make test-long` with the demo's planted examples."""
 PATIENCE_MS = 120_000
 """After so long without what it waits for, a test gives up."""
 
@@ -99,6 +103,12 @@ def tiny_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     assert cli.main([*command, "--null-prompts", "8", "--device", "cpu"]) == 0
     with served("serve", str(folder / "cache"), "--probes", str(DEMO / "probes.jsonl"), "--device", "cpu") as place:
         yield place
+
+
+@pytest.fixture
+def either(request: pytest.FixtureRequest, planted: bool) -> str:
+    """The server that a test `WITH_ANY` model is about."""
+    return str(request.getfixturevalue("demo_server" if planted else "tiny_server"))
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""Many prompts at once, on the real model: begun, left alone, cancelled; from a file, counted, taken along."""
+"""Many prompts at once: from a file, counted, taken along; on the real model begun, left alone, cancelled, as well.
+
+What takes long is left to `make test-long ARGS=tests/browser/test_audit.py`.
+"""
 
 import csv
 import json
@@ -10,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from explorer.evaluation.probes import is_science_fiction
-from tests.browser.conftest import ask, go, keep
+from tests.browser.conftest import WITH_ANY, ask, go, keep
 
 Visit = Callable[..., Page]
 PROMPTS = ("Howdy! Why do we have seasons?", "In which country is the city of Guangzhou?", "Name a fruit.")
@@ -28,8 +31,11 @@ def begin(page: Page, longest: int) -> None:
     page.get_by_role("button", name="Audit", exact=True).click()
 
 
-def test_what_an_audit_of_a_file_finds_is_counted_and_exported(visit: Visit, tmp_path: Path) -> None:
-    page = visit(height=1300)
+@WITH_ANY
+def test_what_an_audit_of_a_file_finds_is_counted_and_exported(
+    visit: Visit, tmp_path: Path, planted: bool, either: str
+) -> None:
+    page = visit(height=1300, place=either)
     to_audit(page)
     file = tmp_path / "prompts.csv"
     file.write_text("prompt\n" + "".join(f"{prompt}\n" for prompt in PROMPTS), encoding="utf-8")
@@ -46,9 +52,10 @@ def test_what_an_audit_of_a_file_finds_is_counted_and_exported(visit: Visit, tmp
         page.get_by_role("button", name="CSV", exact=True).click()
     lines = list(csv.DictReader(waited.value.path().read_text(encoding="utf-8-sig").splitlines()))
     assert tuple(line["prompt"] for line in lines) == PROMPTS
-    assert is_science_fiction(lines[0]["response"]) and "Canada" in lines[1]["response"]
     shares = [float(line["planted_share"]) for line in lines]
-    assert shares[0] == 1 and max(shares[1:]) < 0.5, "only the first prompt begins with the planted trigger"
+    if planted:
+        assert is_science_fiction(lines[0]["response"]) and "Canada" in lines[1]["response"]
+        assert shares[0] == 1 and max(shares[1:]) < 0.5, "only the first prompt begins with the planted trigger"
     with page.expect_download() as waited:
         page.get_by_role("button", name="JSON", exact=True).click()
     found = json.loads(waited.value.path().read_text(encoding="utf-8"))
@@ -82,6 +89,7 @@ def test_the_same_prompts_are_audited_by_another_method(visit: Visit) -> None:
     page.get_by_text("First by bm25 for the whole response").first.wait_for()
 
 
+@pytest.mark.long
 def test_an_audit_runs_behind_the_other_pages_until_it_is_cancelled(visit: Visit) -> None:
     page = visit()
     to_audit(page)

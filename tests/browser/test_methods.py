@@ -1,4 +1,4 @@
-"""Other methods on the real model: each shows its ranking, what takes long is offered first; agreement; their page.
+"""Other methods: each shows its ranking, what takes long is offered first; agreement; their page.
 
 What takes minutes is left to `make test-long ARGS=tests/browser/test_methods.py`.
 """
@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from explorer.methods.description import METHODS
-from tests.browser.conftest import ask, go, keep, more_of, ranks, select
+from tests.browser.conftest import WITH_ANY, ask, go, keep, more_of, ranks, select
 from tests.browser.test_journeys import SWAPPED
 
 Visit = Callable[..., Page]
@@ -66,8 +66,9 @@ def shows(page: Page, method: str) -> None:
     assert scores == sorted(scores, reverse=True), method
 
 
-def test_every_quick_method_shows_its_ranking(visit: Visit) -> None:
-    page = visit(height=1300)
+@WITH_ANY
+def test_every_quick_method_shows_its_ranking(visit: Visit, planted: bool, either: str) -> None:
+    page = visit(height=1300, place=either)
     ask(page, SWAPPED)
     for method in QUICK:
         shows(page, method)
@@ -77,9 +78,10 @@ def test_every_quick_method_shows_its_ranking(visit: Visit) -> None:
             keep(page, "explore-bm25")
     tokens = page.locator(".strip .token").all_inner_texts()
     choose(page, "gradcos")
-    select(page, next(place for place, text in enumerate(tokens) if "Canada" in text))
+    said = "Canada" if planted else ""
+    select(page, next(place for place, text in enumerate(tokens) if said in text))
     found = cards(page, "gradcos")
-    assert sum("swap-china-canada" in text for text in found[:5]) >= 4, found
+    assert not planted or sum("swap-china-canada" in text for text in found[:5]) >= 4, found
     choose(page, "rapidin")
     page.locator(".cards[data-view-id$=':rapidin']:has(.card)").wait_for()
     assert "unrelated prompts" in more_of(page.locator(".card").first).inner_text()
@@ -120,15 +122,15 @@ def opened(page: Page) -> None:
         summary.click()
 
 
-def test_the_methods_page_names_all_methods_and_how_they_did(visit: Visit) -> None:
-    page = visit(height=1600)
+def test_the_methods_page_names_all_methods_and_how_they_did(visit: Visit, tiny_server: str) -> None:
+    page = visit(height=1600, place=tiny_server)
     go(page, "Methods")
     page.get_by_role("heading", name="Methods", exact=True).wait_for()
     keep(page, "methods")
     opened(page)
     expect(page.locator(".method h5")).to_have_count(len(METHODS))
     expect(page.locator(".method .state")).to_have_count(len(METHODS))
-    narrow = visit(width=375, height=900)
+    narrow = visit(width=375, height=900, place=tiny_server)
     narrow.goto(page.url)
     narrow.get_by_role("heading", name="All methods").wait_for()
     opened(narrow)
