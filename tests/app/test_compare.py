@@ -134,12 +134,14 @@ def test_the_other_side_s_order_can_be_shown(start: Start) -> None:
         assert before[card["row"]]["beside"].startswith(f"B: rank {card['rank']},") and card["beside"].startswith("A:")
 
 
-def test_where_what_was_chosen_got_lost_it_is_the_first(start: Start) -> None:
+def test_what_was_chosen_and_got_lost_comes_back(start: Start) -> None:
     at = opened(start(), "Two settings")
     at.session_state["compare_kind"] = None
     at = at.run()
-    assert not at.exception and at.text_input(key="compare_prompt A").label == "Prompt of A"
-    at = compared(two_prompts(at))
+    assert not at.exception and at.button_group(key="compare_kind").value == "Two settings"
+    at = compared(two_prompts(start()))
+    at.button_group(key="compare_by").set_value("B")
+    at = compared(at.run())
     before = cards(at)
     at.session_state["compare_by"] = None
     at = compared(at.run())

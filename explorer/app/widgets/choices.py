@@ -23,14 +23,18 @@ NOTHING, CHANGE, PROBABILITY, EXAMPLE = "Nothing", "Fine-tuning", "Probability",
 
 
 def one_of(label: str, choices: Sequence[str], key: str, **settings: Any) -> str:
-    """Choose one of some names, the first where none of them is chosen; the choice is kept under the key.
+    """Choose one of some names, at first the first; the choice is kept under the key.
 
-    `settings` are those of `st.segmented_control`.
+    A field that has lost its value, as one in a menu that is opened while its page is drawn sometimes does, gets it
+    back. `settings` are those of `st.segmented_control`.
     """
+    before = f"{key} before"
     if st.session_state.get(key) not in choices:
-        st.session_state[key] = choices[0]
+        st.session_state[key] = next(filter(choices.__contains__, [st.session_state.get(before), *choices]))
     # Nothing is chosen in a run that another one overtook.
-    return str(st.segmented_control(label, choices, required=True, key=key, **settings) or choices[0])
+    chosen = str(st.segmented_control(label, choices, required=True, key=key, **settings) or st.session_state[key])
+    st.session_state[before] = chosen
+    return chosen
 
 
 def direction(key: str, sides: Sequence[str] = (PROPONENTS, OPPONENTS)) -> str:

@@ -23,7 +23,8 @@ def showing(name: str, value: object, take: Callable[[Any], None]) -> dict[str, 
 
     `take` gets what was chosen in the field. A browser that asks for news says what its fields had when it asked. So a
     field whose value was set elsewhere is another field from then on, and what an older request says of the one before
-    it is not taken; a value that the field has is not set again.
+    it is not taken; a value that the field has is not set again. Nor is it taken for a choice that a field has lost
+    its value, as one in a menu that is opened while its page is drawn sometimes does.
     """
     if st.session_state.get(_key(name), value) != value:
         st.session_state[_turn(name)] = st.session_state.get(_turn(name), 0) + 1
@@ -58,5 +59,6 @@ def _key(name: str) -> str:
 
 
 def _changed(name: str, key: str, take: Callable[[Any], None]) -> None:
-    if key == _key(name):
-        take(st.session_state[key])
+    chosen = st.session_state[key]
+    if key == _key(name) and chosen is not None:
+        take(chosen)
