@@ -56,6 +56,8 @@ def show_comparison() -> None:
         return
     if not working.known:
         working.tasks[0].wait(FIRST_WAIT)
+    # Before what is found: the rest may become known while it is drawn.
+    finished = working.finished
     found = working.comparison()
     kept = [_keep(working, *side) for side in zip((A, B), questions, strict=True)]
     method_box.show_work(questions[0], working.stage, working.tasks[0].finished)
@@ -73,7 +75,7 @@ def show_comparison() -> None:
         + f":{opponents}:{exact}:{by.name}:{wanted.where}:{wanted.text}:{questions[0].method.name}",
         groups=_groups(found, working, by) if found else [],
         scale=_scale(found) if found else 0.0,
-        pending=found is None or not working.finished,
+        pending=found is None or not finished,
         empty="None." if found else waiting(questions[0].method, desk.place(working.tasks[0])),
     )
     _show_kept(kept)

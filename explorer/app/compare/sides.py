@@ -74,6 +74,8 @@ def _show_strip(study: Study, answer: Answer, differs: tuple[bool, ...]) -> None
     """The complete answer, and what the model might have said at what is selected of it."""
     key = f"compared_strip {study.name}"
     problem, waiting = instead.take_typed(study, answer)
+    # Before what is drawn: it may become known in between, and has to be drawn once more then.
+    pending = waiting or (study.selection() is not None and not instead.predicted(study, answer).task.finished)
     choices, note = instead.choices(study, answer)
     token_strip(
         key,
@@ -82,7 +84,7 @@ def _show_strip(study: Study, answer: Answer, differs: tuple[bool, ...]) -> None
         selection=span_of(study.selection()),
         streaming=False,
         on_change=partial(_take_selection, study, key),
-        pending=waiting or (study.selection() is not None and not instead.predicted(study, answer).task.finished),
+        pending=pending,
         choices=choices,
         choices_note=note,
         on_instead=partial(instead.choose, study, key),

@@ -91,8 +91,11 @@ def show_strip(answer: Answer) -> None:
     """The complete answer, coloured as chosen, with what the model might have said instead."""
     problem, waiting = instead.take_typed(state.EXPLORE, answer)
     on_their_way = [colours.predicted(answer), colours.by_example(answer), matrix_panel.begun(answer)]
-    choices, note = instead.choices(state.EXPLORE, answer)
     desk = resources.desk()
+    # Before what is drawn: it may become known in between, and has to be drawn once more then.
+    pending = waiting or not state.EXPLORE.settled() or any(each and not each.task.finished for each in on_their_way)
+    preparing = not desk.preparing.finished
+    choices, note = instead.choices(state.EXPLORE, answer)
     passages = verbatim_panel.passages(desk, answer)
     underlined = verbatim_panel.underlined(answer, passages)
     token_strip(
@@ -102,10 +105,7 @@ def show_strip(answer: Answer) -> None:
         selection=span_of(state.selection()),
         streaming=False,
         on_change=selection_changed,
-        pending=waiting
-        or not state.EXPLORE.settled()
-        or (passages is None and not desk.preparing.finished)
-        or any(each and not each.task.finished for each in on_their_way),
+        pending=pending or (passages is None and preparing),
         colouring=colours.colouring(answer),
         choices=choices,
         choices_note=note,
