@@ -30,7 +30,7 @@ def test_colours_matrix_and_why_this_and_not_that_by_keyboard(visit: Visit) -> N
 
     select(page, word)
     more_of(page.locator(".card").first).get_by_role("button", name="Token × token").click()
-    page.locator(".js-plotly-plot").wait_for()
+    page.locator(".js-plotly-plot:visible").first.wait_for()
     page.get_by_text("✓ (relative difference").wait_for()
 
     # From the selected token the candidates come next in the tab order.
