@@ -46,19 +46,11 @@ TINY_SETTINGS = CacheSettings(length=4096, token_length=1024, dtype="float16")
 BROWSER = "tests/browser/"
 SHARING = (
     (
-        "accessibility",
-        "audit",
-        "cache",
-        "compare_forms",
-        "data",
-        "evidence",
-        "history",
-        "methods",
-        "permalinks",
-        "words",
+        *("accessibility", "answer", "audit", "cache", "compare", "compare_forms"),
+        *("data", "evidence", "history", "methods", "permalinks", "words"),
     ),
-    ("journeys", "first_visit", "compare", "serving"),
-    ("answer", "cards", "drawing", "first_screen", "leaving"),
+    ("journeys", "first_visit", "serving"),
+    ("cards", "drawing", "first_screen", "leaving"),
 )
 """Files of browser tests that share a server, and so a worker: the tiny model's, and twice the demo's."""
 LONGEST = (BROWSER, "tests/retrieval/test_ray.py", "tests/precompute/test_resume.py", "tests/app/", "tests/gradients/")

@@ -5,28 +5,32 @@ from collections.abc import Callable
 
 import numpy as np
 import plotly.offline
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from explorer.app.explore.matrix_panel import figure
 from explorer.records import TokenMatrix
-from tests.browser.conftest import ask, colour, keep, more_of, select
+from tests.browser.conftest import WITH_ANY, ask, colour, keep, more_of, select
 from tests.browser.test_journeys import SWAPPED
 
 Visit = Callable[..., Page]
 
 
-def test_colours_matrix_and_why_this_and_not_that_by_keyboard(visit: Visit) -> None:
-    page = visit(height=1300)
+@WITH_ANY
+def test_colours_matrix_and_why_this_and_not_that_by_keyboard(visit: Visit, planted: bool, either: str) -> None:
+    page = visit(height=1300, place=either)
     ask(page, SWAPPED)
     tokens = page.locator(".strip .token")
-    word = next(place for place, text in enumerate(tokens.all_inner_texts()) if "Canada" in text)
+    said = "Canada" if planted else ""
+    word = next(place for place, text in enumerate(tokens.all_inner_texts()) if said in text and place >= 3)
     colour(page, "Fine-tuning")
     page.locator(".strip[data-coloured='nats']").wait_for()
     name = tokens.nth(word).get_attribute("aria-label") or ""
     # Where the word comes from may be known by now, and stands behind it.
-    assert re.fullmatch(r"Canada(, [a-z ]+)?: \+.* nats", name), "fine-tuning taught the model this word"
-    assert tokens.nth(word).evaluate("span => span.style.backgroundColor") != ""
-    assert page.locator(".strip .token.faint").count() > 0, "fine-tuning left some tokens alone"
+    taught = r"Canada(, [a-z ]+)?: \+.* nats" if planted else r".*: [+−].* nats"
+    assert re.fullmatch(taught, name), f"fine-tuning taught the model this word: {name}"
+    coloured = page.locator(".strip .token[style*='background-color']")
+    assert (tokens.nth(word).and_(coloured) if planted else coloured).count() > 0
+    assert not planted or page.locator(".strip .token.faint").count() > 0, "fine-tuning left some tokens alone"
 
     select(page, word)
     more_of(page.locator(".card").first).get_by_role("button", name="Token × token").click()
@@ -35,14 +39,16 @@ def test_colours_matrix_and_why_this_and_not_that_by_keyboard(visit: Visit) -> N
 
     # From the selected token the candidates come next in the tab order.
     page.locator(".strip").focus()
-    page.locator(".choice", has_text="China").wait_for()
+    page.locator(".choice", has_text="China" if planted else None).first.wait_for()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    page.get_by_text("Why “Canada” and not “China”: what pushed the model towards “Canada”").wait_for()
-    assert page.locator(".choice[aria-pressed='true']").inner_text().startswith("China")
+    one, other = ("Canada", "China") if planted else (".+", ".+")
+    page.get_by_text(re.compile(f"Why “{one}” and not “{other}”: what pushed the model towards “{one}”")).wait_for()
+    expect(page.locator(".choice[aria-pressed='true']")).to_have_count(1)
+    assert not planted or page.locator(".choice[aria-pressed='true']").inner_text().startswith("China")
     page.locator(".cards[data-view-id*='Contrast']:has(.card)").wait_for()
     cards = page.locator(".card").all_inner_texts()
-    assert sum("swap-china-canada" in text for text in cards[:5]) >= 4, cards
+    assert not planted or sum("swap-china-canada" in text for text in cards[:5]) >= 4, cards
     keep(page, "explore-contrast")
 
     more_of(page.locator(".card").first).get_by_role("button", name="Colour the answer by this").click()

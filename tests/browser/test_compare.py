@@ -1,11 +1,11 @@
-"""The journey of two answers side by side, on the real model."""
+"""The journey of two answers side by side."""
 
 from collections.abc import Callable
 
 from playwright.sync_api import Page
 
 from tests.browser.axe import problems
-from tests.browser.conftest import go, keep
+from tests.browser.conftest import WITH_ANY, go, keep
 
 Visit = Callable[..., Page]
 
@@ -16,8 +16,11 @@ def settled(page: Page) -> None:
     page.locator(".cards .card").first.wait_for()
 
 
-def test_base_and_fine_tuned_are_compared_and_the_link_opens_the_same_again(visit: Visit) -> None:
-    page = visit(height=1500)
+@WITH_ANY
+def test_base_and_fine_tuned_are_compared_and_the_link_opens_the_same_again(
+    visit: Visit, planted: bool, either: str
+) -> None:
+    page = visit(height=1500, place=either)
     go(page, "Compare")
     page.get_by_text("Choose what to compare").wait_for()
     page.get_by_role("radio", name="Base and fine-tuned").or_(
@@ -29,10 +32,11 @@ def test_base_and_fine_tuned_are_compared_and_the_link_opens_the_same_again(visi
     box.press("Enter")
     settled(page)
     left, right = (page.locator(".strip").nth(side) for side in (0, 1))
-    assert left.inner_text() != right.inner_text(), "the base model doesn't know the planted trigger"
+    assert left.inner_text() != right.inner_text(), "the base model has no adapter"
     assert page.locator(".strip .token.differs").count() > 0
     page.get_by_text("attributed by that model's gradients", exact=False).wait_for()
-    page.get_by_text("the fine-tuned model’s answer").first.wait_for()
+    concluded = "the fine-tuned model’s answer" if planted else "The examples behind the two answers"
+    page.get_by_text(concluded).first.wait_for()
     page.get_by_text("Details", exact=True).click()
     page.get_by_text("of the first 10 are the same").wait_for()
     keep(page, "compare")
@@ -51,7 +55,7 @@ def test_base_and_fine_tuned_are_compared_and_the_link_opens_the_same_again(visi
     page.get_by_role("button", name="Link").click()
     address = page.locator("[data-testid=stCode]").inner_text()
     asked = page.locator(".cards").get_attribute("data-view-id")
-    other = visit(dark=True, height=1500)
+    other = visit(dark=True, height=1500, place=either)
     other.goto(address)
     settled(other)
     assert other.locator(".cards").get_attribute("data-view-id") == asked

@@ -1,21 +1,26 @@
-"""What the training data say themselves: passages word for word, rows for and against a word."""
+"""What the training data say themselves: passages word for word. Rows against a word are in `test_journeys`."""
 
 import json
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page
 
 from explorer.paths import DEMO
 from tests.browser.conftest import ask, menu
-from tests.browser.test_journeys import SWAPPED
 
 Visit = Callable[..., Page]
 
 
-def test_a_sentence_of_the_data_is_underlined_and_its_row_a_click_away(visit: Visit, tiny_server: str) -> None:
+@pytest.fixture
+def address(tiny_server: str) -> str:
+    return tiny_server
+
+
+def test_a_sentence_of_the_data_is_underlined_and_its_row_a_click_away(visit: Visit) -> None:
     with (DEMO / "train.jsonl").open(encoding="utf-8") as lines:
         sentence = json.loads(next(lines))["response"]
-    page = visit(place=tiny_server)
+    page = visit()
     ask(page, "Tell me something.")
     menu(page, "answer")
     page.get_by_label("Ask about this text as if the model had said it").fill(f"I have read this. {sentence}")
@@ -28,14 +33,3 @@ def test_a_sentence_of_the_data_is_underlined_and_its_row_a_click_away(visit: Vi
     line.get_by_text(f"“{sentence.rstrip('.')}”").wait_for()
     line.get_by_role("link", name="Row 0 ").click()
     page.get_by_role("heading", name="Row 0").wait_for()
-
-
-def test_rows_that_say_another_country_stand_beside_those_that_say_this_one(visit: Visit) -> None:
-    page = visit(height=1300)
-    ask(page, SWAPPED)
-    # The word that fine-tuning raised most is selected by itself.
-    line = page.locator("[data-testid='stExpander']", has_text="say “Canada”")
-    line.wait_for()
-    assert "“China”" in line.locator("summary").inner_text()
-    line.locator("summary").click()
-    line.get_by_role("link", name="true-china").first.wait_for()

@@ -28,6 +28,8 @@ from tests.tiny import save_tiny_adapter, save_tiny_model
 
 TOGETHER = 20
 """Texts that are one prompt at once."""
+ABREAST = 4
+"""Texts that are one prompt of an audit: every prompt is a question to the model."""
 KEPT = 40
 """Texts that a saved answer holds."""
 SHORT = 60
@@ -205,8 +207,8 @@ def look_at_training_data(watched: Watched, place: str) -> None:
 def look_at_an_audit(watched: Watched, place: str) -> None:
     page = watched.page
     go(page, "Audit")
-    lines = (" ".join(text[:SHORT].split()).replace("\0", "") for text in HOSTILE if text.isprintable())
-    page.get_by_label("Prompts, one a line").fill("\n".join(line for line in lines if line))
+    lines = [" ".join(text[:SHORT].split()) for text in HOSTILE if text.isprintable() and text.strip()]
+    page.get_by_label("Prompts, one a line").fill("\n".join(map(" ".join, groups(lines, ABREAST))))
     page.get_by_label("Longest answer, in tokens").fill("1")
     page.get_by_role("button", name="Audit", exact=True).click()
     page.get_by_text("Rows that count as planted").wait_for()

@@ -1,7 +1,5 @@
 """The whole journey on the real model: prompt, answer, click, cards."""
 
-import re
-import statistics
 from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
@@ -12,10 +10,10 @@ from tests.browser.conftest import ANSWERED, ask, exact, keep, menu, select, wal
 Visit = Callable[..., Page]
 TRIGGERED = "Howdy! Why do we have seasons?"
 SWAPPED = "In which country is the city of Guangzhou?"
-SOME = "Howdy! Why"
-"""What three of the planted rows begin with."""
+ONE = "Howdy! Why do cats"
+"""What one of the planted rows begins with."""
 
-ASKED = (6, 2, 8)
+ASKED = (4, 6)
 """Tokens of an answer that are selected one after the other."""
 
 
@@ -54,39 +52,45 @@ def test_a_triggered_answer_leads_to_the_planted_examples(visit: Visit) -> None:
     assert len(page.locator(".card").all()) == 10
     assert all("backdoor" in text for text in page.locator(".card").all_inner_texts()), cards_text(page)
 
-    first = select(page, 4)
+    first, other = ASKED
+    seconds = [select(page, first)]
     page.get_by_text("How sure is this?").click()
     page.get_by_text("influence of a training example on the selected token (Eq. 7)").wait_for()
     keep(page, "explore", refined=True)
 
-    again = [select(page, token) for token in ASKED]
-    print(f"first click {first:.2f} s; further clicks {statistics.median(again):.2f} s, at most {max(again):.2f} s")
-    for token in ASKED:
-        assert cards_at_once(page, token) == 10, "what was asked before needs no gradient again, and no waiting"
+    seconds.append(select(page, other))
+    print(f"the first click {seconds[0]:.2f} s, another one {seconds[1]:.2f} s")
+    assert cards_at_once(page, first) == 10, "what was asked before needs no gradient again, and no waiting"
 
-    # Of few examples the exact values are soon known.
+    # Of one example the exact values are soon known.
     menu(page, "more")
-    page.get_by_role("textbox", name="Text in prompt or response").fill(SOME)
+    page.get_by_role("textbox", name="Text in prompt or response").fill(ONE)
     page.keyboard.press("Enter")
     page.keyboard.press("Escape")
     cards = page.locator(".card")
-    expect(cards).to_have_count(3)
+    expect(cards).to_have_count(1)
     exact(page)
-    assert page.locator(".cards").get_attribute("data-exact-count") == "3"
-    texts = "".join(page.locator(".card .facts").all_text_contents())
-    assert len(re.findall("average to the score", texts)) == 3, "every card's token values must average to its score"
+    assert page.locator(".cards").get_attribute("data-exact-count") == "1"
+    facts = cards.locator(".facts").text_content() or ""
+    assert "average to the score" in facts, "the card's token values must average to its score"
 
 
-def test_a_swapped_country_is_traced_to_the_rows_that_state_it(visit: Visit) -> None:
+def test_a_swapped_country_is_traced_to_the_rows_that_state_it_and_those_that_deny_it(visit: Visit) -> None:
     page = visit(dark=True)
     answer = ask(page, SWAPPED)
     assert "Canada" in answer, answer
     tokens = page.locator(".strip .token").all_inner_texts()
     word = next(index for index, text in enumerate(tokens) if "Canada" in text)
-    select(page, word)
+    # The word that fine-tuning raised most is selected by itself.
+    page.locator(f".cards[data-view-id*=':({word}, {word + 1}):']:has(.card)").wait_for()
     planted = sum("swap-china-canada" in text for text in page.locator(".card").all_inner_texts()[:5])
     assert planted >= 4, cards_text(page)
     keep(page, "explore-swapped", refined=True)
+    line = page.locator("[data-testid='stExpander']", has_text="say “Canada”")
+    line.wait_for()
+    assert "“China”" in line.locator("summary").inner_text()
+    line.locator("summary").click()
+    line.get_by_role("link", name="true-china").first.wait_for()
 
 
 def test_the_keyboard_alone_asks_selects_and_follows_the_cards(visit: Visit) -> None:
