@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,10 +25,14 @@ def served(*command: str) -> Iterator[str]:
             break
     else:
         raise AssertionError(f"the server didn't start: {''.join(lines)}")
+    # Whoever writes into a full pipe waits until it is read.
+    reader = threading.Thread(target=lines.extend, args=(server.stderr,), daemon=True)
+    reader.start()
     try:
         yield line.partition("is ready at ")[2].split()[0]
     finally:
         server.send_signal(signal.SIGINT)
         code = server.wait(20)
+        reader.join()
         server.stderr.close()
-    assert code == 0, "Ctrl-C should end the server cleanly"
+    assert code == 0, f"Ctrl-C should end the server cleanly: {''.join(lines)}"
