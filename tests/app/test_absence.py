@@ -19,7 +19,7 @@ from precompute.data import read_examples
 from precompute.finetune import finetune
 from tests.app.conftest import settled
 from tests.app.test_explore import answered, ask, press
-from tests.conftest import TINY_SETTINGS, Tiny
+from tests.conftest import TINY_SETTINGS, Tiny, Turnstile
 from tests.tiny import ROWS, save_tiny_data
 
 Start = Callable[..., AppTest]
@@ -85,8 +85,10 @@ def test_the_panel_says_the_cost_trains_and_shows_what_became_of_the_word(start:
 
 def test_a_server_that_was_killed_goes_on_and_what_is_cancelled_is_gone(start: Start, study: Path) -> None:
     at = settled(opened(start, study, "Count."), offered)
+    turnstile = Turnstile(resources._worker())
     at.button(key="absence_begin").click().run()
     (asked,) = [path for path in (study / "retraining" / "asked").iterdir() if b'"found": null' in path.read_bytes()]
+    turnstile.open()
     stopped()
     assert b'"found": null' in asked.read_bytes(), "it was not finished"
     start(str(study))
@@ -96,9 +98,11 @@ def test_a_server_that_was_killed_goes_on_and_what_is_cancelled_is_gone(start: S
         time.sleep(0.05)
     before = set(asked.parent.iterdir())
     at = settled(opened(start, study, "Say hello."), offered)
+    turnstile = Turnstile(resources._worker())
     at.button(key="absence_begin").click().run()
     (going,) = [one for one in resources.absences()._last if not one.finished]
     going.cancel()
+    turnstile.open()
     at = settled(at, offered)
     assert set(asked.parent.iterdir()) == before, "what was cancelled isn't taken up again"
 
