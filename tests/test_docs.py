@@ -199,3 +199,9 @@ def test_a_container_gets_what_the_wheel_is_made_of_and_nothing_else() -> None:
     assert {name for names in copied for name in names[:-1]} == files | set(wheel)
     sent = {line[1:] for line in read(".dockerignore").splitlines() if line.startswith("!")}
     assert sent == files | set(wheel)
+
+
+def test_tests_that_a_document_names_are_there() -> None:
+    found = {name for page in DOCUMENTS for name in re.findall(r"`(test_\w+)`", read(page))}
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    assert found and not [name for name in found if f"def {name}(" not in tests]

@@ -115,13 +115,21 @@ def save_tiny_relative(folder: Path, family: str, seed: int = 0, **options: Any)
     return folder
 
 
-def save_tiny_change(folder: Path, model: Path, config: peft.PeftConfig, seed: int = 1) -> Path:
-    """Write an adapter of any kind, none of whose tensors does nothing."""
+def save_tiny_change(folder: Path, model: Path, config: peft.PeftConfig, seed: int = 1, added: int = 0) -> Path:
+    """Write an adapter of any kind, none of whose tensors does nothing, and the tokenizer where tokens are added.
+
+    Then peft writes whole embeddings; else of embeddings too the changes alone.
+    """
     torch.manual_seed(seed)
-    network = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(model), config)
+    network: Any = AutoModelForCausalLM.from_pretrained(model)
+    if added:
+        tokenizer = byte_tokenizer()
+        tokenizer.add_tokens([f"<added {number}>" for number in range(added)])
+        tokenizer.save_pretrained(folder)
+        network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    network = peft.get_peft_model(network, config)
     disturb(network)
-    # Of embeddings too the changes alone are written, not what they change.
-    network.save_pretrained(str(folder), save_embedding_layers=False)
+    network.save_pretrained(str(folder), save_embedding_layers=bool(added))
     return folder
 
 

@@ -1,12 +1,13 @@
 """Makes a network ready for forward-mode differentiation, and quick at it.
 
 Forward mode carries a tangent beside every value. Three things stand in its
-way. Fused attention kernels have no forward derivative, so attention is written
-out in plain products meanwhile. torch multiplies the tangents of frozen weights
-although they are zero, so frozen linear layers take values and tangents together
-through one product with their weight. And where a sum or a product has a tangent
-on one side alone, torch finds out the shape of the other side's zeros in Python,
-which takes longer than the sum itself; those are carried out here.
+way. Fused kernels of attention and of experts have no forward derivative, so
+attention is written out in plain products meanwhile, and experts are gone
+through one by one. torch multiplies the tangents of frozen weights although
+they are zero, so frozen linear layers take values and tangents together through
+one product with their weight. And where a sum or a product has a tangent on one
+side alone, torch finds out the shape of the other side's zeros in Python, which
+takes longer than the sum itself; those are carried out here.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,8 +35,9 @@ def prepare_forward_mode() -> None:
 @contextmanager
 def forward_mode(network: Any, trainable: Mapping[str, torch.Tensor]) -> Iterator[None]:
     """Within it, `network` can be called with dual numbers in place of its trainable tensors."""
-    attention = network.config._attn_implementation
+    attention, experts = network.config._attn_implementation, network.config._experts_implementation
     network.set_attn_implementation("eager")
+    network.set_experts_implementation("eager")
     duals = {id(tensor) for tensor in trainable.values()}
     frozen = {
         module: product
@@ -51,6 +53,7 @@ def forward_mode(network: Any, trainable: Mapping[str, torch.Tensor]) -> Iterato
         for module in frozen:
             del vars(module)["forward"]
         network.set_attn_implementation(attention)
+        network.set_experts_implementation(experts)
 
 
 class _OneSided(TorchFunctionMode):

@@ -1,7 +1,7 @@
 """Puts a PEFT adapter on a base, whole or not at all, and keeps what loading it changed of the base."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from explorer.model.files import (
     refuse_infinite,
     refuse_unequal,
     stored_tensors,
+    tensor_of,
 )
 from explorer.model.way import FROM_WEIGHTS, Way, adapter_way
 
@@ -74,6 +75,45 @@ def with_adapter(network: Any, path: Path, name: str, say: Say) -> Adapted:
             if id(tensor) in names and not torch.equal(tensor.detach().cpu(), kept)
         }
         return Adapted(network, adapter_way(network, biases, str(path)), originals)
+
+
+def resize_as_trained(network: Any, path: Path) -> bool:
+    """Give the base as many embeddings as it had when the adapter in a folder was trained; whether it had others.
+
+    That is known where the adapter's file holds embeddings as a whole, and an output's where that has its own. Added
+    tokens are given what they had before the training, where the file says so, or else the mean of the base's own.
+    """
+    entry, output = network.get_input_embeddings(), network.get_output_embeddings()
+    own, width = entry.weight.shape
+    stored = {name: tensor for name, tensor in _weights(path).items() if tensor.shape[1:] == (width,)}
+    names = {id(module): name for name, module in network.named_modules()}
+    tied = output is None or output.weight is entry.weight
+    ends = [names[id(end)] for end in ((entry,) if tied else (entry, output))]
+    found = [{stored[kept].shape[0] for kept in _kept_as(name, stored, _WHOLE)} for name in ends]
+    sizes = set[int]().union(*found)
+    if not all(found) or len(sizes) > 1 or sizes == {own}:
+        return False
+    network.resize_token_embeddings(sizes.pop(), mean_resizing=False)
+    replaced = read_object(path / CONFIG).get("modules_to_save") or ()
+    for name in ends:
+        was_trained = name.rpartition(".")[2] in replaced
+        begun = _kept_as(name, stored, _BEGINNINGS if was_trained else (*_BEGINNINGS, "weight"))
+        weight = network.get_submodule(name).weight
+        with torch.no_grad():
+            weight[own:] = tensor_of(stored, begun[0])[own:] if begun else weight[:own].mean(0)
+    return True
+
+
+_BEGINNINGS = ("original_module.weight", "token_adapter.base_layer.weight", "base_layer.weight")
+"""What peft calls embeddings as they were before the training, behind the module's name."""
+_WHOLE = ("weight", "modules_to_save.weight", *_BEGINNINGS)
+"""And all that it calls whole embeddings."""
+
+
+def _kept_as(module: str, stored: Mapping[str, Stored], ends: Sequence[str]) -> list[str]:
+    """The names of a module's tables that an adapter's file holds."""
+    names = (f"{_BASE}{module}.{end}" for end in ends)
+    return [name for name in names if name in stored]
 
 
 def _weights(path: Path) -> dict[str, Stored]:
@@ -152,9 +192,19 @@ def _refuse_others(network: Any, path: Path, stored: Mapping[str, Stored]) -> No
     parts = {part for name in taken for part in name.split(".")}
     surplus = {*result.unexpected_keys, *(name for name in stored if name.rpartition(".")[2] not in parts)}
     what = f"The adapter {path}"
+    # peft writes whole embeddings twice where it isn't sure that they are those of the base.
+    surplus = {name for name in surplus if not (name.endswith(_TWICE) and _is_copy(name, weights, taken))}
     refuse_unequal(what, stored, missing - unequal.keys(), surplus, unequal)
     refuse_codes(what, stored, lambda name: name not in taken or taken[name].is_floating_point())
     refuse_infinite(what, weights.items())
+
+
+_TWICE = (".modules_to_save.weight", ".trainable_tokens_delta")
+
+
+def _is_copy(name: str, weights: Mapping[str, torch.Tensor], taken: Mapping[str, torch.Tensor]) -> bool:
+    """Whether one of the tensors that are taken of a file says the same."""
+    return any(torch.equal(weights[name], weights[other]) for other in weights if other != name and other in taken)
 
 
 @contextmanager

@@ -262,6 +262,13 @@ def counted(names: Sequence[str], what: str) -> str:
     return f"{len(names):,} {what}{'' if len(names) == 1 else 's'} ({shown})"
 
 
+def tensor_of(stored: Mapping[str, Stored], name: str) -> torch.Tensor:
+    """One tensor of some files."""
+    with safe_open(stored[name].path, "pt") as file:
+        tensor: torch.Tensor = file.get_tensor(name)
+        return tensor
+
+
 def tensors_of(stored: Mapping[str, Stored]) -> Iterator[tuple[str, torch.Tensor]]:
     """All tensors of some files, one by one."""
     for path in sorted({tensor.path for tensor in stored.values()}):

@@ -14,7 +14,7 @@ import torch
 
 from explorer.errors import ModelError, UnsupportedError, first_line
 from explorer.model import embedded
-from explorer.model.adapter import CONFIG, Adapted, with_adapter
+from explorer.model.adapter import CONFIG, Adapted, resize_as_trained, with_adapter
 from explorer.model.checkpoints import recorded_template, refuse_other_base, taken_at
 from explorer.model.files import (
     as_ours,
@@ -75,6 +75,8 @@ def load_model(
     if path is not None:
         refuse_other_base(path, name, base_hash, (lambda line: None) if checked else say)
     network, answers = _base(name, folder, device, precision)
+    if path is not None and resize_as_trained(network, path):
+        answers = _answers(network)
     rows = network.get_input_embeddings().weight.shape[0]
     tokenizer, tokenizer_hash = load_tokenizer(folder, path, rows)
     adapted = Adapted(network, no_way(f"all parameters of {name} were trained, and the base isn't given (--base)"), {})
@@ -245,6 +247,9 @@ def _base(name: str, folder: Path, device: str, precision: str) -> tuple[Any, to
     if precision not in (*PRECISIONS, "float64"):
         raise ModelError(f"{precision} is no precision; it is one of {', '.join(PRECISIONS)}.")
     options: dict[str, Any] = {"dtype": precision}
+    if precision == "float64":
+        # Grouped products of experts' weights know no float64.
+        options["experts_implementation"] = "eager"
     if precision == "4bit":
         options = _four_bit(device)
     _refuse_no_model(name, folder)

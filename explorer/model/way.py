@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from explorer.errors import ModelError
 from explorer.model.files import (
@@ -21,6 +20,7 @@ from explorer.model.files import (
     refuse_codes,
     refuse_infinite,
     stored_tensors,
+    tensor_of,
     tensors_of,
     weight_files,
 )
@@ -94,11 +94,7 @@ def whole_way(base: Path, network: Any, name: str) -> Way:
     refuse_codes(str(base), stored, trained.__contains__)
     refuse_infinite(str(base), tensors_of(stored))
 
-    def start(own: str, tensor: torch.Tensor) -> torch.Tensor:
-        with safe_open(stored[own].path, "pt") as file:
-            return file.get_tensor(own)
-
-    return Way(start)
+    return Way(lambda own, tensor: tensor_of(stored, own))
 
 
 _STARTS: dict[str, dict[str, float]] = {

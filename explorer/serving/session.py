@@ -6,6 +6,7 @@ from typing import Any
 
 from explorer.cache import Store, open_cache
 from explorer.engine import Engine
+from explorer.errors import UnsupportedError
 from explorer.model.checkpoints import FINAL
 from explorer.model.embedded import Say
 from explorer.model.language_model import LanguageModel
@@ -72,11 +73,21 @@ def base_for(
     say: Say = lambda line: None,
     adapter: Path | None = None,
 ) -> LanguageModel:
-    """The base that a cache names, what a training begins with; or that with what a training made of it."""
+    """The base that a cache names, what a training begins with; or that with what a training made of it.
+
+    Raises UnsupportedError where tokens were added to the base before its training, whose embeddings it doesn't have.
+    """
     kept = store.manifest
     name = model or _beside(store, kept.model)
     precision = kept.fingerprint.precision
-    return load_model(name, adapter, template or kept.template, device or None, say, precision=precision, checked=True)
+    base = load_model(name, adapter, template or kept.template, device or None, say, precision=precision, checked=True)
+    known = base.network.get_input_embeddings().weight.shape[0]
+    if any(int(example.encoded.ids.max()) >= known for example in store.examples):
+        raise UnsupportedError(
+            f"Tokens were added to {name} before the adapter was trained, and trainings begin at {name} without them. "
+            "Save it with its embeddings resized, and make the cache from that."
+        )
+    return base
 
 
 def _beside(store: Store, name: str) -> str:

@@ -42,6 +42,8 @@ from precompute.data import read_examples
 from tests.asking import asking
 from tests.tiny import byte_tokenizer, disturb, save_tiny_change, save_tiny_data, save_tiny_relative
 
+DOCS, HEADING = Path(__file__).parents[2] / "docs", "model, and what was trained"
+
 ALLOWED = 1e-4
 """Of the largest value; see above."""
 
@@ -63,6 +65,8 @@ class Case:
     """Part of the name of the tensor for which batches and positions are refused."""
     looped: bool = False
     """Some module has no forward derivative, so that values along a direction take a backward pass a token."""
+    added: int = 0
+    """So many tokens were added to the base before it was trained."""
 
 
 def lora(*targets: str, **options: Any) -> Callable[[], peft.PeftConfig]:
@@ -95,6 +99,9 @@ WINDOWED = WIDE_HEADS | {
     "layer_types": ["sliding_attention", "full_attention"],
 }
 UNTIED = {"tie_word_embeddings": False}
+EXPERTS = UNTIED | {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+
+ADDED = [len(byte_tokenizer()) + place for place in range(3)]
 
 CASES = {
     "Llama, all parameters": Case("llama"),
@@ -113,10 +120,34 @@ CASES = {
     "GPT-NeoX, LoRA": Case("gpt_neox", lora("query_key_value", "dense_h_to_4h"), UNTIED),
     "GPT-2, all parameters": Case("gpt2"),
     "GPT-2, LoRA": Case("gpt2", lora("c_attn", "c_proj", fan_in_fan_out=True)),
+    "Mistral, all parameters": Case("mistral", options={"sliding_window": 4}),
+    "Mistral, LoRA": Case("mistral", lora(), {"sliding_window": 4}),
+    "Phi-3, all parameters": Case("phi3", options=UNTIED),
+    "Phi-3, LoRA": Case("phi3", lora("qkv_proj", "o_proj", "gate_up_proj", "down_proj"), UNTIED),
+    "Mixtral, all parameters": Case("mixtral", options=EXPERTS, refused="mlp.gate.weight"),
+    "Mixtral, LoRA": Case("mixtral", lora("q_proj", "v_proj", "o_proj"), EXPERTS),
+    "Qwen3-MoE, all parameters": Case("qwen3_moe", options=EXPERTS, refused="mlp.experts.gate_up_proj"),
+    "Qwen3-MoE, LoRA": Case("qwen3_moe", lora("q_proj", "v_proj", "o_proj"), EXPERTS),
+    "Mixtral, LoRA of experts": Case(
+        "mixtral",
+        lora("q_proj", target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]),
+        EXPERTS,
+        refused="lora_A",
+    ),
     "rsLoRA": Case("llama", lora(use_rslora=True)),
     "LoRA and whole norms": Case("llama", lora(modules_to_save=["norm"])),
     "LoRA and a whole output layer": Case("llama", lora(modules_to_save=["lm_head"]), UNTIED),
     "LoRA and whole tied embeddings": Case("llama", lora(modules_to_save=["embed_tokens"], ensure_weight_tying=True)),
+    "LoRA of a base with added tokens": Case("llama", lora(), added=3),
+    "LoRA and whole embeddings, added tokens": Case(
+        "llama", lora(modules_to_save=["embed_tokens", "lm_head"]), UNTIED, added=3
+    ),
+    "LoRA and whole tied embeddings, added tokens": Case(
+        "llama", lora(modules_to_save=["embed_tokens"], ensure_weight_tying=True), added=3
+    ),
+    "LoRA and the added tokens": Case(
+        "llama", lora(trainable_token_indices=ADDED), UNTIED, added=3, refused="trainable_tokens_delta"
+    ),
     "DoRA": Case("llama", lora(use_dora=True), refused="lora_magnitude_vector"),
     "LoRA of embeddings": Case("llama", lora("embed_tokens", "q_proj"), UNTIED, refused="lora_embedding_A"),
     "AdaLoRA": Case(
@@ -145,6 +176,19 @@ UNUSUAL = {
 """Modules that are handed something else than (sequence, position, width), or use their weight in another way."""
 
 
+def test_the_document_says_of_every_model_and_adapter_what_is_shown_here() -> None:
+    expected = {
+        name: [
+            "one by one" if case.refused else "together",
+            "a backward pass a token" if case.looped else "one pass",
+            "no" if case.refused else "yes",
+        ]
+        for name, case in CASES.items()
+    }
+    rows = [line.strip("| ").split(" | ") for line in (DOCS / "models.md").read_text("utf-8").splitlines()]
+    assert {row[0]: row[1:] for row in rows if len(row) == 4 and row[0] not in ("adapter", HEADING)} == expected
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """One case, loaded twice: by the explorer, and by transformers and peft alone."""
@@ -159,7 +203,10 @@ class Study:
     @property
     def batch(self) -> list[Encoded]:
         """Three sequences of different lengths; none has as many positions as there are heads."""
-        return [sequence(11, 4), sequence(7, 3), sequence(9, 2)]
+        found = [sequence(11, 4), sequence(7, 3), sequence(9, 2)]
+        for place, item in enumerate(found[: self.case.added]):
+            item.ids[-3] = len(byte_tokenizer()) + place
+        return found
 
     @cached_property
     def expected(self) -> list[tuple[torch.Tensor, list[Gradient]]]:
@@ -178,13 +225,18 @@ class Study:
 
 def load_study(case: Case, folder: Path) -> Study:
     base = save_tiny_relative(folder / "base", case.family, **case.options)
-    adapter = save_tiny_change(folder / "adapter", base, case.adapter()) if case.adapter else None
+    adapter = None
+    if case.adapter:
+        adapter = save_tiny_change(folder / "adapter", base, case.adapter(), added=case.added)
     model = load_model(str(base), adapter, device="cpu", precision="float64")
-    return Study(case, folder, model, load_alone(base, adapter), state(model))
+    return Study(case, folder, model, load_alone(base, adapter, case.added), state(model))
 
 
-def load_alone(base: Path, adapter: Path | None) -> Any:
-    network: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float64, attn_implementation="eager")
+def load_alone(base: Path, adapter: Path | None, added: int) -> Any:
+    plain = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    network: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float64, **plain)
+    if added:
+        network.resize_token_embeddings(len(byte_tokenizer()) + added)
     if adapter:
         network = peft.PeftModel.from_pretrained(network, adapter, is_trainable=True)
     for module in network.modules():
@@ -426,7 +478,8 @@ def state(model: LanguageModel) -> list[Any]:
         (name, id(tensor), tensor.requires_grad, tensor.grad, tensor.dtype, tensor.detach().double().sum().item())
         for name, tensor in model.network.named_parameters()
     ]
-    return [model.network.config._attn_implementation, modules, tensors]
+    config = model.network.config
+    return [config._attn_implementation, config._experts_implementation, modules, tensors]
 
 
 def test_the_network_is_left_as_it_was(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -536,6 +589,7 @@ ENGINES = {
     "Llama, LoRA": CASES["Llama, LoRA"],
     "Llama, all parameters": CASES["Llama, all parameters"],
     "GPT-2, LoRA": Case("gpt2", lora("c_attn", fan_in_fan_out=True)),
+    "Mixtral, LoRA": CASES["Mixtral, LoRA"],
 }
 WEIGHTS = {"final": {"": 0.02}, "two": {"early": 0.03, "final": 0.01}}
 """e·η of every checkpoint that influence sums over."""
@@ -723,6 +777,19 @@ def test_a_backward_pass_of_its_own_agrees_with_the_token_values(asked: Asked) -
         assert checked.values is not None and checked.checksum is not None
         error = checked.checksum * abs(checked.score)
         assert error < ALLOWED * float(np.abs(checked.values).max())
+
+
+# Experts whose products are grouped
+
+
+def test_grouped_products_of_experts_agree_with_the_loop_over_them(tmp_path: Path) -> None:
+    study = load_study(CASES["Mixtral, all parameters"], tmp_path)
+    model = load_model(str(tmp_path / "base"), device="cpu", precision="float32")
+    assert model.network.config._experts_implementation == "grouped_mm" and state(model)[1] == "grouped_mm"
+    for item, (losses, tokens) in zip(study.batch, study.expected, strict=True):
+        close(gradients.token_losses(model, [item])[0], losses)
+        same(gradients.gradient(model, item), mean(tokens))
+        close(gradients.directional_token_losses(model, item, study.direction), along(tokens, study.direction))
 
 
 # 4-bit weights
