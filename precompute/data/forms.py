@@ -1,9 +1,10 @@
 """A row → an example, in every form that people keep conversations in.
 
 Texts (`prompt` and `response`, `prompt` and `completion`, Alpaca's `instruction`, `input` and `output`), lists of turns
-(`messages`, ShareGPT's `conversations`, TRL's `prompt` and `completion` as lists), and what goes with any of them:
-`system`, `history`, `tools`. Columns that a form doesn't use stay labels. A row that has none of these but a `text`
-is a document of raw text.
+(`messages`, ShareGPT's `conversations`, TRL's `prompt` and `completion` as lists), preference pairs (`chosen` and
+`rejected`, with a prompt or as whole conversations), of which the chosen answer is read, and what goes with any of
+them: `system`, `history`, `tools`. Columns that a form doesn't use stay labels. A row that has none of these but a
+`text` is a document of raw text.
 """
 
 import json
@@ -22,18 +23,28 @@ _FORMS: tuple[tuple[str, ...], ...] = (
     ("instruction", "response"),
     ("prompt", "completion"),
     ("conversations",),
+    ("prompt", "chosen"),
+    ("instruction", "chosen"),
+    ("chosen",),
 )
 """The columns that each form needs. A row that has several is read by the first."""
 TEXT = "text"
 """The column of raw text."""
-NAMES = tuple(dict.fromkeys([name for form in _FORMS for name in form] + ["input", "system", "history", "tools", TEXT]))
+NAMES = tuple(
+    dict.fromkeys(
+        [name for form in _FORMS for name in form] + ["rejected", "input", "system", "history", "tools", TEXT]
+    )
+)
 """The columns that are known."""
 _EXPECTED = (
     "expected prompt and response (or completion), instruction and output (Alpaca), messages (chat), conversations "
-    "(ShareGPT) or text (raw text); --column prompt=NAME reads another column as one of them"
+    "(ShareGPT), chosen and rejected, or text (raw text); --column prompt=NAME reads another column as one of them"
 )
 _PAIRS = "pairs of a question and an answer (rename the column if it is a label)"
 _DESCRIPTIONS = "descriptions of functions (rename the column if it is a label)"
+PAIRS = (
+    "Of preference pairs the chosen answer is read, and gradients are of its loss alone; the rejected one is a label"
+)
 EARLIER = "Only the last answer of a conversation is in the loss; earlier ones are part of its prompt"
 _ALIKE = {"context": "input", "system_prompt": "system"}
 """Columns that other programs put into the prompt, and what they are known as here."""
@@ -66,6 +77,9 @@ class _Fields:
         """
         chosen = [form for form in _FORMS if not self._columns.keys().isdisjoint(form)] or _FORMS
         there = [form for form in chosen if all(self[name] is not None for name in form)]
+        if self["rejected"] is None:
+            # A column of this name alone may be anything.
+            there = [form for form in there if form[-1] != "chosen"]
         return [form for form in there if self.says(form[-1])] or there
 
     def again(self) -> "_Fields":
@@ -109,6 +123,8 @@ def read_row(row: Row, columns: Mapping[str, str], review: Review) -> Example:
             review.note(f"The column {one_line(column, 40)} is read as {name}, and is part of the prompt")
     if found.earlier:
         review.note(EARLIER)
+    if forms[0][-1] == "chosen":
+        review.note(PAIRS)
     labels = {key: value for key, value in row.value.items() if key not in fields.used}
     for column, name in _ALIKE.items():
         fits = "instruction" in forms[0] if name == "input" else messages[0]["role"] != "system"
@@ -134,7 +150,13 @@ def _document(fields: _Fields, row: Row) -> Example:
 
 
 def _read(fields: _Fields, form: tuple[str, ...]) -> Conversation:
+    if form[-1] == "chosen" and _is_whole(fields["chosen"]):
+        return _of_pair(fields, form)
     if len(form) == 1:
+        if form[-1] == "chosen":
+            raise BadRow(
+                "is a preference pair that doesn't say where its prompt ends; expected prompt, chosen, rejected"
+            )
         return conversation(fields[form[0]], form[0], form[0] == "conversations")
     ask, answer = form
     prompt, response = fields[ask], fields[answer]
@@ -147,6 +169,28 @@ def _read(fields: _Fields, form: tuple[str, ...]) -> Conversation:
         fields.use("input")
     content, history = f"{prompt}\n{extra}" if extra else prompt, _history(fields)
     return Conversation([*history, {"role": "user", "content": content}], response, earlier=bool(history))
+
+
+def _is_whole(chosen: Any) -> bool:
+    """Whether a pair's side is a conversation, and not an answer alone."""
+    return isinstance(chosen, list) and bool(chosen) and not _answers(chosen[0])
+
+
+def _answers(turn: Any) -> bool:
+    return isinstance(turn, dict) and turn.get("role", turn.get("from")) in ("assistant", "gpt")
+
+
+def _of_pair(fields: _Fields, form: tuple[str, ...]) -> Conversation:
+    """The chosen conversation; a prompt beside it says the same as its last question, or all before the answer."""
+    found, prompt = conversation(fields["chosen"], "chosen"), fields[form[0]]
+    questions = [turn["content"] for turn in found.messages if turn["role"] == "user"]
+    if (
+        len(form) > 1
+        and prompt not in questions
+        and (isinstance(prompt, str) or turns_of(prompt, form[0]) != found.messages)
+    ):
+        raise BadRow(f"has a {form[0]} that its chosen conversation doesn't hold")
+    return found
 
 
 def _of_turns(prompt: Any, response: Any, ask: str, answer: str) -> Conversation:
@@ -214,15 +258,9 @@ def _check_agreed(found: Conversation, fields: _Fields, forms: list[tuple[str, .
 
 def _formless(row: dict[str, Any]) -> str:
     """What is wrong with a row that has no form."""
-    for ask, answer in _FORMS[1:-1]:
+    for ask, answer in (form for form in _FORMS if len(form) == 2 and form[-1] != "chosen"):
         if ask in row and answer in row:
             return f"has nothing in {ask if row[ask] is None else answer}: {ask} and {answer} must be text"
-    if "chosen" in row and "rejected" in row:
-        name = "messages" if isinstance(row["chosen"], list) else "response"
-        return (
-            "is a preference pair (chosen and rejected), which can't be traced yet; expected one answer a row: "
-            f"--column {name}=chosen reads the chosen ones"
-        )
     names = sorted(map(str, row))
     shown = ", ".join(name if name.strip().isprintable() and name == name.strip() else repr(name) for name in names)
     return f"has the columns {one_line(shown, 300) or 'nothing'}; {_EXPECTED}"

@@ -193,8 +193,6 @@ def test_the_hash_is_what_it_was_and_sees_what_is_new(tmp_path: Path) -> None:
         ({"messages": [USER, ANSWER], "functions": TOOLS}, "has functions, .* --column tools=functions reads them"),
         ({"prompt": [USER], "completion": 3}, "completion must be a list"),
         ({"prompt": "Why?", "completion": "So.", "label": False}, "has a completion whose label is false"),
-        ({"prompt": "Why?", "chosen": "So.", "rejected": "No."}, "is a preference pair .* --column response=chosen"),
-        ({"chosen": [USER, ANSWER], "rejected": [USER, ANSWER]}, "is a preference pair .* --column messages=chosen"),
         ({" prompt": "Why?", "response": "So."}, "has the columns ' prompt', response; expected"),
         (
             {"messages": [USER, ANSWER], "prompt": "Why?", "response": "No."},
@@ -306,7 +304,7 @@ VALUES = st.recursive(
 
 
 @given(
-    row=st.dictionaries(st.sampled_from([*NAMES, "label", "chosen", "functions"]), VALUES, max_size=4),
+    row=st.dictionaries(st.sampled_from([*NAMES, "label", "functions"]), VALUES, max_size=4),
     columnar=st.booleans(),
 )
 def test_any_row_is_an_example_or_a_bad_row(row: dict[str, Any], columnar: bool) -> None:
